@@ -1,0 +1,299 @@
+"""The run's configuration: one model per role, each field documented where it is defined.
+
+Order of precedence: defaults < recipe file < dotted overrides on the command line. Unknown keys fail.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rapo_ray.data.sources import SourceConfig
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys fail, and a loaded section does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Strict):
+    """The model that is aligned."""
+
+    path: str = "embedded:smollm2-135m"
+    """A hub id, a local folder, or `embedded:smollm2-135m`."""
+    revision: str | None = None
+    """Commit of the hub model; pin it for a run that others should repeat."""
+    system_prompt: str | None = None
+    """System message of every prompt; none leaves it to the model's chat template."""
+
+
+class DataConfig(Strict):
+    """Where prompts come from."""
+
+    train: str = "quickstart:all"
+    """Prompts of the rounds, as `name:n,name:n`; `all` takes every row, a number takes a seeded sample."""
+    heldout: str = "quickstart-heldout:all"
+    """Prompts that measure base, sft and rapo; never trained on."""
+    sources: dict[str, SourceConfig] = Field(default_factory=dict)
+    """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Share of a source's rows that may be quarantined before the run stops."""
+
+
+class WarmupConfig(Strict):
+    """Stage 1: supervised warm-up that teaches the format."""
+
+    source: Literal["demonstrations", "synthesis", "none"] = "demonstrations"
+    """`demonstrations` takes the packaged ones or `path`; `synthesis` lets the model write its own traces; `none` skips."""
+    path: Path | None = None
+    """JSONL of demonstrations (`text`, `harmful`, `level`, `completion`); none takes the packaged ones."""
+    recipe: str | None = None
+    """Prompts for synthesis, as `name:n,name:n`."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the demonstrations."""
+    batch_size: int = Field(8, ge=1)
+    """Demonstrations an optimizer step."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate; it warms up over a tenth of the steps and decays linearly."""
+    max_new_tokens: int = Field(2048, ge=16)
+    """Token limit of a synthesised trace or completion; what reaches it is dropped."""
+    min_trace_chars: int = Field(64, ge=0)
+    """A synthesised trace shorter than this is dropped."""
+
+    @model_validator(mode="after")
+    def _synthesis_needs_prompts(self) -> Self:
+        if self.source == "synthesis" and not self.recipe:
+            raise ValueError("warmup.source=synthesis needs warmup.recipe, for example `stratasword:400`")
+        return self
+
+
+class RolloutConfig(Strict):
+    """The vLLM engines that sample completions."""
+
+    engines: int = Field(1, ge=1)
+    """Number of engines; prompts are dealt over them in order."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs of one engine."""
+    dtype: Dtype = "bfloat16"
+    """Weights and arithmetic of the engines. float32 on CPUs without native bf16."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature; log-probs are taken at this temperature on both sides."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus mass; below 1 the importance ratio would be biased by the kept mass."""
+    max_new_tokens: int = Field(2048, ge=1)
+    """Token limit of a completion; what reaches it is truncated, its own verdict."""
+    max_prompt_tokens: int = Field(1024, ge=1)
+    """A longer prompt stops the run before the first round, by name."""
+    max_num_seqs: int = Field(256, ge=1)
+    """Sequences an engine runs at once."""
+    memory_share: float = Field(0.85, gt=0, lt=1)
+    """Share of a GPU's memory that an engine may take."""
+    kv_cache_gib: int = Field(1, ge=1)
+    """Key-value cache of an engine on CPU, in GiB."""
+    enforce_eager: bool = True
+    """Skip graph capture and compilation; compilation pays on GPU and for long runs."""
+
+
+class JudgeBackendConfig(Strict):
+    """One judge."""
+
+    backend: Literal["rules", "vllm"] = "rules"
+    """`rules` is deterministic code; `vllm` is any model with constrained decoding."""
+    actors: int = Field(1, ge=1)
+    """Number of judge actors; completions are dealt over them in order."""
+    model: str | None = None
+    """Model of a vllm judge: a hub id, a folder or `embedded:...`."""
+    revision: str | None = None
+    """Commit of the judge's hub model."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs of one vllm judge."""
+    dtype: Dtype = "bfloat16"
+    """Weights and arithmetic of a vllm judge."""
+    max_model_len: int = Field(4096, ge=256)
+    """Context of a vllm judge in tokens; a longer judge prompt is a failed verdict."""
+    max_num_seqs: int = Field(128, ge=1)
+    """Verdicts a vllm judge works on at once."""
+    memory_share: float = Field(0.85, gt=0, lt=1)
+    """Share of a GPU's memory that a vllm judge may take."""
+    kv_cache_gib: int = Field(1, ge=1)
+    """Key-value cache of a vllm judge on CPU, in GiB."""
+
+    @model_validator(mode="after")
+    def _vllm_needs_a_model(self) -> Self:
+        if self.backend == "vllm" and not self.model:
+            raise ValueError("backend=vllm needs a model")
+        return self
+
+
+class JudgeConfig(Strict):
+    """Who judges, and how much failure a run bears."""
+
+    risk: JudgeBackendConfig = JudgeBackendConfig()
+    """Judges the trace: level, case and the risk-aware reward R."""
+    general: JudgeBackendConfig | None = None
+    """Judges the answer, the general reward G; none lets the risk judge answer both."""
+    failure_budget: float = Field(0.2, ge=0, le=1)
+    """Share of a round's verdicts that may fail; above it the run stops instead of learning noise."""
+
+
+class CreditConfig(Strict):
+    """How verdicts become advantages."""
+
+    scheme: Literal["grpo"] = "grpo"
+    """`grpo` is the paper's: R + G, centred and scaled within the group."""
+    scale_by_std: bool = True
+    """Divide by the group's standard deviation; without it, the scheme of Dr. GRPO."""
+
+
+class PolicyConfig(Strict):
+    """The DeepSpeed policy and its update."""
+
+    ranks: int = Field(1, ge=1)
+    """Data-parallel ranks, one GPU each."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+    dtype: Dtype = "bfloat16"
+    """Forward and backward arithmetic; master weights are always float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Learning rate of the rounds."""
+    schedule: Literal["constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
+    """Learning-rate schedule over all optimizer steps, by its transformers name."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps of linear warm-up."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW weight decay."""
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW betas."""
+    grad_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    steps_per_round: int = Field(1, ge=1)
+    """Optimizer steps a round; the round's groups are dealt over them."""
+    micro_batch_tokens: int = Field(16384, ge=16)
+    """Padded tokens of a micro-batch; longer sequences go alone."""
+    clip_low: float = Field(0.2, gt=0)
+    """Lower clip of the policy ratio."""
+    clip_high: float = Field(0.2, gt=0)
+    """Upper clip of the policy ratio."""
+    loss_mean: Literal["token", "sequence"] = "sequence"
+    """Average over the step's tokens, or over its sequences' token means (GRPO)."""
+    old_logprobs: Literal["recompute", "rollout"] = "recompute"
+    """The ratio's denominator: recomputed by the policy, or the engines' own log-probs (one forward pass less)."""
+    kl_coef: float = Field(0.01, ge=0)
+    """Weight of the KL to the reference; 0 starts no reference actor."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Schulman's estimator of the KL."""
+    importance_correction: Literal["off", "token", "sequence"] = "token"
+    """Correct for the gap between the engines' and the policy's log-probs: per token (clipped weights), per sequence (masked)."""
+    importance_bounds: tuple[float, float] = (0.5, 2.0)
+    """Weights outside are clipped (token) or their sequences dropped (sequence)."""
+    offload: bool = False
+    """Keep optimizer states in host memory."""
+
+
+class ReferenceConfig(Strict):
+    """The frozen reference model of the KL."""
+
+    actors: int = Field(1, ge=1)
+    """Number of reference actors; sequences are dealt over them."""
+    micro_batch_tokens: int = Field(32768, ge=16)
+    """Padded tokens of a forward pass."""
+
+
+class CheckpointConfig(Strict):
+    """When and how many checkpoints."""
+
+    every: int = Field(1, ge=1)
+    """Rounds between checkpoints; the last round always writes one."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept on disk."""
+
+
+class ClusterConfig(Strict):
+    """The Ray cluster and what an actor takes of it."""
+
+    address: str | None = None
+    """Cluster to join; none joins the one in RAY_ADDRESS or starts a local one."""
+    device: Literal["cpu", "gpu"] = "gpu"
+    """Where models live."""
+    cpus_per_actor: float = Field(1.0, gt=0)
+    """Logical CPUs an actor reserves. On a CPU machine the roles take turns on the same cores, so a small share is right."""
+    placement: Literal["PACK", "SPREAD"] = "PACK"
+    """How Ray lays the actors over nodes."""
+
+
+class LimitsConfig(Strict):
+    """How long a wait may last, in seconds; none is endless."""
+
+    start: float = Field(600, gt=0)
+    """From asking for resources to every actor ready."""
+    generate: float = Field(1800, gt=0)
+    """Without a new completion from any engine."""
+    judge: float = Field(600, gt=0)
+    """Without a verdict once a completion was sent to a judge."""
+    update: float = Field(3600, gt=0)
+    """One policy update, reference pass or checkpoint."""
+    sync: float = Field(600, gt=0)
+    """Weights from the policy to every engine."""
+    warmup: float = Field(7 * 24 * 3600, gt=0)
+    """The whole supervised warm-up."""
+
+
+class RunConfig(Strict):
+    """A whole run."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Name of the run and of its folder below `out`."""
+    out: Path = Path("runs")
+    """Folder of all runs."""
+    seed: int = Field(0, ge=0)
+    """Seeds data order, sampling and initialisation."""
+    rounds: int = Field(100, ge=0)
+    """Online rounds after the warm-up."""
+    prompts_per_round: int = Field(64, ge=1)
+    """P, prompts of a round."""
+    samples_per_prompt: int = Field(4, ge=2)
+    """G, completions of a prompt."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    judge: JudgeConfig = JudgeConfig()
+    credit: CreditConfig = CreditConfig()
+    policy: PolicyConfig = PolicyConfig()
+    reference: ReferenceConfig = ReferenceConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        policy = self.policy
+        if self.rollout.top_p < 1 and policy.importance_correction != "off":
+            raise ValueError(
+                f"rollout.top_p={self.rollout.top_p} biases the importance ratio by the kept mass: set rollout.top_p=1, "
+                f"or policy.importance_correction=off (it is {policy.importance_correction})"
+            )
+        if policy.old_logprobs == "rollout" and policy.importance_correction != "off":
+            raise ValueError(
+                "policy.old_logprobs=rollout already corrects for the gap: set policy.importance_correction=off "
+                f"(it is {policy.importance_correction})"
+            )
+        if self.rollout.top_p < 1 and policy.old_logprobs == "rollout":
+            raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {self.rollout.top_p})")
+        if policy.steps_per_round > self.prompts_per_round:
+            raise ValueError(
+                f"policy.steps_per_round={policy.steps_per_round} is more than prompts_per_round={self.prompts_per_round}"
+            )
+        if self.cluster.device == "cpu" and self.rollout.tensor_parallel > 1:
+            raise ValueError(f"rollout.tensor_parallel={self.rollout.tensor_parallel} needs cluster.device=gpu")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.out / self.name

@@ -1,0 +1,1 @@
+"""Prompts: published datasets, user files, recipes and the sampler."""

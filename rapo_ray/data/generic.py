@@ -1,0 +1,38 @@
+"""A user's own file of prompts: .jsonl, .json, .csv, .tsv, .parquet or .xlsx."""
+
+from pathlib import Path
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.rows import (
+    LoadedSource,
+    Row,
+    found_columns,
+    harmful_of,
+    id_of,
+    level_of,
+    read_rows,
+    require_columns,
+    text_of,
+)
+from rapo_ray.errors import DataError
+from rapo_ray.types import Prompt
+
+
+def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max_bad_share: float) -> LoadedSource:
+    """Read `text_column` and, where there, the columns `harmful`, `level` and `id`; the split is the file's stem.
+
+    `harmful` labels every row of a file without that column. Raises DataError where neither says it.
+    """
+    where = f"{name} ({path})"
+    rows = read_table(path)
+    require_columns(where, rows, [text_column])
+    labelled = "harmful" in found_columns(rows)
+    if rows and not labelled and harmful is None:
+        raise DataError(f"{where}: no column 'harmful'; add it, or set `harmful: true` or `false` for the source")
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        text = text_of(row, text_column)
+        label = harmful_of(row) if labelled else bool(harmful)
+        return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, path.stem)
+
+    return read_rows(where, rows, to_prompt, max_bad_share)

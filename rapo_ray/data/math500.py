@@ -1,0 +1,23 @@
+"""MATH-500: benign reasoning problems.
+
+Source: MATH-500.jsonl as in UCSC-VLAA/STAR-1, benchmark/ (Apache-2.0 repository; MATH itself is MIT). Lightman et al.,
+"Let's Verify Step by Step", arXiv 2305.20050; Hendrycks et al., arXiv 2103.03874.
+"""
+
+from pathlib import Path
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.types import Prompt
+
+
+def load_math500(name: str, path: Path, max_bad_share: float) -> LoadedSource:
+    """Read the problems, all benign; their own `level` is difficulty, not risk, so it is left out; raises DataError."""
+    where = f"{name} ({path})"
+    rows = read_table(path)
+    require_columns(where, rows, ["problem"])
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        return Prompt(f"{name}/{id_of(number, row, 'unique_id')}", text_of(row, "problem"), False, None, name, "test")
+
+    return read_rows(where, rows, to_prompt, max_bad_share)

@@ -1,0 +1,59 @@
+"""StrataSword: jailbreak prompts in three levels of reasoning complexity, the English xlsx files as published.
+
+Source: Alibaba-AAIG/Strata-Sword (Hugging Face: OysterAI/Strata-Sword), Apache-2.0. Zhao et al., "Strata-Sword: A
+Hierarchical Safety Evaluation towards LLMs based on Reasoning Complexity of Jailbreak Instructions", arXiv 2509.01444.
+"""
+
+import re
+from pathlib import Path
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.rows import BadRow, LoadedSource, Row, found_columns, read_rows, text_of
+from rapo_ray.errors import DataError
+from rapo_ray.types import Prompt
+
+FILES = tuple(f"strata_sword_en_level_{level}.xlsx" for level in (1, 2, 3))
+TEXT_COLUMNS = ("jailbreak instruction", "攻击指令")  # the English level 2 and 3 files have Chinese headers
+
+
+def load_strata_sword(name: str, path: Path, max_bad_share: float) -> LoadedSource:
+    """Read one level file, or all three where `path` is a folder; all prompts are harmful; raises DataError."""
+    if not path.exists():
+        raise DataError(f"{name} ({path}): no such file or folder; check the path")
+    files = [path / file for file in FILES] if path.is_dir() else [path]
+    seen: dict[str, str] = {}
+    prompts: list[Prompt] = []
+    quarantined: list[BadRow] = []
+    for file in files:
+        loaded = _load_level(name, file, max_bad_share, seen)
+        prompts += loaded.prompts
+        quarantined += loaded.quarantined
+    return LoadedSource(tuple(prompts), tuple(quarantined))
+
+
+def _load_level(name: str, path: Path, max_bad_share: float, seen: dict[str, str]) -> LoadedSource:
+    where = f"{name} ({path})"
+    level = _level(path)
+    rows = read_table(path)
+    column = _text_column(where, rows)
+    split = f"level_{level}"
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        return Prompt(f"{name}/{split}/{number}", text_of(row, column), True, level, name, split)
+
+    return read_rows(where, rows, to_prompt, max_bad_share, seen)
+
+
+def _level(path: Path) -> int:
+    match = re.search(r"level_([123])(?![0-9])", path.stem)
+    if match is None:
+        raise DataError(f"{path}: no level in the file name; expected a name like {FILES[0]}, or their folder")
+    return int(match.group(1))
+
+
+def _text_column(where: str, rows: list[dict[str, object]]) -> str:
+    found = found_columns(rows)
+    for column in TEXT_COLUMNS:
+        if column in found or not rows:
+            return column
+    raise DataError(f"{where}: no column {' or '.join(map(repr, TEXT_COLUMNS))}; found {', '.join(map(repr, found))}")

@@ -1,0 +1,1 @@
+"""vLLM engines, and how weights reach them."""

@@ -1,0 +1,208 @@
+"""One vLLM engine with a step loop of its own: requests in, futures out, paused around a weight update.
+
+The engine core runs in this process. Requests submitted together are all queued before the first step, so that batches,
+and with them the last bits of the logits, do not depend on timing.
+"""
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from rapo_ray.errors import EngineError
+
+WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a vLLM engine is started with."""
+
+    model: str
+    device: str  # cpu or gpu
+    dtype: str
+    max_model_len: int
+    max_num_seqs: int
+    tensor_parallel: int
+    memory_share: float
+    enforce_eager: bool
+    seed: int
+    weight_backend: str | None = None  # shm, ipc or nccl; None for an engine whose weights never change
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one completion is sampled."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int | None
+    logprobs: bool
+    json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One finished completion."""
+
+    prompt_tokens: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    truncated: bool
+
+
+class VllmEngine:
+    """A vLLM engine and the thread that steps it."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._llm = _start(settings)
+        self._engine = self._llm.llm_engine
+        self._lock = threading.Condition()
+        self._paused = False
+        self._futures: dict[str, Future[Generated]] = {}
+        self._count = 0
+        threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
+
+    def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
+        """Queue token prompts together; each future ends with its completion or an EngineError."""
+        with self._lock:
+            futures = [self._add(tokens, sampling) for tokens, sampling in requests]
+            self._lock.notify_all()
+        return futures
+
+    def encode_chat(self, system: str | None, user: str) -> list[int]:
+        """The prompt tokens of one user turn in the model's own chat format, up to where the assistant speaks."""
+        messages = [{"role": "system", "content": system}] if system is not None else []
+        messages.append({"role": "user", "content": user})
+        encoded = self._llm.get_tokenizer().apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return list(encoded)
+
+    def pause(self) -> None:
+        """Stop stepping; requests in flight stay queued."""
+        with self._lock:
+            self._paused = True
+
+    def resume(self) -> None:
+        """Step again."""
+        with self._lock:
+            self._paused = False
+            self._lock.notify_all()
+
+    def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
+        """Open vLLM's weight transfer on the worker side."""
+        self._llm.init_weight_transfer_engine({"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        """Begin a weight update; the engine must be paused."""
+        if not self._paused:
+            raise EngineError("weights may change only while the engine is paused")
+        self._llm.start_weight_update()
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Take one bucket of weights."""
+        self._llm.update_weights({"update_info": update_info})
+
+    def finish_weight_update(self, version: int) -> None:
+        """End the update, drop the caches computed with the old weights, and take the version."""
+        self._llm.finish_weight_update(str(version))
+        if not self._llm.reset_prefix_cache(reset_running_requests=True):
+            raise EngineError("the prefix cache could not be reset, it would serve keys of the old weights")
+
+    def weight_version(self) -> str:
+        """The version of the weights the engine holds, as vLLM reports it."""
+        return self._llm.get_weight_version()
+
+    def weight_checksums(self, dtype: str) -> dict[str, str]:
+        """SHA-256 of every weight in `dtype`, read back from the running model, under the trainer's names."""
+        merged: dict[str, str] = {}
+        for part in self._llm.collective_rpc("weight_checksums", args=(dtype,)):
+            merged.update(part)
+        return merged
+
+    def _add(self, tokens: list[int], sampling: Sampling) -> "Future[Generated]":
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        self._count += 1
+        request_id = str(self._count)
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            logprobs=0 if sampling.logprobs else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=StructuredOutputsParams(json=sampling.json_schema) if sampling.json_schema else None,
+        )
+        future: Future[Generated] = Future()
+        self._futures[request_id] = future
+        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=tokens), params)
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: not self._paused and self._engine.has_unfinished_requests())
+                try:
+                    finished = [output for output in self._engine.step() if output.finished]
+                except Exception as error:
+                    self._fail_all(error)
+                    raise
+                done = [(self._futures.pop(output.request_id), _generated(output)) for output in finished]
+            for future, generated in done:
+                future.set_result(generated)
+
+    def _fail_all(self, error: Exception) -> None:
+        for future in self._futures.values():
+            future.set_exception(EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}"))
+        self._futures.clear()
+
+
+def _start(settings: EngineSettings) -> Any:
+    from vllm import LLM
+    from vllm.config import WeightTransferConfig
+
+    transfer = None
+    if settings.weight_backend is not None:
+        from rapo_ray.engines import shared_memory
+
+        shared_memory.register()
+        transfer = WeightTransferConfig(backend=settings.weight_backend)  # type: ignore[arg-type]
+    return LLM(
+        model=settings.model,
+        tokenizer=settings.tokenizer or settings.model,
+        dtype=settings.dtype,  # type: ignore[arg-type]
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        tensor_parallel_size=settings.tensor_parallel,
+        gpu_memory_utilization=settings.memory_share,
+        enforce_eager=settings.enforce_eager,
+        enable_prefix_caching=True,
+        seed=settings.seed,
+        logprobs_mode="processed_logprobs",
+        generation_config="vllm",
+        trust_remote_code=False,
+        disable_log_stats=True,
+        weight_transfer_config=transfer,
+        worker_extension_cls=WORKER_EXTENSION,
+        distributed_executor_backend="uni" if settings.tensor_parallel == 1 else "mp",
+    )
+
+
+def _generated(output: Any) -> Generated:
+    completion = output.outputs[0]
+    logprobs: tuple[float, ...] = ()
+    if completion.logprobs is not None:
+        logprobs = tuple(
+            entry[token].logprob for entry, token in zip(completion.logprobs, completion.token_ids, strict=True)
+        )
+    return Generated(
+        tuple(output.prompt_token_ids),
+        tuple(completion.token_ids),
+        logprobs,
+        completion.text,
+        completion.finish_reason == "length",
+    )

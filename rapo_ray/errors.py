@@ -1,0 +1,37 @@
+"""The errors a user can meet: each is one clear line, picklable, and also of the stdlib kind it refines."""
+
+
+class RapoError(Exception):
+    """Base of every error that rapo_ray explains to the user in one line."""
+
+
+class ConfigError(RapoError, ValueError):
+    """A setting is unknown, of the wrong type, or impossible beside another one."""
+
+
+class DataError(RapoError, ValueError):
+    """A data file is missing, has the wrong columns, or too many of its rows are bad."""
+
+
+class ModelError(RapoError, ValueError):
+    """A model is missing, incomplete, or not what its checksum says."""
+
+
+class CheckpointError(RapoError, RuntimeError):
+    """A checkpoint could not be written, or does not verify."""
+
+
+class PlacementError(RapoError, RuntimeError):
+    """The cluster does not have, or did not give in time, what the run asks for."""
+
+
+class JudgeError(RapoError, RuntimeError):
+    """More verdicts failed than the budget allows, or a judge could not be started."""
+
+
+class EngineError(RapoError, RuntimeError):
+    """A rollout engine failed, or holds other weights than it should."""
+
+
+class TrainingError(RapoError, RuntimeError):
+    """The policy update went wrong: a non-finite loss, or ranks that disagree."""

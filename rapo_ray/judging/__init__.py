@@ -1,0 +1,1 @@
+"""Judging completions: taking them apart, counting sentences, and the judges themselves."""

@@ -1,0 +1,67 @@
+"""DeepSpeed: its configuration from ours, and one engine per rank."""
+
+import os
+from typing import Any
+
+import torch
+
+from rapo_ray.config import PolicyConfig
+
+
+def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
+    """Join the ranks' process group: gloo on CPU, nccl on GPU."""
+    os.environ.update(
+        MASTER_ADDR=address,
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        WORLD_SIZE=str(num_ranks),
+        LOCAL_RANK="0",  # Ray shows an actor only its own GPU
+        LOCAL_SIZE=str(num_ranks),
+    )
+    import deepspeed
+
+    deepspeed.init_distributed(dist_backend="gloo" if device == "cpu" else "nccl", verbose=False)
+
+
+def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
+    """The DeepSpeed configuration of a policy; micro-batching is ours, so accumulation is left at one."""
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    if config.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "train_batch_size": num_ranks,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # backward only accumulates; step() reduces and updates
+        "gradient_clipping": config.grad_clip,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": config.dtype == "bfloat16"},
+        "steps_per_print": 2**31,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": learning_rate,
+                "betas": list(config.adam_betas),
+                "eps": 1e-8,
+                "weight_decay": config.weight_decay,
+                "torch_adam": True,
+            },
+        },
+    }
+
+
+def make_engine(
+    module: torch.nn.Module, config: PolicyConfig, learning_rate: float, num_ranks: int, schedule: Any
+) -> Any:
+    """A DeepSpeed engine over `module`; `schedule` makes the learning-rate scheduler from the optimizer."""
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        model_parameters=[parameter for parameter in module.parameters() if parameter.requires_grad],
+        config=deepspeed_config(config, learning_rate, num_ranks),
+        lr_scheduler=schedule,
+        dist_init_required=False,
+    )
+    return engine

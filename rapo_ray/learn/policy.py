@@ -1,0 +1,176 @@
+"""One rank of the policy: the update of a round, its log-probs, its state on disk (no Ray in here)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rapo_ray.config import PolicyConfig
+from rapo_ray.errors import CheckpointError, TrainingError
+from rapo_ray.learn.batch import MicroBatch, Step
+from rapo_ray.learn.deepspeed_setup import make_engine
+from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, spread
+from rapo_ray.learn.objective import Objective, TokenInputs
+
+DEEPSPEED_TAG = "policy"
+
+
+class PolicyRank:
+    """A DeepSpeed engine over the language model; every method is collective over the ranks."""
+
+    def __init__(
+        self, config: PolicyConfig, model: Path, rank: int, temperature: float, total_steps: int, seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self._config = config
+        self._rank = rank
+        language_model = load_language_model(model, "float32", config.gradient_checkpointing)
+        self._engine = make_engine(
+            ActionLogProbs(language_model, temperature),
+            config,
+            config.learning_rate,
+            config.ranks,
+            lambda optimizer: _schedule(config, optimizer, total_steps),
+        )
+        self._objective = Objective(config, config.ranks)
+        self._device: torch.device = self._engine.device
+
+    def update(self, steps: list[Step]) -> dict[str, float]:
+        """Take this rank's share of a round's optimizer steps; returns sums over its action tokens.
+
+        Raises TrainingError on a non-finite loss, before the optimizer step that would have used it.
+        """
+        sums: dict[str, float] = {"optimizer_steps": float(len(steps))}
+        old_logprobs = self._old_logprobs(steps)
+        for number, step in enumerate(steps):
+            for index, micro_batch in enumerate(step.micro_batches):
+                terms = self._forward_backward(micro_batch, step, old_logprobs.get((number, index)), number == 0)
+                for name, value in terms.items():
+                    reduce = max if name.endswith("_max") else float.__add__
+                    sums[name] = reduce(sums.get(name, 0.0), value)
+            self._engine.step()
+            sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(self._engine.get_global_grad_norm())
+        sums["learning_rate"] = float(self._engine.get_lr()[0])
+        return sums
+
+    def _old_logprobs(self, steps: list[Step]) -> dict[tuple[int, int], torch.Tensor]:
+        """Log-probs before the first step; one step needs none, its own are the old ones."""
+        if len(steps) < 2 or self._config.old_logprobs == "rollout":
+            return {}
+        with torch.no_grad():
+            return {
+                (number, index): self._engine(collate(micro_batch).to(self._device))[0]
+                for number, step in enumerate(steps)
+                for index, micro_batch in enumerate(step.micro_batches)
+            }
+
+    def _forward_backward(
+        self, micro_batch: MicroBatch, step: Step, old_logprobs: torch.Tensor | None, first_step: bool
+    ) -> dict[str, float]:
+        batch = collate(micro_batch).to(self._device)
+        logprobs, entropies = self._engine(batch)
+        rollout = spread([row.rollout_logprobs for row in micro_batch.sequences], batch.action_mask)
+        if self._config.old_logprobs == "rollout":
+            old = rollout
+        else:
+            old = logprobs.detach() if old_logprobs is None else old_logprobs
+        inputs = self._inputs(micro_batch, batch, logprobs, old, rollout)
+        terms = self._objective(inputs, step.total_sequences, step.total_tokens)
+        if not torch.isfinite(terms.loss):
+            raise TrainingError(f"policy rank {self._rank}: the loss is {float(terms.loss)}, the weights are unchanged")
+        self._engine.backward(terms.loss * 0.0 if micro_batch.filler else terms.loss, scale_wrt_gas=False)
+        if micro_batch.filler:
+            return {}
+        sums = {**terms.sums, "loss": float(terms.loss.detach()) / self._config.ranks}
+        sums["entropy"] = float((entropies * inputs.mask).sum())
+        if first_step:  # later the policy has moved, and the difference is no gap any more
+            gap = (logprobs.detach() - rollout).abs() * inputs.mask
+            sums.update(gap=float(gap.sum()), gap_max=float(gap.max()), gap_tokens=float(inputs.mask.sum()))
+        return sums
+
+    def _inputs(
+        self,
+        micro_batch: MicroBatch,
+        batch: Collated,
+        logprobs: torch.Tensor,
+        old: torch.Tensor,
+        rollout: torch.Tensor,
+    ) -> TokenInputs:
+        rows = micro_batch.sequences
+        reference = None
+        if self._config.kl_coef > 0:
+            reference = spread([row.reference_logprobs or () for row in rows], batch.action_mask)
+        advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
+        return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
+
+    def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter of the language model, whole and in `dtype`, one at a time, in the same order on all ranks."""
+        from deepspeed.zero import GatheredParameters
+
+        for name, parameter in self._language_model().named_parameters():
+            with GatheredParameters([parameter], enabled=self._config.zero_stage == 3):
+                yield name, parameter.detach().to(getattr(torch, dtype), copy=True)
+
+    def weights_metadata(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and whole shape of every parameter, in the order of `weights`."""
+        return [
+            (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
+            for name, parameter in self._language_model().named_parameters()
+        ]
+
+    def _language_model(self) -> Any:
+        return self._engine.module.language_model
+
+    def export(self, folder: Path, dtype: str) -> None:
+        """Write the language model as safetensors that transformers and vLLM load (rank 0 writes)."""
+        state = {name: tensor.cpu() for name, tensor in self.weights(dtype)}
+        if self._rank == 0:
+            model = self._language_model()
+            model.config.dtype = dtype
+            model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer, schedule and this rank's random state."""
+        self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_TAG, save_latest=False)
+        states = {"torch": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state()
+        save_file(states, str(folder / f"random-{self._rank}.safetensors"))
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote; raises CheckpointError where DeepSpeed finds nothing to load."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=DEEPSPEED_TAG)
+        if path is None:
+            raise CheckpointError(f"{folder}: DeepSpeed found no checkpoint of {self._config.ranks} rank(s) here")
+        states = load_file(str(folder / f"random-{self._rank}.safetensors"))
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"])
+
+
+def _schedule(config: PolicyConfig, optimizer: Any, total_steps: int) -> Any:
+    from transformers import get_scheduler
+
+    return get_scheduler(config.schedule, optimizer, config.warmup_steps, max(1, total_steps))
+
+
+class ReferenceModel:
+    """The frozen model of the KL: log-probs only."""
+
+    def __init__(self, model: Path, dtype: str, temperature: float, max_tokens: int, device: str) -> None:
+        self._device = torch.device("cuda" if device == "gpu" else "cpu")
+        language_model = load_language_model(model, dtype).requires_grad_(False)
+        self._module = ActionLogProbs(language_model, temperature).to(self._device).eval()
+        self._max_tokens = max_tokens
+
+    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
+        """Log-probs [T] of every sequence's action tokens, in order."""
+        out: list[list[float]] = []
+        with torch.inference_mode():
+            for micro_batch in micro_batches:
+                batch = collate(micro_batch).to(self._device)
+                values, _ = self._module(batch)
+                out += [row[mask].tolist() for row, mask in zip(values, batch.action_mask, strict=True)]
+        return out

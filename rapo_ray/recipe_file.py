@@ -1,0 +1,94 @@
+"""From a recipe's name or path and dotted overrides to a RunConfig, with one clear line for each mistake."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import ConfigError
+
+MAX_RECIPE_BYTES = 1 << 20
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name and path of every recipe in the package."""
+    folder = Path(str(files("rapo_ray") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Load a shipped recipe or a YAML file and lay `a.b=value` overrides over it; raises ConfigError."""
+    shipped = shipped_recipes()
+    path = shipped.get(recipe, Path(recipe))
+    if not path.is_file():
+        raise ConfigError(f"no recipe `{recipe}`: give a YAML file or one of {', '.join(shipped)}")
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path, overrides)) from None
+
+
+def config_hash(config: RunConfig) -> str:
+    """Digest of everything that shapes a run's results (not where it is written, nor how long it may wait)."""
+    tree = config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint"})
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved config as YAML that load_config reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    if path.stat().st_size > MAX_RECIPE_BYTES:
+        raise ConfigError(f"{path}: {path.stat().st_size} bytes is no recipe (limit {MAX_RECIPE_BYTES})")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of settings, this is {type(tree).__name__}")
+    return tree
+
+
+def _apply(tree: dict[str, object], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override `{override}`: write it as key=value, for example rollout.engines=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"override `{override}`: the value is not valid YAML") from None
+    node = tree
+    *parents, leaf = key.split(".")
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"override `{override}`: `{name}` is a value, not a section")
+        node = child
+    node[leaf] = value
+
+
+def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
+    lines = [_explain_one(dict(detail), path, overrides) for detail in error.errors()]
+    return "; ".join(lines)
+
+
+def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[str]) -> str:
+    location = detail["loc"]
+    assert isinstance(location, tuple)
+    key = ".".join(str(part) for part in location)
+    origin = next((f"override `{text}`" for text in overrides if key and text.startswith(f"{key}=")), str(path))
+    if detail["type"] == "extra_forbidden":
+        return f"{origin}: unknown key `{key}` (value {detail['input']!r}): check the spelling, see --help"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(detail["input"], dict) else f" = {detail['input']!r}"
+    return f"{origin}: {f'`{key}`{shown}: ' if key else ''}{message}"

@@ -1,0 +1,9 @@
+"""Seeds by key, so that work done again after a crash gives the same result."""
+
+import hashlib
+
+
+def derive_seed(*key: str | int) -> int:
+    """A 31-bit seed from a key such as (run seed, round, prompt id, sample)."""
+    text = "\x1f".join(str(part) for part in key)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1

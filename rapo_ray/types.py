@@ -1,0 +1,141 @@
+"""Everything that crosses an actor boundary.
+
+Lists are named by dimension: P prompts of a round, G samples of a prompt, T tokens of a completion.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One user request.
+
+    Example: ``Prompt("quickstart/train/7", "How do I kill a Python process?", False, 1, "quickstart", "train")``
+    """
+
+    id: str
+    text: str
+    harmful: bool
+    level: int | None  # 1 direct, 2 wrapped, 3 deeply obfuscated; None where the source does not say
+    source: str
+    split: str
+
+
+class Form(StrEnum):
+    """What shape a completion has; everything but OK is its own verdict and is never judged as an answer."""
+
+    OK = "ok"
+    NO_THINK_END = "no_think_end"  # no `</think>`, or more than one
+    EMPTY_TRACE = "empty_trace"
+    EMPTY_ANSWER = "empty_answer"
+    TRUNCATED = "truncated"  # cut at the token limit
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A completion taken apart: trace is the first paragraph of the thinking."""
+
+    form: Form
+    trace: str
+    thinking: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled completion, as token ids (never re-tokenised) and text."""
+
+    prompt_id: str
+    sample: int  # index in the group, 0..G-1
+    prompt_tokens: tuple[int, ...]
+    tokens: tuple[int, ...]  # [T] completion, end-of-turn token included
+    logprobs: tuple[float, ...]  # [T] of the sampled tokens, as the engine computed them
+    text: str
+    truncated: bool
+    policy_version: int
+    engine: str
+
+
+class Status(StrEnum):
+    """How a verdict came about; only OK and MALFORMED carry rewards."""
+
+    OK = "ok"
+    MALFORMED = "malformed"  # decided by rule from the completion's form; carries the lowest rewards
+    PARSE = "parse"
+    TIMEOUT = "timeout"
+    TRANSPORT = "transport"
+
+
+class Case(StrEnum):
+    """What the risk rubric says of a trace, after the paper."""
+
+    POOR = "poor"  # holds something other than safety analysis: R = -1
+    FAIR = "fair"  # too short for the level: R = 0
+    EXCESSIVE = "excessive"  # too long for the level: R = 0
+    ADEQUATE = "adequate"  # R = +1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says of one completion; a failed verdict has no rewards and is unscorable."""
+
+    status: Status
+    judge: str
+    level: int | None = None
+    case: Case | None = None
+    sentences: int | None = None
+    risk: float | None = None  # R in {-1, 0, +1}
+    general: float | None = None  # G in {-1, +1}
+    refused: bool | None = None  # what the answer did; None where the judge did not decide
+    tokens: int = 0  # the judge's own prompt and reply tokens
+    seconds: float = 0.0
+    detail: str = ""  # why it failed, for people
+
+    @property
+    def scorable(self) -> bool:
+        """True where the verdict carries both rewards."""
+        return self.risk is not None and self.general is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A rollout with its verdict and, once credit is assigned, its reward and advantage."""
+
+    rollout: Rollout
+    completion: Completion
+    verdict: Verdict
+    reward: float | None = None
+    advantage: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt with its G samples."""
+
+    prompt: Prompt
+    samples_G: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One row of a training batch."""
+
+    tokens: tuple[int, ...]  # prompt then completion
+    prompt_length: int
+    advantage: float
+    rollout_logprobs: tuple[float, ...]  # [T]
+    reference_logprobs: tuple[float, ...] | None = None  # [T]
+
+    @property
+    def completion_length(self) -> int:
+        """T, the number of action tokens."""
+        return len(self.tokens) - self.prompt_length
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    """What the policy reports of one round's update."""
+
+    policy_version: int
+    metrics: dict[str, float] = field(default_factory=dict)
