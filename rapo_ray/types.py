@@ -46,6 +46,7 @@ class Completion:
 class Rollout:
     """One sampled completion, as token ids (never re-tokenised) and text."""
 
+    group: int  # index of the prompt in its round; a round may hold a prompt twice
     prompt_id: str
     sample: int  # index in the group, 0..G-1
     prompt_tokens: tuple[int, ...]
@@ -135,7 +136,18 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What the policy reports of one round's update."""
+    """What the policy reports of one round's update: sums over the action tokens of all ranks, and single figures."""
 
-    policy_version: int
-    metrics: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """One finished round, as it is recorded."""
+
+    round_number: int  # 1-based
+    policy_version: int  # of the weights that made the rollouts
+    groups_P: tuple[Group, ...]
+    update: UpdateResult
+    seconds: dict[str, float]  # by phase
+    trained_sequences: int

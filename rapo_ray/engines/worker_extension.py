@@ -23,10 +23,11 @@ class RapoWorkerExtension:
         """SHA-256 of every weight of the running model in `dtype`, fused projections taken apart."""
         model = self.model_runner.get_model()
         wire = getattr(torch, dtype)
-        return {name: _digest(tensor.to(wire)) for name, tensor in _weights(model)}
+        return {name: digest(tensor.to(wire)) for name, tensor in _weights(model)}
 
 
-def _digest(tensor: torch.Tensor) -> str:
+def digest(tensor: torch.Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
     return hashlib.sha256(tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 

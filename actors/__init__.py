@@ -1,0 +1,1 @@
+"""Thin Ray endpoints over classes that know no Ray."""

@@ -1,0 +1,262 @@
+"""Typed fan-out: one object per role that speaks to all its actors, with a limit on every wait."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from actors.rollout import SampleRequest
+from rapo_ray.config import LimitsConfig, PolicyConfig, RolloutConfig
+from rapo_ray.engines.vllm_engine import Sampling
+from rapo_ray.errors import EngineError, RapoError
+from rapo_ray.learn.batch import MicroBatch, plan_steps, split_by_tokens
+from rapo_ray.seeds import derive_seed
+from rapo_ray.types import Completion, Prompt, Rollout, Sequence, Status, UpdateResult, Verdict
+
+Handle = Any
+
+
+def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]:
+    """Results of all calls; raises the actor's own RapoError, or EngineError for a death or a missed limit."""
+    try:
+        return list(ray.get(refs, timeout=limit))
+    except GetTimeoutError:
+        raise EngineError(f"{what} took longer than {setting}={limit:g} s: raise it, or see the actor's log") from None
+    except RayActorError as error:
+        raise EngineError(f"{what} failed, an actor died: {_first_line(error)}") from None
+    except RayTaskError as error:
+        raise unwrap(error, what) from error
+
+
+def unwrap(error: RayTaskError, what: str) -> Exception:
+    """The error an actor meant: its own where it is ours, or one that names what failed."""
+    cause = error.cause
+    if isinstance(cause, RapoError | OSError):
+        return cause
+    return EngineError(f"{what} failed: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class RolloutGroup:
+    """All engines; prompts are dealt over them in order, so that a run repeats exactly."""
+
+    def __init__(self, engines: list[Handle], config: RolloutConfig, limits: LimitsConfig, seed: int) -> None:
+        self.engines = engines
+        self._config = config
+        self._limits = limits
+        self._seed = seed
+
+    def check(self, prompts: list[Prompt]) -> None:
+        """Raises DataError for a prompt that no engine would take."""
+        get_all([self.engines[0].check.remote(prompts)], self._limits.start, "checking prompts", "limits.start")
+
+    def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
+        """Stream rollouts as they end; round 0 decodes greedily."""
+        requests = [
+            SampleRequest(group, prompt, sample, self._sampling(round_number, group, prompt, sample))
+            for group, prompt in enumerate(prompts_P)
+            for sample in range(samples)
+        ]
+        count = len(self.engines)
+        streams = [
+            engine.generate.options(num_returns="streaming").remote(
+                [request for request in requests if request.group % count == index]
+            )
+            for index, engine in enumerate(self.engines)
+        ]
+        yield from self._merge(streams)
+
+    def _sampling(self, round_number: int, group: int, prompt: Prompt, sample: int) -> Sampling:
+        if round_number == 0:
+            return Sampling(0.0, 1.0, self._config.max_new_tokens, None, logprobs=False)
+        seed = derive_seed(self._seed, round_number, group, prompt.id, sample)
+        return Sampling(self._config.temperature, self._config.top_p, self._config.max_new_tokens, seed, logprobs=True)
+
+    def _merge(self, streams: list[Any]) -> Iterator[Rollout]:
+        while streams:
+            ready, _ = ray.wait(streams, num_returns=1, timeout=self._limits.generate)
+            if not ready:
+                limit = self._limits.generate
+                raise EngineError(f"no completion in limits.generate={limit:g} s from {len(streams)} engine(s)")
+            try:
+                ref = next(ready[0])
+            except StopIteration:
+                streams.remove(ready[0])
+                continue
+            yield get_all([ref], self._limits.generate, "a rollout engine", "limits.generate")[0]
+
+    def weight_versions(self) -> list[str]:
+        """What each engine's vLLM reports."""
+        return self._on_all("weight_version")
+
+    def pause(self) -> None:
+        """Stop stepping on all engines."""
+        self._on_all("pause")
+
+    def resume(self) -> None:
+        """Step again on all engines."""
+        self._on_all("resume")
+
+    def weight_checksums(self, dtype: str) -> list[dict[str, str]]:
+        """Per engine: SHA-256 of every weight, read back."""
+        return self._on_all("weight_checksums", dtype)
+
+    def _on_all(self, method: str, *arguments: object) -> list[Any]:
+        refs = [getattr(engine, method).remote(*arguments) for engine in self.engines]
+        return get_all(refs, self._limits.sync, f"{method} of the rollout engines", "limits.sync")
+
+
+class JudgeGroup:
+    """All judges of a run: `risk` gives R, `general` gives G, or the first answers both."""
+
+    def __init__(self, risk: list[Handle], general: list[Handle], limits: LimitsConfig) -> None:
+        self._parts = [part for part in (risk, general) if part]
+        self._limits = limits
+
+    def score(
+        self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
+    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
+        """Judge each rollout the moment it comes; verdicts come back as they are ready."""
+        pending: dict[Any, tuple[Rollout, int]] = {}
+        partial: dict[tuple[int, int], list[tuple[Completion, Verdict]]] = {}
+        sent = 0
+        for rollout in rollouts:
+            for part, judges in enumerate(self._parts):
+                ref = judges[sent % len(judges)].judge.remote(prompts_P[rollout.group], rollout)
+                pending[ref] = (rollout, part)
+            sent += 1
+            yield from self._collect(pending, partial, 0.0)
+        while pending:
+            before = len(pending)
+            yield from self._collect(pending, partial, self._limits.judge)
+            if len(pending) == before:
+                limit = self._limits.judge
+                raise EngineError(f"{before} verdicts did not come in limits.judge={limit:g} s: see the judges' logs")
+
+    def _collect(
+        self, pending: dict[Any, tuple[Rollout, int]], partial: dict[Any, list[Any]], wait: float
+    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
+        ready, _ = ray.wait(list(pending), num_returns=1 if wait else len(pending), timeout=wait)
+        for ref in ready:
+            rollout, _part = pending.pop(ref)
+            parts = partial.setdefault((rollout.group, rollout.sample), [])
+            parts.append((_part, *_verdict(ref)))
+            if len(parts) == len(self._parts):
+                parts.sort(key=lambda entry: entry[0])
+                yield rollout, parts[0][1], _join([entry[2] for entry in parts])
+
+
+def _verdict(ref: Any) -> tuple[Completion, Verdict]:
+    try:
+        completion, verdict = ray.get(ref)
+    except RayActorError as error:
+        raise EngineError(f"a judge died: {_first_line(error)}") from None
+    except RayTaskError as error:
+        raise unwrap(error, "a judge") from error
+    return completion, verdict
+
+
+def _join(verdicts: list[Verdict]) -> Verdict:
+    """One verdict of the risk judge's and the general judge's; a failure of either makes it unscorable."""
+    if len(verdicts) == 1 or verdicts[0].status is Status.MALFORMED:
+        return verdicts[0]
+    risk, general = verdicts
+    failed = next((verdict for verdict in verdicts if not verdict.scorable), None)
+    if failed is not None:
+        return failed
+    return replace(
+        risk,
+        judge=f"{risk.judge}+{general.judge}",
+        general=general.general,
+        refused=general.refused,
+        tokens=risk.tokens + general.tokens,
+        seconds=max(risk.seconds, general.seconds),
+    )
+
+
+class ReferenceGroup:
+    """All reference actors."""
+
+    def __init__(self, actors: list[Handle], limits: LimitsConfig, max_tokens: int) -> None:
+        self._actors = actors
+        self._limits = limits
+        self._max_tokens = max_tokens
+
+    def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
+        """The sequences with the reference's log-probs, in the same order."""
+        micro_batches = split_by_tokens(sequences, self._max_tokens)
+        count = len(self._actors)
+        shares = [micro_batches[index::count] for index in range(count)]
+        refs = [
+            actor.logprobs.remote([MicroBatch(tuple(sequences[row] for row in rows)) for rows in share])
+            for actor, share in zip(self._actors, shares, strict=True)
+        ]
+        results = get_all(refs, self._limits.update, "the reference's log-probs", "limits.update")
+        out = list(sequences)
+        for share, values in zip(shares, results, strict=True):
+            for row, logprobs in zip((row for rows in share for row in rows), values, strict=True):
+                out[row] = replace(sequences[row], reference_logprobs=tuple(logprobs))
+        return out
+
+
+class PolicyGroup:
+    """All ranks of the policy."""
+
+    def __init__(self, actors: list[Handle], config: PolicyConfig, limits: LimitsConfig) -> None:
+        self._actors = actors
+        self._config = config
+        self._limits = limits
+
+    def update(self, sequences: list[Sequence]) -> UpdateResult:
+        """Take a round's optimizer steps on all ranks."""
+        config = self._config
+        shares = plan_steps(sequences, config.steps_per_round, config.ranks, config.micro_batch_tokens)
+        refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
+
+    def send_weights(self, version: int) -> None:
+        """Send the weights to the engines."""
+        self._on_all("send_weights", version, limit=self._limits.sync, setting="limits.sync")
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        self._on_all("save", folder.resolve())
+
+    def load(self, folder: Path) -> None:
+        """Restore a checkpoint."""
+        self._on_all("load", folder.resolve())
+
+    def export(self, folder: Path, dtype: str) -> None:
+        """Write the model for transformers and vLLM."""
+        self._on_all("export", folder.resolve(), dtype)
+
+    def weight_checksums(self, dtype: str) -> dict[str, str]:
+        """SHA-256 of every weight in `dtype`."""
+        checksums: dict[str, str] = self._on_all("weight_checksums", dtype)[0]
+        return checksums
+
+    def _on_all(
+        self, method: str, *arguments: object, limit: float | None = None, setting: str = "limits.update"
+    ) -> list[Any]:
+        refs = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        return get_all(refs, limit or self._limits.update, f"{method} of the policy", setting)
+
+
+RANK_ALIKE = ("learning_rate", "grad_norm", "optimizer_steps")  # the same figure on every rank
+
+
+def _sum_ranks(per_rank: list[dict[str, float]]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name in sorted({name for sums in per_rank for name in sums}):
+        values = [sums[name] for sums in per_rank if name in sums]
+        if name in RANK_ALIKE:
+            out[name] = values[0]
+        else:
+            out[name] = max(values) if name.endswith("_max") else sum(values)
+    return out

@@ -1,0 +1,69 @@
+"""From a config to what each actor reserves (pure), and the wait for it (bounded, and never silent)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import PlacementError
+
+SAY_EVERY = 10.0  # seconds between words while waiting
+
+Bundle = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bundles by actor name: engines and judges live all the run, policy and reference start after the warm-up."""
+
+    serving: dict[str, Bundle]
+    training: dict[str, Bundle]
+
+    def total(self, resource: str) -> float:
+        """What the whole run needs of a resource at once."""
+        bundles = [*self.serving.values(), *self.training.values()]
+        return round(sum(bundle.get(resource, 0.0) for bundle in bundles), 6)
+
+
+def plan(config: RunConfig) -> Plan:
+    """Every actor's name and bundle."""
+    serving = {f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)}
+    for part, judge in (("risk", config.judge.risk), ("general", config.judge.general)):
+        if judge is not None:
+            gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
+            serving |= {f"judge-{part}-{index}": _bundle(config, gpus) for index in range(judge.actors)}
+    training = {f"policy-{rank}": _bundle(config, 1) for rank in range(config.policy.ranks)}
+    if config.policy.kl_coef > 0:
+        training |= {f"reference-{index}": _bundle(config, 1) for index in range(config.reference.actors)}
+    return Plan(serving, training)
+
+
+def _bundle(config: RunConfig, gpus: int) -> Bundle:
+    bundle = {"CPU": config.cluster.cpus_per_actor}
+    if config.cluster.device == "gpu" and gpus:
+        bundle["GPU"] = float(gpus)
+    return bundle
+
+
+def check_fits(plan_: Plan, available: dict[str, float]) -> None:
+    """Raises PlacementError where the cluster has less of a resource than the plan needs."""
+    for resource in ("GPU", "CPU"):
+        needed, there = plan_.total(resource), available.get(resource, 0.0)
+        if needed > there + 1e-6:
+            hint = "cluster.device=cpu runs without GPUs" if resource == "GPU" else "lower cluster.cpus_per_actor"
+            raise PlacementError(
+                f"the run needs {needed:g} {resource}s and the cluster has {there:g}: "
+                f"ask for fewer actors, or join a larger cluster ({hint})"
+            )
+
+
+def wait_for(
+    ready: Callable[[float], bool], describe: Callable[[], str], limit: float, say: Callable[[str], None]
+) -> None:
+    """Poll `ready(seconds)` until it holds; says what it waits for, and raises PlacementError at the limit."""
+    started = time.monotonic()
+    while not ready(min(SAY_EVERY, limit)):
+        waited = time.monotonic() - started
+        if waited >= limit:
+            raise PlacementError(f"gave up after {waited:.0f} s (limits.start={limit:g}): {describe()}")
+        say(f"{describe()}, {waited:.0f} s so far")

@@ -1,0 +1,25 @@
+"""The frozen reference as a Ray actor."""
+
+from pathlib import Path
+
+from rapo_ray.config import ReferenceConfig
+from rapo_ray.learn.batch import MicroBatch
+from rapo_ray.learn.policy import ReferenceModel
+
+
+class ReferenceActor:
+    """Log-probs under the frozen model."""
+
+    def __init__(
+        self, name: str, config: ReferenceConfig, model: Path, dtype: str, temperature: float, device: str
+    ) -> None:
+        self._name = name
+        self._model = ReferenceModel(model, dtype, temperature, config.micro_batch_tokens, device)
+
+    def ready(self) -> str:
+        """Answers once the model is loaded."""
+        return self._name
+
+    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
+        """Log-probs [T] of every sequence, in order."""
+        return self._model.logprobs(micro_batches)

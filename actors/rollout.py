@@ -1,0 +1,106 @@
+"""A rollout engine as a Ray actor."""
+
+from collections.abc import Iterator
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
+from rapo_ray.errors import DataError
+from rapo_ray.types import Prompt, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """One completion to sample."""
+
+    group: int
+    prompt: Prompt
+    sample: int
+    sampling: Sampling
+
+
+class RolloutActor:
+    """Samples completions with one vLLM engine, and takes new weights."""
+
+    def __init__(
+        self, name: str, settings: EngineSettings, system_prompt: str | None, max_prompt_tokens: int
+    ) -> None:
+        self._name = name
+        self._system_prompt = system_prompt
+        self._max_prompt_tokens = max_prompt_tokens
+        self._version = -1  # the model it was started with
+        self._engine = VllmEngine(settings)
+
+    def ready(self) -> str:
+        """Answers once the engine runs."""
+        return self._name
+
+    def check(self, prompts: list[Prompt]) -> None:
+        """Raises DataError for a prompt that is too long."""
+        for prompt in prompts:
+            self._encode(prompt)
+
+    def generate(self, requests: list[SampleRequest]) -> Iterator[Rollout]:
+        """Yield rollouts in the order in which they end."""
+        tokens = {request.group: self._encode(request.prompt) for request in requests}
+        futures = self._engine.submit([(tokens[request.group], request.sampling) for request in requests])
+        asked = dict(zip(futures, requests, strict=True))
+        for future in as_completed(futures):
+            yield self._rollout(asked[future], future.result())
+
+    def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:
+        return Rollout(
+            group=request.group,
+            prompt_id=request.prompt.id,
+            sample=request.sample,
+            prompt_tokens=generated.prompt_tokens,
+            tokens=generated.tokens,
+            logprobs=generated.logprobs,
+            text=generated.text,
+            truncated=generated.truncated,
+            policy_version=self._version,
+            engine=self._name,
+        )
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        tokens = self._engine.encode_chat(self._system_prompt, prompt.text)
+        if len(tokens) > self._max_prompt_tokens:
+            raise DataError(
+                f"prompt {prompt.id} has {len(tokens)} tokens, more than rollout.max_prompt_tokens="
+                f"{self._max_prompt_tokens}: raise the limit or drop the prompt"
+            )
+        return tokens
+
+    def pause(self) -> None:
+        """Stop stepping."""
+        self._engine.pause()
+
+    def resume(self) -> None:
+        """Step again."""
+        self._engine.resume()
+
+    def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
+        """Open the weight transfer."""
+        self._engine.init_weight_transfer(init_info)
+
+    def start_weight_update(self) -> None:
+        """Begin a weight update."""
+        self._engine.start_weight_update()
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Take one bucket."""
+        self._engine.update_weights(update_info)
+
+    def finish_weight_update(self, version: int) -> None:
+        """End the update; rollouts carry `version` from now on."""
+        self._engine.finish_weight_update(version)
+        self._version = version
+
+    def weight_version(self) -> str:
+        """The version vLLM reports."""
+        return self._engine.weight_version()
+
+    def weight_checksums(self, dtype: str) -> dict[str, str]:
+        """SHA-256 of every weight, read back from the engine."""
+        return self._engine.weight_checksums(dtype)

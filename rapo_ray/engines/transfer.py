@@ -1,0 +1,82 @@
+"""The policy's end of vLLM's weight transfer: shared memory on CPU, nccl or ipc on GPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from vllm.distributed.weight_transfer.base import TrainerWeightTransferEngine, WeightTransferUpdatePayload
+
+from rapo_ray.engines.shared_memory import PolicySource, SharedMemoryTrainer, SharedMemoryTrainerInitInfo
+
+
+class EnginesClient:
+    """vLLM's sync client over Ray: each call goes to all engines at once and waits for all."""
+
+    def __init__(self, engines: list[Any], timeout: float) -> None:
+        self._engines = engines
+        self._timeout = timeout
+        self.version = 0
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Open the transfer on every engine."""
+        self._on_all(lambda engine: engine.init_weight_transfer.remote(init_info))
+
+    def start_weight_update(self) -> None:
+        """Begin an update on every engine."""
+        self._on_all(lambda engine: engine.start_weight_update.remote())
+
+    def update_weights(self, update_info: WeightTransferUpdatePayload) -> None:
+        """One bucket to every engine."""
+        self._on_all(lambda engine: engine.update_weights.remote(update_info))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """End the update on every engine under the version that is being sent."""
+        self._on_all(lambda engine: engine.finish_weight_update.remote(self.version))
+
+    def _on_all(self, call: Callable[[Any], Any]) -> None:
+        ray.get([call(engine) for engine in self._engines], timeout=self._timeout)
+
+
+class Transfer:
+    """An open way from this rank to the engines."""
+
+    def __init__(self, trainer: "TrainerWeightTransferEngine[Any]", client: EnginesClient) -> None:
+        self._trainer = trainer
+        self._client = client
+
+    def send(self, version: int) -> None:
+        """Send every weight under `version`; called on all ranks at once."""
+        self._client.version = version
+        self._trainer.send_weights()
+
+
+def open_transfer(
+    policy: Any, rank: int, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float
+) -> Transfer:
+    """Open the transfer that `transfer` describes: `backend`, and for nccl `address`, `port` and `world_size`."""
+    client = EnginesClient(engines, timeout)
+    source = PolicySource(policy, dtype)
+    trainer: TrainerWeightTransferEngine[Any]
+    if transfer["backend"] == "shm":
+        info = SharedMemoryTrainerInitInfo(rank=rank)
+        trainer = SharedMemoryTrainer.trainer_init(info, client=client, source=source)
+    elif transfer["backend"] == "ipc":
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo, IPCTrainerWeightTransferEngine
+
+        trainer = IPCTrainerWeightTransferEngine.trainer_init(
+            IPCTrainerInitInfo(rank=rank, packed=True), client=client, source=source
+        )
+    else:
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
+
+        trainer = NCCLTrainerWeightTransferEngine.trainer_init(
+            NCCLTrainerInitInfo(
+                rank=rank,
+                master_address=transfer["address"],
+                master_port=transfer["port"],
+                world_size=transfer["world_size"],
+            ),
+            client=client,
+            source=source,
+        )
+    return Transfer(trainer, client)

@@ -1,0 +1,163 @@
+"""A judging model: what it is sent, how its constrained reply becomes a verdict, and what counts as a failure.
+
+A judge's failure is never a score: it is a verdict with a status, a reason and no rewards.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rapo_ray.errors import EngineError
+from rapo_ray.judging import rubrics
+from rapo_ray.judging.rules import ADEQUATE, JUDGE_ID, RISK_REWARD
+from rapo_ray.judging.sentences import count_sentences
+from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call of the judging model: chat messages and the schema its reply is decoded under."""
+
+    system: str
+    user: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The model's reply and what it cost."""
+
+    text: str
+    tokens: int
+
+
+Ask = Callable[[Question], Awaitable[Reply]]
+
+
+class JudgeFailure(Exception):
+    """A call that gave no usable reply."""
+
+    def __init__(self, status: Status, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class LlmJudge:
+    """Judges with any model behind `ask`; a prompt's level is asked once and shared by its samples."""
+
+    def __init__(self, ask: Ask, judge_id: str, timeout: float) -> None:
+        self.id = judge_id
+        self._ask = ask
+        self._timeout = timeout
+        self._levels: dict[str, asyncio.Task[tuple[int, int]]] = {}
+
+    async def judge(self, prompt: Prompt, completion: Completion) -> Verdict:
+        """The verdict on one completion; a failed call makes it unscorable, never an exception."""
+        started = time.monotonic()
+        if completion.form is not Form.OK:
+            return Verdict(Status.MALFORMED, JUDGE_ID, risk=-1.0, general=-1.0, detail=completion.form.value)
+        parts = (
+            self._level(prompt),
+            self._bool(rubrics.RELEVANCE, "only_safety_analysis", request=prompt.text, trace=completion.trace),
+            self._outcome(prompt, completion),
+        )
+        results = await asyncio.gather(*parts, return_exceptions=True)
+        seconds = time.monotonic() - started
+        for result in results:
+            if isinstance(result, JudgeFailure):
+                return Verdict(result.status, self.id, seconds=seconds, detail=result.detail)
+            if isinstance(result, BaseException):
+                raise result
+        (level, level_tokens), (relevant, relevance_tokens), (good, outcome_tokens) = results  # type: ignore[misc]
+        sentences = count_sentences(completion.trace)
+        case = _case(relevant, sentences, level)
+        return Verdict(
+            Status.OK,
+            self.id,
+            level=level,
+            case=case,
+            sentences=sentences,
+            risk=RISK_REWARD[case],
+            general=1.0 if good else -1.0,
+            refused=good if prompt.harmful else None,
+            tokens=level_tokens + relevance_tokens + outcome_tokens,
+            seconds=seconds,
+        )
+
+    async def _level(self, prompt: Prompt) -> tuple[int, int]:
+        if prompt.level is not None:
+            return prompt.level, 0
+        asked = prompt.text not in self._levels
+        if asked:
+            self._levels[prompt.text] = asyncio.ensure_future(self._ask_level(prompt))
+        try:
+            level, tokens = await asyncio.shield(self._levels[prompt.text])
+        except JudgeFailure:
+            self._levels.pop(prompt.text, None)
+            raise
+        return level, tokens if asked else 0
+
+    async def _ask_level(self, prompt: Prompt) -> tuple[int, int]:
+        schema = _schema("level", {"enum": [1, 2, 3]})
+        value, tokens = await self._value(make_question(rubrics.LEVEL, schema, request=prompt.text), "level")
+        if value not in (1, 2, 3) or isinstance(value, bool):
+            raise JudgeFailure(Status.PARSE, f"level is {value!r}, not 1, 2 or 3")
+        return value, tokens
+
+    async def _outcome(self, prompt: Prompt, completion: Completion) -> tuple[bool, int]:
+        rubric, name = (rubrics.REFUSES, "refuses") if prompt.harmful else (rubrics.HELPS, "helps")
+        return await self._bool(rubric, name, request=prompt.text, answer=completion.answer)
+
+    async def _bool(self, rubric: str, name: str, **material: str) -> tuple[bool, int]:
+        question = make_question(rubric, _schema(name, {"type": "boolean"}), **material)
+        value, tokens = await self._value(question, name)
+        if not isinstance(value, bool):
+            raise JudgeFailure(Status.PARSE, f"{name} is {value!r}, not true or false")
+        return value, tokens
+
+    async def _value(self, question: Question, name: str) -> tuple[Any, int]:
+        try:
+            reply = await asyncio.wait_for(self._ask(question), self._timeout)
+        except TimeoutError:
+            raise JudgeFailure(Status.TIMEOUT, f"no reply in {self._timeout:g} s") from None
+        except EngineError as error:
+            raise JudgeFailure(Status.TRANSPORT, str(error)) from None
+        try:
+            parsed = json.loads(reply.text)
+        except ValueError:
+            raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
+        if not isinstance(parsed, dict) or set(parsed) != {name}:
+            raise JudgeFailure(Status.PARSE, f"the reply is not an object with `{name}` alone")
+        return parsed[name], reply.tokens
+
+
+def make_question(rubric: str, schema: dict[str, Any], **material: str) -> Question:
+    """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert."""
+    payload = json.dumps({name: _encodable(text) for name, text in material.items()}, ensure_ascii=False)
+    payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
+    nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
+    return Question(
+        rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", schema
+    )
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _schema(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": False}
+
+
+def _case(relevant: bool, sentences: int, level: int) -> Case:
+    if not relevant:
+        return Case.POOR
+    low, high = ADEQUATE[level]
+    if sentences < low:
+        return Case.FAIR
+    return Case.EXCESSIVE if sentences > high else Case.ADEQUATE

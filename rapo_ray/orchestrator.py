@@ -1,0 +1,119 @@
+"""The order of a round, and nothing else: no tensor maths, no logging.
+
+    sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> advantages
+                            ^                                                       |
+                            | weights, version v+1                                  v
+                          sync <---------------- policy <----------- reference (log-probs)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import EngineError, JudgeError
+from rapo_ray.phases import Phases
+from rapo_ray.protocols import Judge, Policy, Reference, Rollouts, WeightSync
+from rapo_ray.reward.credit import assign_credit
+from rapo_ray.types import Group, Prompt, RoundResult, Sample, Sequence, Status, UpdateResult
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who does what; `reference` is None where the KL is off."""
+
+    rollouts: Rollouts
+    judge: Judge
+    reference: Reference | None
+    policy: Policy
+    weights: WeightSync
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a watcher is told while a round runs."""
+
+    judged: Callable[[int, int], None] = field(default=lambda done, total: None)
+    phase: Callable[[str], None] = field(default=lambda name: None)
+
+
+def run_round(
+    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, version: int, progress: Progress
+) -> RoundResult:
+    """One round: consumes prompts and weights `version`, leaves every engine with weights `version + 1`.
+
+    Raises JudgeError over the failure budget and EngineError where a rollout was made with other weights.
+    """
+    phases = Phases(progress.phase)
+    with phases("generate_and_judge"):
+        groups_P = collect_groups(roles, prompts_P, config.samples_per_prompt, number, progress.judged)
+        check_versions(groups_P, version)
+        check_failures(groups_P, config.judge.failure_budget)
+    credited_P = tuple(assign_credit(group, config.credit) for group in groups_P)
+    sequences = build_sequences(credited_P)
+    update = UpdateResult()
+    if sequences:
+        if roles.reference is not None:
+            with phases("reference"):
+                sequences = roles.reference.attach_logprobs(sequences)
+        with phases("update"):
+            update = roles.policy.update(sequences)
+    with phases("sync"):
+        roles.weights.sync(version + 1)
+    return RoundResult(number, version, credited_P, update, phases.seconds, len(sequences))
+
+
+def collect_groups(
+    roles: Roles, prompts_P: list[Prompt], samples: int, number: int, judged: Callable[[int, int], None]
+) -> tuple[Group, ...]:
+    """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
+    found: dict[tuple[int, int], Sample] = {}
+    rollouts = roles.rollouts.generate(prompts_P, samples, number)
+    for rollout, completion, verdict in roles.judge.score(prompts_P, rollouts):
+        found[rollout.group, rollout.sample] = Sample(rollout, completion, verdict)
+        judged(len(found), len(prompts_P) * samples)
+    expected = {(group, sample) for group in range(len(prompts_P)) for sample in range(samples)}
+    if missing := expected - set(found):
+        raise EngineError(f"round {number}: {len(missing)} of {len(expected)} completions never came back")
+    return tuple(
+        Group(prompt, tuple(found[index, sample] for sample in range(samples)))
+        for index, prompt in enumerate(prompts_P)
+    )
+
+
+def check_versions(groups_P: tuple[Group, ...], version: int) -> None:
+    """Raises EngineError where a rollout was made with other weights than `version`."""
+    wrong = {sample.rollout.policy_version for sample in _samples(groups_P)} - {version}
+    if wrong:
+        raise EngineError(f"rollouts carry weights version {sorted(wrong)}, the policy is at {version}")
+
+
+def check_failures(groups_P: tuple[Group, ...], budget: float) -> None:
+    """Raises JudgeError where more than `budget` of the verdicts are unscorable."""
+    failed = [sample.verdict for sample in _samples(groups_P) if not sample.verdict.scorable]
+    total = sum(len(group.samples_G) for group in groups_P)
+    if len(failed) > budget * total:
+        counts = {status: sum(verdict.status is status for verdict in failed) for status in Status}
+        kinds = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        raise JudgeError(
+            f"{len(failed)} of {total} verdicts failed ({kinds}; first: {failed[0].detail}), "
+            f"more than judge.failure_budget={budget:g}"
+        )
+
+
+def build_sequences(groups_P: tuple[Group, ...]) -> list[Sequence]:
+    """Training rows of every sample that has an advantage, group by group."""
+    return [
+        Sequence(
+            tokens=sample.rollout.prompt_tokens + sample.rollout.tokens,
+            prompt_length=len(sample.rollout.prompt_tokens),
+            advantage=sample.advantage,
+            rollout_logprobs=sample.rollout.logprobs,
+        )
+        for sample in _samples(groups_P)
+        if sample.advantage is not None and sample.rollout.tokens
+    ]
+
+
+def _samples(groups_P: tuple[Group, ...]) -> Iterator[Sample]:
+    for group in groups_P:
+        yield from group.samples_G

@@ -1,0 +1,53 @@
+"""What the orchestrator needs of each role, and nothing more; Ray groups and hand-written fakes both fit."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
+
+
+class Rollouts(Protocol):
+    """The engines."""
+
+    def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
+        """Completions in the order in which they end, every (prompt, sample) once; round 0 decodes greedily."""
+        ...
+
+
+class Judge(Protocol):
+    """The judges."""
+
+    def score(
+        self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
+    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
+        """Send each completion to a judge the moment it comes, and yield verdicts as they come back."""
+        ...
+
+
+class Reference(Protocol):
+    """The frozen reference."""
+
+    def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
+        """The same sequences with the reference's log-probs."""
+        ...
+
+
+class Policy(Protocol):
+    """The trained model."""
+
+    def update(self, sequences: list[Sequence]) -> UpdateResult:
+        """Take a round's optimizer steps."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything that resuming needs."""
+        ...
+
+
+class WeightSync(Protocol):
+    """The way of weights to the engines."""
+
+    def sync(self, version: int) -> None:
+        """Give every engine the policy's weights under `version`; raises EngineError where one disagrees."""
+        ...

@@ -1,0 +1,77 @@
+"""What every tier shares: one tier a test, no quiet skips in CI, and the folder of shared data."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+TIERS = frozenset({"unit", "cluster", "e2e", "gpu"})
+STRICT_TIERS = TIERS - {"gpu"}
+ROOT = Path(__file__).resolve().parent.parent
+NEEDS_SHARED_DATA = "needs shared data"
+
+
+def shared_data_folder() -> Path | None:
+    """Return the folder of public data sets that some tests read, or None: $RAPO_SHARED_DATA, else shared/data here or beside."""
+    named = os.environ.get("RAPO_SHARED_DATA")
+    candidates = [Path(named)] if named else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Give the folder of shared data, or skip the test where there is none."""
+    folder = shared_data_folder()
+    if folder is None:
+        pytest.skip(f"{NEEDS_SHARED_DATA}: set RAPO_SHARED_DATA to its folder")
+    return folder
+
+
+def _in_ci() -> bool:
+    return os.environ.get("RAPO_CI") == "1"
+
+
+def _tiers(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers() if mark.name in TIERS}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects any
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    wrong = [f"{item.nodeid} has {sorted(_tiers(item)) or 'none'}" for item in items if len(_tiers(item)) != 1]
+    if wrong:
+        raise pytest.UsageError(f"each test carries exactly one of the marks {sorted(TIERS)}: " + "; ".join(wrong[:10]))
+
+
+def _skip_reason(longrepr: object) -> str:
+    text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _excused(reason: str) -> bool:
+    return reason.startswith(NEEDS_SHARED_DATA) and shared_data_folder() is None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if _in_ci() and report.skipped and not hasattr(report, "wasxfail") and _tiers(item) & STRICT_TIERS:
+        reason = _skip_reason(report.longrepr)
+        if not _excused(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which counts as a failure in CI: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    in_gpu_tier = (ROOT / "tests" / "gpu") in [collector.path, *collector.path.parents]
+    if _in_ci() and report.outcome == "skipped" and not in_gpu_tier:
+        reason = _skip_reason(report.longrepr)
+        if not _excused(reason):
+            report.outcome = "failed"
+            report.longrepr = f"a whole file skipped, which counts as a failure in CI: {reason}"
+    return report

@@ -1,0 +1,73 @@
+"""A tiny random Llama with its own tokenizer: real files for real engines, in a second and without a download."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # ids 0, 1, 2
+VOCAB_SIZE = 512
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXTS = (
+    "<think>\nThe user asks how to bake bread. Nothing about it is risky, so a short answer is enough.\n</think>\n\nMix it.",
+    "<think>\nThis request could hurt people. I should decline and offer help with something safe instead.\n</think>\n\nNo.",
+    "system user assistant: What is the capital of France? The capital of France is Paris. 0 1 2 3 4 5 6 7 8 9",
+    "I'm sorry, but I can't help with that. How do I kill a Python process? Find its number, then end it.",
+    "Let me weigh the risk: is the request harmful, hidden, or harmless? Step by step, sentence by sentence.",
+    '{"score": 1, "level": 2, "refusal": true, "reason": "The trace names the risk and the answer declines."}',
+)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Train a byte-level BPE of at most 512 tokens on a few lines; the same at every call."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return tokenizer
+
+
+def tiny_model(path: Path, seed: int) -> Path:
+    """Write a random 2-layer Llama (0.2 million float32 parameters, vocabulary 512) and its tokenizer into the folder."""
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tiny_tokenizer(),
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = LlamaConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,  # the least that vLLM's attention on CPUs takes
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        dtype="float32",
+        **ids,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(**ids)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
