@@ -66,7 +66,7 @@ $(VENV)/.ready: requirements/cpu.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3  # half the time of pip 23
 	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
 	DS_BUILD_OPS=0 $(INSTALL) -r requirements/cpu.lock
-	$(INSTALL) --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.ready-dev: requirements/dev.lock $(VENV)/.ready

@@ -15,6 +15,7 @@ from rapo_ray.errors import EngineError, RapoError
 from rapo_ray.learn.batch import MicroBatch, plan_steps, split_by_tokens
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Completion, Prompt, Rollout, Sequence, Status, UpdateResult, Verdict
+from rapo_ray.warmup.synthesis import Draft, Written
 
 Handle = Any
 
@@ -46,8 +47,11 @@ def _first_line(error: BaseException) -> str:
 class RolloutGroup:
     """All engines; prompts are dealt over them in order, so that a run repeats exactly."""
 
-    def __init__(self, engines: list[Handle], config: RolloutConfig, limits: LimitsConfig, seed: int) -> None:
+    def __init__(
+        self, engines: list[Handle], config: RolloutConfig, limits: LimitsConfig, seed: int, write_tokens: int
+    ) -> None:
         self.engines = engines
+        self._write_tokens = write_tokens
         self._config = config
         self._limits = limits
         self._seed = seed
@@ -72,6 +76,17 @@ class RolloutGroup:
         ]
         yield from self._merge(streams)
 
+    def write(self, drafts: list[Draft]) -> list[Written]:
+        """Continue drafts greedily, dealt over the engines; results in order."""
+        count = len(self.engines)
+        refs = [
+            engine.write.remote(drafts[index::count], self._write_tokens) for index, engine in enumerate(self.engines)
+        ]
+        out: list[Any] = [None] * len(drafts)
+        for index, written in enumerate(get_all(refs, self._limits.warmup, "synthesis", "limits.warmup")):
+            out[index::count] = written
+        return out
+
     def _sampling(self, round_number: int, group: int, prompt: Prompt, sample: int) -> Sampling:
         if round_number == 0:
             return Sampling(0.0, 1.0, self._config.max_new_tokens, None, logprobs=False)
@@ -84,10 +99,11 @@ class RolloutGroup:
             if not ready:
                 limit = self._limits.generate
                 raise EngineError(f"no completion in limits.generate={limit:g} s from {len(streams)} engine(s)")
+            stream: Any = ready[0]
             try:
-                ref = next(ready[0])
+                ref = next(stream)
             except StopIteration:
-                streams.remove(ready[0])
+                streams.remove(stream)
                 continue
             yield get_all([ref], self._limits.generate, "a rollout engine", "limits.generate")[0]
 
@@ -125,12 +141,10 @@ class JudgeGroup:
         """Judge each rollout the moment it comes; verdicts come back as they are ready."""
         pending: dict[Any, tuple[Rollout, int]] = {}
         partial: dict[tuple[int, int], list[tuple[Completion, Verdict]]] = {}
-        sent = 0
-        for rollout in rollouts:
+        for sent, rollout in enumerate(rollouts):
             for part, judges in enumerate(self._parts):
                 ref = judges[sent % len(judges)].judge.remote(prompts_P[rollout.group], rollout)
                 pending[ref] = (rollout, part)
-            sent += 1
             yield from self._collect(pending, partial, 0.0)
         while pending:
             before = len(pending)

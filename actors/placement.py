@@ -27,7 +27,9 @@ class Plan:
 
 def plan(config: RunConfig) -> Plan:
     """Every actor's name and bundle."""
-    serving = {f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)}
+    serving = {
+        f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)
+    }
     for part, judge in (("risk", config.judge.risk), ("general", config.judge.general)):
         if judge is not None:
             gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
@@ -67,3 +69,12 @@ def wait_for(
         if waited >= limit:
             raise PlacementError(f"gave up after {waited:.0f} s (limits.start={limit:g}): {describe()}")
         say(f"{describe()}, {waited:.0f} s so far")
+
+
+def describe(plan_: Plan) -> str:
+    """The plan as a table for people."""
+    rows = [("actor", "CPUs", "GPUs")]
+    for bundles in (plan_.serving, plan_.training):
+        rows += [(name, f"{bundle.get('CPU', 0):g}", f"{bundle.get('GPU', 0):g}") for name, bundle in bundles.items()]
+    rows.append(("all", f"{plan_.total('CPU'):g}", f"{plan_.total('GPU'):g}"))
+    return "\n".join(f"{name:<20}{cpus:>6}{gpus:>6}" for name, cpus, gpus in rows)

@@ -8,6 +8,7 @@ from typing import Any
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt, Rollout
+from rapo_ray.warmup.synthesis import Draft, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,7 @@ class SampleRequest:
 class RolloutActor:
     """Samples completions with one vLLM engine, and takes new weights."""
 
-    def __init__(
-        self, name: str, settings: EngineSettings, system_prompt: str | None, max_prompt_tokens: int
-    ) -> None:
+    def __init__(self, name: str, settings: EngineSettings, system_prompt: str | None, max_prompt_tokens: int) -> None:
         self._name = name
         self._system_prompt = system_prompt
         self._max_prompt_tokens = max_prompt_tokens
@@ -48,6 +47,14 @@ class RolloutActor:
         asked = dict(zip(futures, requests, strict=True))
         for future in as_completed(futures):
             yield self._rollout(asked[future], future.result())
+
+    def write(self, drafts: list[Draft], max_tokens: int) -> list[Written]:
+        """Continue drafts greedily, in order."""
+        sampling = Sampling(0.0, 1.0, max_tokens, None, logprobs=False)
+        futures = self._engine.submit(
+            [(self._engine.encode_chat(draft.system, draft.user, draft.prefix), sampling) for draft in drafts]
+        )
+        return [Written(future.result().text, future.result().truncated) for future in futures]
 
     def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:
         return Rollout(

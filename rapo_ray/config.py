@@ -39,7 +39,7 @@ class DataConfig(Strict):
     """Prompts that measure base, sft and rapo; never trained on."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
-    max_bad_share: float = Field(0.05, ge=0, le=1)
+    max_bad_share: float = Field(default=0.05, ge=0, le=1)
     """Share of a source's rows that may be quarantined before the run stops."""
 
 
@@ -47,20 +47,20 @@ class WarmupConfig(Strict):
     """Stage 1: supervised warm-up that teaches the format."""
 
     source: Literal["demonstrations", "synthesis", "none"] = "demonstrations"
-    """`demonstrations` takes the packaged ones or `path`; `synthesis` lets the model write its own traces; `none` skips."""
+    """`demonstrations` takes the packaged ones or `path`; `synthesis` lets the model write its own; `none` skips."""
     path: Path | None = None
     """JSONL of demonstrations (`text`, `harmful`, `level`, `completion`); none takes the packaged ones."""
     recipe: str | None = None
     """Prompts for synthesis, as `name:n,name:n`."""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default=1, ge=1)
     """Passes over the demonstrations."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Demonstrations an optimizer step."""
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate; it warms up over a tenth of the steps and decays linearly."""
-    max_new_tokens: int = Field(2048, ge=16)
+    max_new_tokens: int = Field(default=2048, ge=16)
     """Token limit of a synthesised trace or completion; what reaches it is dropped."""
-    min_trace_chars: int = Field(64, ge=0)
+    min_trace_chars: int = Field(default=64, ge=0)
     """A synthesised trace shorter than this is dropped."""
 
     @model_validator(mode="after")
@@ -73,25 +73,25 @@ class WarmupConfig(Strict):
 class RolloutConfig(Strict):
     """The vLLM engines that sample completions."""
 
-    engines: int = Field(1, ge=1)
+    engines: int = Field(default=1, ge=1)
     """Number of engines; prompts are dealt over them in order."""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
     """GPUs of one engine."""
     dtype: Dtype = "bfloat16"
     """Weights and arithmetic of the engines. float32 on CPUs without native bf16."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature; log-probs are taken at this temperature on both sides."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus mass; below 1 the importance ratio would be biased by the kept mass."""
-    max_new_tokens: int = Field(2048, ge=1)
+    max_new_tokens: int = Field(default=2048, ge=1)
     """Token limit of a completion; what reaches it is truncated, its own verdict."""
-    max_prompt_tokens: int = Field(1024, ge=1)
+    max_prompt_tokens: int = Field(default=1024, ge=1)
     """A longer prompt stops the run before the first round, by name."""
-    max_num_seqs: int = Field(256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
     """Sequences an engine runs at once."""
-    memory_share: float = Field(0.85, gt=0, lt=1)
+    memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that an engine may take."""
-    kv_cache_gib: int = Field(1, ge=1)
+    kv_cache_gib: int = Field(default=1, ge=1)
     """Key-value cache of an engine on CPU, in GiB."""
     enforce_eager: bool = True
     """Skip graph capture and compilation; compilation pays on GPU and for long runs."""
@@ -102,23 +102,23 @@ class JudgeBackendConfig(Strict):
 
     backend: Literal["rules", "vllm"] = "rules"
     """`rules` is deterministic code; `vllm` is any model with constrained decoding."""
-    actors: int = Field(1, ge=1)
+    actors: int = Field(default=1, ge=1)
     """Number of judge actors; completions are dealt over them in order."""
     model: str | None = None
     """Model of a vllm judge: a hub id, a folder or `embedded:...`."""
     revision: str | None = None
     """Commit of the judge's hub model."""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
     """GPUs of one vllm judge."""
     dtype: Dtype = "bfloat16"
     """Weights and arithmetic of a vllm judge."""
-    max_model_len: int = Field(4096, ge=256)
+    max_model_len: int = Field(default=4096, ge=256)
     """Context of a vllm judge in tokens; a longer judge prompt is a failed verdict."""
-    max_num_seqs: int = Field(128, ge=1)
+    max_num_seqs: int = Field(default=128, ge=1)
     """Verdicts a vllm judge works on at once."""
-    memory_share: float = Field(0.85, gt=0, lt=1)
+    memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that a vllm judge may take."""
-    kv_cache_gib: int = Field(1, ge=1)
+    kv_cache_gib: int = Field(default=1, ge=1)
     """Key-value cache of a vllm judge on CPU, in GiB."""
 
     @model_validator(mode="after")
@@ -135,7 +135,7 @@ class JudgeConfig(Strict):
     """Judges the trace: level, case and the risk-aware reward R."""
     general: JudgeBackendConfig | None = None
     """Judges the answer, the general reward G; none lets the risk judge answer both."""
-    failure_budget: float = Field(0.2, ge=0, le=1)
+    failure_budget: float = Field(default=0.2, ge=0, le=1)
     """Share of a round's verdicts that may fail; above it the run stops instead of learning noise."""
 
 
@@ -151,7 +151,7 @@ class CreditConfig(Strict):
 class PolicyConfig(Strict):
     """The DeepSpeed policy and its update."""
 
-    ranks: int = Field(1, ge=1)
+    ranks: int = Field(default=1, ge=1)
     """Data-parallel ranks, one GPU each."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
@@ -159,36 +159,36 @@ class PolicyConfig(Strict):
     """Forward and backward arithmetic; master weights are always float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass."""
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
     """Learning rate of the rounds."""
     schedule: Literal["constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
     """Learning-rate schedule over all optimizer steps, by its transformers name."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps of linear warm-up."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW weight decay."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
     """AdamW betas."""
-    grad_clip: float = Field(1.0, gt=0)
+    grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    steps_per_round: int = Field(1, ge=1)
+    steps_per_round: int = Field(default=1, ge=1)
     """Optimizer steps a round; the round's groups are dealt over them."""
-    micro_batch_tokens: int = Field(16384, ge=16)
+    micro_batch_tokens: int = Field(default=16384, ge=16)
     """Padded tokens of a micro-batch; longer sequences go alone."""
-    clip_low: float = Field(0.2, gt=0)
+    clip_low: float = Field(default=0.2, gt=0)
     """Lower clip of the policy ratio."""
-    clip_high: float = Field(0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0)
     """Upper clip of the policy ratio."""
     loss_mean: Literal["token", "sequence"] = "sequence"
     """Average over the step's tokens, or over its sequences' token means (GRPO)."""
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
-    """The ratio's denominator: recomputed by the policy, or the engines' own log-probs (one forward pass less)."""
-    kl_coef: float = Field(0.01, ge=0)
+    """The ratio's denominator: recomputed by the policy, or the engines' own log-probs (a forward pass less)."""
+    kl_coef: float = Field(default=0.01, ge=0)
     """Weight of the KL to the reference; 0 starts no reference actor."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """Schulman's estimator of the KL."""
     importance_correction: Literal["off", "token", "sequence"] = "token"
-    """Correct for the gap between the engines' and the policy's log-probs: per token (clipped weights), per sequence (masked)."""
+    """Correct for the gap between engines and policy: per token (weights clipped) or per sequence (dropped)."""
     importance_bounds: tuple[float, float] = (0.5, 2.0)
     """Weights outside are clipped (token) or their sequences dropped (sequence)."""
     offload: bool = False
@@ -198,18 +198,18 @@ class PolicyConfig(Strict):
 class ReferenceConfig(Strict):
     """The frozen reference model of the KL."""
 
-    actors: int = Field(1, ge=1)
+    actors: int = Field(default=1, ge=1)
     """Number of reference actors; sequences are dealt over them."""
-    micro_batch_tokens: int = Field(32768, ge=16)
+    micro_batch_tokens: int = Field(default=32768, ge=16)
     """Padded tokens of a forward pass."""
 
 
 class CheckpointConfig(Strict):
     """When and how many checkpoints."""
 
-    every: int = Field(1, ge=1)
+    every: int = Field(default=1, ge=1)
     """Rounds between checkpoints; the last round always writes one."""
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
     """Checkpoints kept on disk."""
 
 
@@ -220,8 +220,8 @@ class ClusterConfig(Strict):
     """Cluster to join; none joins the one in RAY_ADDRESS or starts a local one."""
     device: Literal["cpu", "gpu"] = "gpu"
     """Where models live."""
-    cpus_per_actor: float = Field(1.0, gt=0)
-    """Logical CPUs an actor reserves. On a CPU machine the roles take turns on the same cores, so a small share is right."""
+    cpus_per_actor: float = Field(default=1.0, gt=0)
+    """Logical CPUs an actor reserves; on a CPU machine the roles take turns on the same cores, so a little is right."""
     placement: Literal["PACK", "SPREAD"] = "PACK"
     """How Ray lays the actors over nodes."""
 
@@ -229,34 +229,34 @@ class ClusterConfig(Strict):
 class LimitsConfig(Strict):
     """How long a wait may last, in seconds; none is endless."""
 
-    start: float = Field(600, gt=0)
+    start: float = Field(default=600, gt=0)
     """From asking for resources to every actor ready."""
-    generate: float = Field(1800, gt=0)
+    generate: float = Field(default=1800, gt=0)
     """Without a new completion from any engine."""
-    judge: float = Field(600, gt=0)
+    judge: float = Field(default=600, gt=0)
     """Without a verdict once a completion was sent to a judge."""
-    update: float = Field(3600, gt=0)
+    update: float = Field(default=3600, gt=0)
     """One policy update, reference pass or checkpoint."""
-    sync: float = Field(600, gt=0)
+    sync: float = Field(default=600, gt=0)
     """Weights from the policy to every engine."""
-    warmup: float = Field(7 * 24 * 3600, gt=0)
+    warmup: float = Field(default=7 * 24 * 3600, gt=0)
     """The whole supervised warm-up."""
 
 
 class RunConfig(Strict):
     """A whole run."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the run and of its folder below `out`."""
     out: Path = Path("runs")
     """Folder of all runs."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seeds data order, sampling and initialisation."""
-    rounds: int = Field(100, ge=0)
+    rounds: int = Field(default=100, ge=0)
     """Online rounds after the warm-up."""
-    prompts_per_round: int = Field(64, ge=1)
+    prompts_per_round: int = Field(default=64, ge=1)
     """P, prompts of a round."""
-    samples_per_prompt: int = Field(4, ge=2)
+    samples_per_prompt: int = Field(default=4, ge=2)
     """G, completions of a prompt."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -275,8 +275,8 @@ class RunConfig(Strict):
         policy = self.policy
         if self.rollout.top_p < 1 and policy.importance_correction != "off":
             raise ValueError(
-                f"rollout.top_p={self.rollout.top_p} biases the importance ratio by the kept mass: set rollout.top_p=1, "
-                f"or policy.importance_correction=off (it is {policy.importance_correction})"
+                f"rollout.top_p={self.rollout.top_p} biases the importance ratio by the kept mass: "
+                f"set rollout.top_p=1, or policy.importance_correction=off (it is {policy.importance_correction})"
             )
         if policy.old_logprobs == "rollout" and policy.importance_correction != "off":
             raise ValueError(
@@ -287,7 +287,8 @@ class RunConfig(Strict):
             raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {self.rollout.top_p})")
         if policy.steps_per_round > self.prompts_per_round:
             raise ValueError(
-                f"policy.steps_per_round={policy.steps_per_round} is more than prompts_per_round={self.prompts_per_round}"
+                f"policy.steps_per_round={policy.steps_per_round} is more than "
+                f"prompts_per_round={self.prompts_per_round}"
             )
         if self.cluster.device == "cpu" and self.rollout.tensor_parallel > 1:
             raise ValueError(f"rollout.tensor_parallel={self.rollout.tensor_parallel} needs cluster.device=gpu")

@@ -238,11 +238,11 @@ def _run(module_and_arguments: list[str], what: str) -> None:
 def convert(name: str, gguf: Path, out: Path) -> None:
     """Write the GGUF file as bf16 safetensors with tokenizer and generation config (20 s; imports torch)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
     entry = EMBEDDED[name]
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
-    read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    read = PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer = _repaired_tokenizer(read, entry, model.config.max_position_embeddings)
     ids = {
         "bos_token_id": tokenizer.bos_token_id,

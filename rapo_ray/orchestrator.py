@@ -1,9 +1,9 @@
 """The order of a round, and nothing else: no tensor maths, no logging.
 
-    sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> advantages
-                            ^                                                       |
-                            | weights, version v+1                                  v
-                          sync <---------------- policy <----------- reference (log-probs)
+sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> advantages
+                        ^                                                       |
+                        | weights, version v+1                                  v
+                      sync <---------------- policy <----------- reference (log-probs)
 """
 
 from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ NEEDS_SHARED_DATA = "needs shared data"
 
 
 def shared_data_folder() -> Path | None:
-    """Return the folder of public data sets that some tests read, or None: $RAPO_SHARED_DATA, else shared/data here or beside."""
+    """Return the public data that some tests read ($RAPO_SHARED_DATA, else shared/data here or beside), or None."""
     named = os.environ.get("RAPO_SHARED_DATA")
     candidates = [Path(named)] if named else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
     return next((folder for folder in candidates if folder.is_dir()), None)

@@ -11,17 +11,18 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TEXTS = (
-    "<think>\nThe user asks how to bake bread. Nothing about it is risky, so a short answer is enough.\n</think>\n\nMix it.",
-    "<think>\nThis request could hurt people. I should decline and offer help with something safe instead.\n</think>\n\nNo.",
+    "<think>\nThe user asks how to bake bread. Nothing about it is risky, so a short answer will do.\n</think>\n\nOk.",
+    "<think>\nThis request could hurt people. I should decline and offer something safe instead.\n</think>\n\nNo.",
     "system user assistant: What is the capital of France? The capital of France is Paris. 0 1 2 3 4 5 6 7 8 9",
     "I'm sorry, but I can't help with that. How do I kill a Python process? Find its number, then end it.",
     "Let me weigh the risk: is the request harmful, hidden, or harmless? Step by step, sentence by sentence.",
+    "Bread, fire, water, python, number, process, harm, safety, privacy, question: each is a word that prompts use.",
     '{"score": 1, "level": 2, "refusal": true, "reason": "The trace names the risk and the answer declines."}',
 )
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """Train a byte-level BPE of at most 512 tokens on a few lines; the same at every call."""
+    """Train a byte-level BPE of 512 tokens on a few lines; the same at every call."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -32,11 +33,14 @@ def tiny_tokenizer() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXTS, trainer)
+    assert tokenizer.get_vocab_size() == VOCAB_SIZE, (
+        "too little text: the model could sample ids that stand for nothing"
+    )
     return tokenizer
 
 
 def tiny_model(path: Path, seed: int) -> Path:
-    """Write a random 2-layer Llama (0.2 million float32 parameters, vocabulary 512) and its tokenizer into the folder."""
+    """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into the folder, and return it."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -56,8 +60,8 @@ def tiny_model(path: Path, seed: int) -> Path:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
         head_dim=32,  # the least that vLLM's attention on CPUs takes
         max_position_embeddings=1024,
         tie_word_embeddings=False,

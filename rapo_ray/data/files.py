@@ -89,8 +89,8 @@ def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
 
 
 def _read_parquet(path: Path) -> list[RawRow]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
@@ -117,7 +117,7 @@ def _is_plain(field: Any) -> bool:
 
 
 def _read_xlsx(path: Path) -> list[RawRow]:
-    import openpyxl  # type: ignore[import-untyped]
+    import openpyxl
 
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)

@@ -70,7 +70,9 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemory
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Map the bucket's file and load its tensors."""
         with safe_open(update_info.path, framework="pt", device=str(self.device)) as bucket:
-            self.model.load_weights((name, bucket.get_tensor(name)) for name in bucket.keys())  # noqa: SIM118
+            self.model.load_weights(  # type: ignore[operator]  # vLLM adds it to every model
+                (name, bucket.get_tensor(name)) for name in bucket.keys()
+            )  # noqa: SIM118
 
     def finish_weight_update(self) -> None:
         """Put every layer back into the kernels' layout."""

@@ -73,12 +73,13 @@ class VllmEngine:
             self._lock.notify_all()
         return futures
 
-    def encode_chat(self, system: str | None, user: str) -> list[int]:
-        """The prompt tokens of one user turn in the model's own chat format, up to where the assistant speaks."""
+    def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
+        """The tokens of one user turn in the model's own chat format; the assistant goes on from `prefix`."""
         messages = [{"role": "system", "content": system}] if system is not None else []
         messages.append({"role": "user", "content": user})
-        encoded = self._llm.get_tokenizer().apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return list(encoded)
+        tokenizer = self._llm.get_tokenizer()
+        tokens = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        return tokens + tokenizer.encode(prefix, add_special_tokens=False) if prefix else tokens
 
     def pause(self) -> None:
         """Stop stepping; requests in flight stay queued."""
@@ -113,7 +114,7 @@ class VllmEngine:
 
     def weight_version(self) -> str:
         """The version of the weights the engine holds, as vLLM reports it."""
-        return self._llm.get_weight_version()
+        return str(self._llm.get_weight_version())
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
         """SHA-256 of every weight in `dtype`, read back from the running model, under the trainer's names."""
@@ -170,7 +171,7 @@ def _start(settings: EngineSettings) -> Any:
         from rapo_ray.engines import shared_memory
 
         shared_memory.register()
-        transfer = WeightTransferConfig(backend=settings.weight_backend)  # type: ignore[arg-type]
+        transfer = WeightTransferConfig(backend=settings.weight_backend)
     return LLM(
         model=settings.model,
         tokenizer=settings.tokenizer or settings.model,

@@ -52,4 +52,5 @@ def _weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _unpack(module: Any) -> torch.Tensor:
     """The weight of a linear layer whose CPU kernel holds it repacked: what it makes of the identity, exactly."""
     identity = torch.eye(module.input_size, dtype=module.params_dtype)
-    return module.quant_method.apply(module, identity, None).T
+    weight: torch.Tensor = module.quant_method.apply(module, identity, None).T
+    return weight

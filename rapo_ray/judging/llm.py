@@ -141,9 +141,7 @@ def make_question(rubric: str, schema: dict[str, Any], **material: str) -> Quest
     payload = json.dumps({name: _encodable(text) for name, text in material.items()}, ensure_ascii=False)
     payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
     nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    return Question(
-        rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", schema
-    )
+    return Question(rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", schema)
 
 
 def _encodable(text: str) -> str:

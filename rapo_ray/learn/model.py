@@ -69,9 +69,7 @@ class ActionLogProbs(nn.Module):
         head = self.language_model.get_output_embeddings()
         pieces = [
             _label_logprobs(head(rows), targets, self.temperature)
-            for rows, targets in zip(
-                hidden[batch.action_mask].split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True
-            )
+            for rows, targets in zip(hidden[batch.action_mask].split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
         ]
         logprobs = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=hidden.device)
         entropies = torch.zeros_like(logprobs)

@@ -106,11 +106,11 @@ class PolicyRank:
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter of the language model, whole and in `dtype`, one at a time, in the same order on all ranks."""
-        from deepspeed.zero import GatheredParameters
+        """Every parameter of the language model, whole and in `dtype`, in the same order on all ranks."""
+        import deepspeed
 
         for name, parameter in self._language_model().named_parameters():
-            with GatheredParameters([parameter], enabled=self._config.zero_stage == 3):
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._config.zero_stage == 3):
                 yield name, parameter.detach().to(getattr(torch, dtype), copy=True)
 
     def weights_metadata(self) -> list[tuple[str, tuple[int, ...]]]:

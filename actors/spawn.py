@@ -1,0 +1,236 @@
+"""The only place that creates actors: placement groups, environments, names, and the wait until all are ready."""
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from actors.group import JudgeGroup, PolicyGroup, ReferenceGroup, RolloutGroup, get_all
+from actors.judge import RulesJudgeActor, VllmJudgeActor
+from actors.placement import Bundle, Plan, wait_for
+from actors.policy import PolicyActor
+from actors.reference import ReferenceActor
+from actors.rollout import RolloutActor
+from rapo_ray.config import JudgeBackendConfig, RunConfig
+from rapo_ray.engines.vllm_engine import EngineSettings
+from rapo_ray.weights import PolicyToEngines
+
+log = logging.getLogger(__name__)
+
+# Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
+ENGINE_CONCURRENCY = 4
+JUDGE_CONCURRENCY = 1000
+
+
+@dataclass(slots=True)
+class Spawner:
+    """Creates a run's actors and ends them; nothing outlives `close`."""
+
+    config: RunConfig
+    plan: Plan
+    _handles: list[Any] = field(default_factory=list)
+    _groups: list[PlacementGroup] = field(default_factory=list)
+
+    def serving(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
+        """Start all engines and judges side by side, and wait until they answer."""
+        config = self.config
+        group = self._reserve(self.plan.serving, "rollout engines and judges")
+        engines = [
+            self._engine(name, group, index, model) for index, name in self._named(self.plan.serving, "rollout-")
+        ]
+        judges = {
+            part: [
+                self._judge(name, group, index, backend, judge_models.get(part))
+                for index, name in self._named(self.plan.serving, f"judge-{part}-")
+            ]
+            for part, backend in (("risk", config.judge.risk), ("general", config.judge.general or config.judge.risk))
+        }
+        everyone = [*engines, *judges["risk"], *judges["general"]]
+        self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
+        return (
+            RolloutGroup(engines, config.rollout, config.limits, config.seed, config.warmup.max_new_tokens),
+            JudgeGroup(judges["risk"], judges["general"], config.limits),
+        )
+
+    def training(
+        self, model: Path, rollouts: RolloutGroup
+    ) -> tuple[PolicyGroup, ReferenceGroup | None, PolicyToEngines]:
+        """Start policy and reference from `model`, and connect the policy to the engines."""
+        config = self.config
+        group = self._reserve(self.plan.training, "policy and reference")
+        ranks = [self._policy(name, group, index) for index, name in self._named(self.plan.training, "policy-")]
+        references = [
+            self._reference(name, group, index, model) for index, name in self._named(self.plan.training, "reference-")
+        ]
+        address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
+        steps = config.rounds * config.policy.steps_per_round
+        started = [
+            rank.start.remote(address, port, model, config.rollout.temperature, steps, config.seed) for rank in ranks
+        ]
+        self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
+        self._connect(ranks, rollouts)
+        policy = PolicyGroup(ranks, config.policy, config.limits)
+        reference = None
+        if references:
+            reference = ReferenceGroup(references, config.limits, config.reference.micro_batch_tokens)
+        return policy, reference, PolicyToEngines(policy, rollouts)
+
+    def close(self) -> None:
+        """End every actor and give back every placement group."""
+        for handle in self._handles:
+            with contextlib.suppress(Exception):  # an actor that is dead already is what we want
+                ray.kill(handle)
+        for group in self._groups:
+            with contextlib.suppress(Exception):
+                remove_placement_group(group)
+        self._handles.clear()
+        self._groups.clear()
+
+    def _connect(self, ranks: list[Any], rollouts: RolloutGroup) -> None:
+        config = self.config
+        transfer: dict[str, Any] = {"backend": weight_backend(config)}
+        if transfer["backend"] == "nccl":
+            address, port = ray.get(ranks[0].rendezvous.remote())
+            world_size = 1 + len(rollouts.engines) * config.rollout.tensor_parallel
+            transfer |= {"address": address, "port": port, "world_size": world_size}
+        if transfer["backend"] == "shm":  # nothing to agree on, yet vLLM wants to be asked
+            init = [engine.init_weight_transfer.remote({}) for engine in rollouts.engines]
+            get_all(init, config.limits.start, "opening the weight transfer", "limits.start")
+        connected = [
+            rank.connect_engines.remote(rollouts.engines, transfer, config.rollout.dtype, config.limits.sync)
+            for rank in ranks
+        ]
+        get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
+
+    def _named(self, bundles: dict[str, Bundle], prefix: str) -> list[tuple[int, str]]:
+        return [(index, name) for index, name in enumerate(bundles) if name.startswith(prefix)]
+
+    def _reserve(self, bundles: dict[str, Bundle], what: str) -> PlacementGroup:
+        group: PlacementGroup = placement_group(list(bundles.values()), strategy=self.config.cluster.placement)
+        self._groups.append(group)
+        needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles.values()) for name in ("GPU", "CPU")}
+
+        def describe() -> str:
+            free = ray.available_resources()
+            parts = [f"{needed[name]:g} {name}s ({free.get(name, 0.0):g} free)" for name in needed if needed[name]]
+            return f"waiting for {' and '.join(parts)} for {what}"
+
+        wait_for(lambda seconds: bool(group.wait(seconds)), describe, self.config.limits.start, log.warning)
+        return group
+
+    def _wait_ready(self, refs: list[Any], what: str) -> None:
+        left = list(refs)
+
+        def ready(seconds: float) -> bool:
+            nonlocal left
+            done, left = ray.wait(left, num_returns=len(left), timeout=seconds)
+            get_all(done, seconds, f"starting {what}", "limits.start")
+            return not left
+
+        wait_for(ready, lambda: f"waiting for {len(left)} of {len(refs)} {what} to start", self._limit, log.info)
+
+    @property
+    def _limit(self) -> float:
+        return self.config.limits.start
+
+    def _create(
+        self, cls: type, name: str, group: PlacementGroup, index: int, env: dict[str, str], concurrency: int | None
+    ) -> Any:
+        bundle = group.bundle_specs[index]
+        options: dict[str, Any] = {"max_concurrency": concurrency} if concurrency else {}
+        return ray.remote(cls).options(
+            name=name,
+            num_cpus=bundle.get("CPU", 0),
+            num_gpus=bundle.get("GPU", 0),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            runtime_env={"env_vars": env},
+            max_restarts=0,
+            max_task_retries=0,
+            **options,
+        )
+
+    def _start(self, created: Any, *arguments: object) -> Any:
+        handle = created.remote(*arguments)
+        self._handles.append(handle)
+        return handle
+
+    def _engine(self, name: str, group: PlacementGroup, index: int, model: Path) -> Any:
+        config, rollout = self.config, self.config.rollout
+        settings = EngineSettings(
+            model=str(model),
+            device=config.cluster.device,
+            dtype=rollout.dtype,
+            max_model_len=rollout.max_prompt_tokens + rollout.max_new_tokens,
+            max_num_seqs=rollout.max_num_seqs,
+            tensor_parallel=rollout.tensor_parallel,
+            memory_share=rollout.memory_share,
+            enforce_eager=rollout.enforce_eager,
+            seed=config.seed,
+            weight_backend=weight_backend(config),
+        )
+        env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
+        created = self._create(RolloutActor, name, group, index, env, ENGINE_CONCURRENCY)
+        return self._start(created, name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
+
+    def _judge(
+        self, name: str, group: PlacementGroup, index: int, judge: JudgeBackendConfig, model: Path | None
+    ) -> Any:
+        config = self.config
+        env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
+        if judge.backend == "rules":
+            return self._start(self._create(RulesJudgeActor, name, group, index, env, None), name)
+        settings = EngineSettings(
+            model=str(model),
+            device=config.cluster.device,
+            dtype=judge.dtype,
+            max_model_len=judge.max_model_len,
+            max_num_seqs=judge.max_num_seqs,
+            tensor_parallel=judge.tensor_parallel,
+            memory_share=judge.memory_share,
+            enforce_eager=config.rollout.enforce_eager,
+            seed=config.seed,
+        )
+        created = self._create(VllmJudgeActor, name, group, index, env, JUDGE_CONCURRENCY)
+        return self._start(created, name, settings, f"vllm:{judge.model}", config.limits.judge)
+
+    def _policy(self, name: str, group: PlacementGroup, index: int) -> Any:
+        config = self.config
+        created = self._create(PolicyActor, name, group, index, self._env(threads(config, config.policy.ranks)), None)
+        return self._start(created, name, config.policy, index, config.cluster.device)
+
+    def _reference(self, name: str, group: PlacementGroup, index: int, model: Path) -> Any:
+        config = self.config
+        env = self._env(threads(config, config.reference.actors))
+        created = self._create(ReferenceActor, name, group, index, env, None)
+        temperature, device = config.rollout.temperature, config.cluster.device
+        return self._start(created, name, config.reference, model, config.policy.dtype, temperature, device)
+
+    def _env(self, num_threads: int, kv_cache_gib: int | None = None) -> dict[str, str]:
+        env = {
+            "HF_HUB_OFFLINE": "1",  # every model was resolved to a folder before
+            "TOKENIZERS_PARALLELISM": "false",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core steps in the actor
+            "VLLM_NO_USAGE_STATS": "1",
+        }
+        if self.config.cluster.device == "cpu":
+            env |= {"OMP_NUM_THREADS": str(num_threads), "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+            if kv_cache_gib:
+                env["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
+        return env
+
+
+def weight_backend(config: RunConfig) -> str:
+    """How weights travel: shared memory on CPU, nccl on GPU."""
+    return "shm" if config.cluster.device == "cpu" else "nccl"
+
+
+def threads(config: RunConfig, actors: int) -> int:
+    """CPU threads of one of a role's actors, which share the cores (0 leaves it to the libraries, on GPU)."""
+    return max(1, (os.cpu_count() or 1) // actors) if config.cluster.device == "cpu" else 0

@@ -1,0 +1,31 @@
+"""Joining or starting the Ray cluster, always with token authentication."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rapo_ray.config import ClusterConfig
+from rapo_ray.errors import PlacementError
+
+
+@contextmanager
+def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
+    """Join the cluster of the config or of RAY_ADDRESS, or start a local one; yields its resources.
+
+    Raises PlacementError where there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without GPUs sees none
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    try:
+        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = config.address or os.environ.get("RAY_ADDRESS") or "a new local cluster"
+        raise PlacementError(f"cannot join {where}: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()

@@ -1,0 +1,67 @@
+"""What people see in the terminal: a progress bar within a round, one line a round, a table at the end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rapo_ray import orchestrator
+
+console = Console(highlight=False)
+
+HEADER = (
+    f"{'round':>7} {'total':>6} {'R':>6} {'G':>6} {'malf':>5} {'unsc':>5} {'tok':>5} {'KL':>7} {'gap':>7}"
+    f" {'gen s':>6} {'ref s':>6} {'upd s':>6} {'sync':>5}"
+)
+
+
+def say(text: str) -> None:
+    """One line."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def watch(title: str) -> Iterator[orchestrator.Progress]:
+    """A progress bar for one round or measurement; silent where the output is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield orchestrator.Progress(
+            judged=lambda done, total: bar.update(task, completed=done, total=total),
+            phase=lambda name: bar.update(task, description=f"{title}: {name.replace('_', ' ')}"),
+        )
+
+
+def round_line(line: dict[str, Any], rounds: int) -> str:
+    """A round's metrics in one line below HEADER."""
+    reward, update, seconds = line["reward"], line["update"], line["seconds"]
+    cells = [
+        f"{line['round']:>3}/{rounds:<3}",
+        *(f"{_number(reward[name], '+.2f'):>6}" for name in ("total", "risk", "general")),
+        f"{line['shares']['malformed']:>5.0%}",
+        f"{line['shares']['unscorable']:>5.0%}",
+        f"{_number(line['lengths']['completion_tokens']['mean'], '.0f'):>5}",
+        f"{_number(update['kl'], '.4f'):>7}",
+        f"{_number(update['logprob_gap_mean'], '.1e'):>7}",
+        *(f"{_number(seconds.get(name), '.1f'):>6}" for name in ("generate_and_judge", "reference", "update")),
+        f"{_number(seconds.get('sync'), '.1f'):>5}",
+    ]
+    return " ".join(cells)
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Held-out figures of every stage."""
+    table = Table(title="held-out prompts, greedy", title_justify="left")
+    names = ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "n")
+    for column in ("stage", *names):
+        table.add_column(column.replace("_", " "), justify="left" if column == "stage" else "right")
+    for stage, figures in summary["stages"].items():
+        table.add_row(stage, *(_number(figures[name], "d" if name == "n" else ".3f") for name in names))
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,191 @@
+"""A round as rows (every prompt, completion, verdict, reward, advantage) and as one line of metrics."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rapo_ray.types import Case, Group, Prompt, RoundResult, Sample, Status
+
+MetricLine = dict[str, Any]
+
+
+def to_rows(groups_P: Iterable[Group]) -> list[dict[str, Any]]:
+    """One flat row per sample."""
+    return [_row(group.prompt, sample) for group in groups_P for sample in group.samples_G]
+
+
+def write_parquet(groups_P: Iterable[Group], path: Path) -> None:
+    """Write the rows of a round; the file appears whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    aside = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_pylist(to_rows(groups_P)), aside)
+    aside.replace(path)
+
+
+def read_groups(path: Path) -> list[Group]:
+    """The groups of a held-out file, as far as summaries need them (prompt and verdict)."""
+    import pyarrow.parquet as pq
+
+    from rapo_ray.types import Completion, Form, Rollout, Verdict
+
+    groups = []
+    for row in pq.read_table(path).to_pylist():
+        prompt = Prompt(
+            row["prompt_id"], row["prompt"], row["harmful"], row["prompt_level"], row["source"], row["split"]
+        )
+        rollout = Rollout(
+            row["group"], row["prompt_id"], row["sample"], (), (), (), row["completion"], row["truncated"],
+            row["policy_version"], row["engine"],
+        )  # fmt: skip
+        completion = Completion(Form(row["form"]), row["trace"], "", row["answer"])
+        verdict = Verdict(
+            Status(row["status"]), row["judge"], row["level"], Case(row["case"]) if row["case"] else None,
+            row["sentences"], row["risk"], row["general"], row["refused"], row["judge_tokens"], row["judge_seconds"],
+            row["judge_detail"],
+        )  # fmt: skip
+        groups.append(Group(prompt, (Sample(rollout, completion, verdict, row["reward"], row["advantage"]),)))
+    return groups
+
+
+def _row(prompt: Prompt, sample: Sample) -> dict[str, Any]:
+    rollout, completion, verdict = sample.rollout, sample.completion, sample.verdict
+    return {
+        "group": rollout.group,
+        "prompt_id": prompt.id,
+        "prompt": prompt.text,
+        "harmful": prompt.harmful,
+        "prompt_level": prompt.level,
+        "source": prompt.source,
+        "split": prompt.split,
+        "sample": rollout.sample,
+        "completion": rollout.text,
+        "trace": completion.trace,
+        "answer": completion.answer,
+        "form": completion.form.value,
+        "truncated": rollout.truncated,
+        "tokens": len(rollout.tokens),
+        "logprob": sum(rollout.logprobs) if rollout.logprobs else None,
+        "policy_version": rollout.policy_version,
+        "engine": rollout.engine,
+        "status": verdict.status.value,
+        "judge": verdict.judge,
+        "judge_detail": verdict.detail,
+        "judge_tokens": verdict.tokens,
+        "judge_seconds": verdict.seconds,
+        "level": verdict.level,
+        "case": verdict.case.value if verdict.case else None,
+        "sentences": verdict.sentences,
+        "risk": verdict.risk,
+        "general": verdict.general,
+        "refused": verdict.refused,
+        "reward": sample.reward,
+        "advantage": sample.advantage,
+    }
+
+
+def metric_line(result: RoundResult) -> MetricLine:
+    """One line of metrics.jsonl; a figure that has nothing to be computed from is None."""
+    samples = [sample for group in result.groups_P for sample in group.samples_G]
+    scored = [sample for sample in samples if sample.verdict.scorable]
+    generated = sum(len(sample.rollout.tokens) for sample in samples)
+    return {
+        "round": result.round_number,
+        "policy_version": result.policy_version,
+        "reward": {
+            "total": _mean(sample.reward for sample in scored),
+            "risk": _mean(sample.verdict.risk for sample in scored),
+            "general": _mean(sample.verdict.general for sample in scored),
+            "general_harmful": _mean_general(result, harmful=True),
+            "general_benign": _mean_general(result, harmful=False),
+        },
+        "level_by_case": level_by_case(samples),
+        "shares": {
+            "malformed": _share(samples, lambda sample: sample.verdict.status is Status.MALFORMED),
+            "truncated": _share(samples, lambda sample: sample.rollout.truncated),
+            "unscorable": _share(samples, lambda sample: not sample.verdict.scorable),
+            "zero_variance_groups": _share(
+                result.groups_P, lambda group: all(sample.advantage is None for sample in group.samples_G)
+            ),
+            "trained": result.trained_sequences / len(samples),
+        },
+        "lengths": {
+            "completion_tokens": quantiles([len(sample.rollout.tokens) for sample in samples]),
+            "trace_sentences": quantiles([s.verdict.sentences for s in samples if s.verdict.sentences is not None]),
+        },
+        "update": _update(result),
+        "judge": {
+            "tokens": sum(sample.verdict.tokens for sample in samples),
+            "statuses": {status.value: sum(s.verdict.status is status for s in samples) for status in Status},
+        },
+        "seconds": result.seconds,
+        "tokens_per_second": _rates(result, generated),
+        "tokens": {"generated": generated, "trained": int(result.update.sums.get("tokens", 0))},
+    }
+
+
+def level_by_case(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """How often each case was given at each level."""
+    table = {str(level): {case.value: 0 for case in Case} for level in (1, 2, 3)}
+    for sample in samples:
+        if sample.verdict.level is not None and sample.verdict.case is not None:
+            table[str(sample.verdict.level)][sample.verdict.case.value] += 1
+    return table
+
+
+def quantiles(values: Sequence[int]) -> dict[str, float | None]:
+    """Mean, median, 95th percentile and maximum (nearest rank)."""
+    if not values:
+        return dict.fromkeys(("mean", "p50", "p95", "max"))
+    ranked = sorted(values)
+    pick = {
+        name: ranked[min(len(ranked) - 1, int(share * len(ranked)))] for name, share in (("p50", 0.5), ("p95", 0.95))
+    }
+    return {"mean": sum(ranked) / len(ranked), **pick, "max": ranked[-1]}
+
+
+def _update(result: RoundResult) -> dict[str, float | None]:
+    sums = result.update.sums
+
+    def per_token(name: str, tokens: str = "tokens") -> float | None:
+        return sums[name] / sums[tokens] if sums.get(tokens) and name in sums else None
+
+    return {
+        "loss": sums.get("loss"),
+        "kl": per_token("kl"),
+        "entropy": per_token("entropy"),
+        "clip_share": per_token("clipped"),
+        "logprob_gap_mean": per_token("gap", "gap_tokens"),
+        "logprob_gap_max": sums.get("gap_max"),
+        "grad_norm": sums["grad_norm"] / sums["optimizer_steps"] if sums.get("optimizer_steps") else None,
+        "learning_rate": sums.get("learning_rate"),
+        "optimizer_steps": sums.get("optimizer_steps"),
+    }
+
+
+def _rates(result: RoundResult, generated: int) -> dict[str, float | None]:
+    trained = result.update.sums.get("tokens", 0.0)
+    tokens = {"generate_and_judge": generated, "reference": trained, "update": trained}
+    return {
+        phase: count / result.seconds[phase] if result.seconds.get(phase) else None for phase, count in tokens.items()
+    }
+
+
+def _mean_general(result: RoundResult, harmful: bool) -> float | None:
+    return _mean(
+        sample.verdict.general
+        for group in result.groups_P
+        if group.prompt.harmful is harmful
+        for sample in group.samples_G
+        if sample.verdict.scorable
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def _share(items: Sequence[Any], holds: Any) -> float:
+    return sum(bool(holds(item)) for item in items) / len(items)

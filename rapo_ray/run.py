@@ -1,0 +1,213 @@
+"""A whole run: data and models, engines, warm-up, rounds, measurements, the aligned model on disk."""
+
+import logging
+import os
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rapo_ray import display, recipe_file, records
+from rapo_ray.checkpoint import CheckpointStore
+from rapo_ray.cluster import ray_cluster
+from rapo_ray.config import RunConfig
+from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.data.rows import BadRow
+from rapo_ray.data.sampler import PromptSampler
+from rapo_ray.errors import CheckpointError
+from rapo_ray.heldout import summarise_stage, total_difference
+from rapo_ray.models import resolve_model
+from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
+from rapo_ray.run_folder import RunFolder
+from rapo_ray.types import Group, Prompt
+
+
+def run(config: RunConfig) -> None:
+    """Do the run, or go on with it where it stopped; raises RapoError with one clear line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _quiet_libraries()
+    folder = RunFolder(config)
+    with ExitStack() as stack:
+        folder.open()
+        stack.callback(folder.close)
+        if (summary := folder.finished()) is not None:
+            display.say(f"{folder.path} is finished already; change `name` for a new run")
+            display.console.print(display.summary_table(summary))
+            return
+        session = Session(config, folder, *_load_prompts(config))
+        session.base = Path(resolve_model(config.model.path, config.model.revision))
+        judges = _judge_models(config)
+        resources = stack.enter_context(ray_cluster(config.cluster))
+        from actors.placement import check_fits, plan
+        from actors.spawn import Spawner
+
+        session.spawner = Spawner(config, plan(config))
+        check_fits(session.spawner.plan, resources)
+        stack.callback(session.spawner.close)
+        session.go(judges)
+
+
+def _quiet_libraries() -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("httpx", "httpcore", "ray", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _load_prompts(config: RunConfig) -> tuple[list[Prompt], list[Prompt]]:
+    loaded = []
+    for setting, recipe in (("train", config.data.train), ("heldout", config.data.heldout)):
+        data = build_prompts(parse_recipe(recipe), config.data.sources, config.seed, config.data.max_bad_share)
+        _say_quarantined(setting, data.quarantined)
+        loaded.append(list(data.prompts))
+    return loaded[0], loaded[1]
+
+
+def _say_quarantined(setting: str, bad: tuple[BadRow, ...]) -> None:
+    if bad:
+        display.say(
+            f"data.{setting}: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}"
+        )
+
+
+def _judge_models(config: RunConfig) -> dict[str, Path]:
+    backends = {"risk": config.judge.risk, "general": config.judge.general}
+    return {
+        part: Path(resolve_model(backend.model, backend.revision))
+        for part, backend in backends.items()
+        if backend is not None and backend.model is not None
+    }
+
+
+@dataclass(slots=True)
+class Session:
+    """One process's part of a run."""
+
+    config: RunConfig
+    folder: RunFolder
+    train_P: list[Prompt]
+    heldout_P: list[Prompt]
+    base: Path = Path()
+    spawner: Any = None
+    roles: Any = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def go(self, judge_models: dict[str, Path]) -> None:
+        """All stages in order; what an earlier process finished is not done again."""
+        config = self.config
+        with self._timed("start_engines"):
+            display.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
+            rollouts, judge = self.spawner.serving(self.base, judge_models)
+            rollouts.check(self.train_P + self.heldout_P)
+        self.roles = Roles(rollouts, judge, None, None, None)  # type: ignore[arg-type]  # the trained side comes later
+        checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
+        latest = checkpoints.latest()
+        if latest is None:
+            self._measure("base")
+        start = self._warm_up(rollouts)
+        with self._timed("start_policy"):
+            display.say(f"starting {config.policy.ranks} policy rank(s)")
+            policy, reference, weights = self.spawner.training(start.resolve(), rollouts)
+            self.roles = Roles(rollouts, judge, reference, policy, weights)
+            sampler = PromptSampler(self.train_P, config.prompts_per_round, config.seed)
+            done = 0
+            if latest is not None:
+                display.say(f"resuming after round {latest.round_number} of {config.rounds}")
+                policy.load(latest.policy)
+                sampler.restore(latest.state["sampler"])  # type: ignore[arg-type]
+                done = latest.round_number
+            self.folder.forget_after(done)
+            weights.sync(done)
+        if done == 0:
+            self._measure("sft")
+        with self._timed("rounds"):
+            self._rounds(sampler, checkpoints, done)
+        self._measure("rapo")
+        self._publish_model()
+        self._summarise()
+
+    def _rounds(self, sampler: PromptSampler, checkpoints: CheckpointStore, done: int) -> None:
+        config = self.config
+        if done < config.rounds:
+            display.say(display.HEADER)
+        for number in range(done + 1, config.rounds + 1):
+            with display.watch(f"round {number}/{config.rounds}") as progress:
+                result = run_round(self.roles, config, sampler.next_batch(), number, number - 1, progress)
+            line = records.metric_line(result)
+            self.folder.record(result, line)
+            display.say(display.round_line(line, config.rounds))
+            if number % config.checkpoint.every == 0 or number == config.rounds:
+                state = {
+                    "round": number,
+                    "sampler": sampler.state(),
+                    "config": recipe_file.config_hash(config),
+                }
+                checkpoints.write(number, state, self.roles.policy.save)
+
+    def _warm_up(self, rollouts: Any) -> Path:
+        """The folder of the model that the rounds start from."""
+        if self.config.warmup.source == "none":
+            return self.base
+        if not (self.folder.sft / "config.json").exists():
+            with self._timed("warmup"):
+                from rapo_ray.warmup.stage import warm_up
+
+                warm_up(self.config, self.base, self.folder, rollouts)
+        return self.folder.sft
+
+    def _measure(self, stage: str) -> None:
+        path = self.folder.heldout / f"{stage}.parquet"
+        if path.exists():
+            return
+        with self._timed(f"measure_{stage}"), display.watch(f"measuring {stage}") as progress:
+            groups_P = collect_groups(self.roles, self.heldout_P, 1, 0, progress.judged)
+            check_failures(groups_P, self.config.judge.failure_budget)
+        records.write_parquet(groups_P, path)
+        figures = summarise_stage(groups_P)
+        shown = ", ".join(
+            f"{name} {figures[name]:.2f}" for name in ("total", "risk", "general") if figures[name] is not None
+        )
+        display.say(f"held-out {stage}: {shown} (n {figures['n']})")
+
+    def _publish_model(self) -> None:
+        aside = self.folder.clear_partial(self.folder.model)
+        try:
+            self.roles.policy.export(aside, "bfloat16")
+            for path in self.base.iterdir():
+                if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
+                    shutil.copy2(path, aside)
+            if self.folder.model.exists():
+                shutil.rmtree(self.folder.model)
+            aside.rename(self.folder.model)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {self.folder.model}: {error}; make room and run the same command"
+            ) from error
+
+    def _summarise(self) -> None:
+        groups: dict[str, list[Group]] = {
+            stage: records.read_groups(self.folder.heldout / f"{stage}.parquet") for stage in ("base", "sft", "rapo")
+        }
+        self.seconds["all"] = time.monotonic() - self.started
+        delta = total_difference(groups["rapo"], groups["sft"], self.config.seed)
+        summary = {
+            "stages": {stage: summarise_stage(rows) for stage, rows in groups.items()},
+            "delta": {"total": delta},
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+        }
+        self.folder.publish_summary(summary)
+        display.console.print(display.summary_table(summary))
+        display.say(
+            f"rapo - sft: {delta['mean']:+.3f}, 95 % interval [{delta['ci95'][0]:+.3f}, {delta['ci95'][1]:+.3f}]\n"
+            f"model: {self.folder.model}   summary: {self.folder.summary}"
+        )
+
+    def _timed(self, name: str) -> Any:
+        from rapo_ray.phases import Phases
+
+        phases = Phases()
+        phases.seconds = self.seconds
+        return phases(name)

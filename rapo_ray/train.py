@@ -1,0 +1,75 @@
+"""`python -m rapo_ray.train`: parse, resolve, and only then import what is heavy."""
+
+import argparse
+import signal
+import sys
+import traceback
+from types import FrameType
+
+DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
+EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
+  name, out, seed, rounds, prompts_per_round, samples_per_prompt,
+  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, cluster.*, limits.*
+each is documented where it is defined, in rapo_ray/config.py
+
+examples:
+  python -m rapo_ray.train --config quickstart
+  python -m rapo_ray.train --config quickstart name=mine rounds=4 policy.learning_rate=1e-5
+  ray job submit --working-dir . -- python -m rapo_ray.train --config quickstart
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m rapo_ray.train",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the placement, start nothing"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(options.config, options.overrides, options.dry_run)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from rapo_ray.errors import RapoError
+
+        if options.debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
+    from rapo_ray.recipe_file import load_config, to_yaml
+
+    config = load_config(recipe, overrides)
+    if dry_run:
+        from actors.placement import describe, plan
+
+        print(to_yaml(config))
+        print(describe(plan(config)))
+        return 0
+    from rapo_ray.run import run
+
+    run(config)
+    return 0
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the clean end
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

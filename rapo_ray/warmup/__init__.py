@@ -1,0 +1,1 @@
+"""Stage 1: supervised warm-up that teaches the format."""

@@ -1,0 +1,61 @@
+"""Demonstrations: read, tokenised as the policy will see them, kept on disk."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
+from rapo_ray.data.rows import harmful_of, id_of, level_of, require_columns, text_of
+from rapo_ray.errors import DataError
+from rapo_ray.judging.completion import THINK_START, parse_completion
+from rapo_ray.types import Form, Prompt, Sequence
+
+
+def read_demonstrations(path: Path | None) -> list[Demonstration]:
+    """The packaged demonstrations, or those of a file; raises DataError for one that is not well formed."""
+    if path is None:
+        return list(load_demonstrations())
+    rows = read_table(path)
+    require_columns(str(path), rows, ["text", "harmful", "completion"])
+    demonstrations = []
+    for number, row in enumerate(rows, start=1):
+        prompt = Prompt(
+            f"demonstration/{id_of(number, row)}",
+            text_of(row, "text"),
+            harmful_of(row),
+            level_of(row),
+            str(path),
+            "sft",
+        )
+        completion = text_of(row, "completion")
+        form = parse_completion(completion, truncated=False).form
+        if form is not Form.OK:
+            raise DataError(f"{path}: row {number}: the completion is not `<think>` trace `</think>` answer ({form})")
+        demonstrations.append(Demonstration(prompt, completion))
+    return demonstrations
+
+
+def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
+    """Write demonstrations as JSONL that `read_demonstrations` reads back."""
+    with path.open("w", encoding="utf-8") as out:
+        for demonstration in demonstrations:
+            prompt = demonstration.prompt
+            row = {"id": prompt.id, "text": prompt.text, "harmful": prompt.harmful, "level": prompt.level}
+            out.write(json.dumps({**row, "completion": demonstration.completion}, ensure_ascii=False) + "\n")
+
+
+def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None) -> list[Sequence]:
+    """Chat prompt, completion, end of turn; `<think>` is left out where the chat template already opens it."""
+    sequences = []
+    for demonstration in demonstrations:
+        messages = [{"role": "system", "content": system_prompt}] if system_prompt is not None else []
+        messages.append({"role": "user", "content": demonstration.prompt.text})
+        prompt = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        completion = demonstration.completion
+        if tokenizer.decode(prompt).rstrip().endswith(THINK_START):
+            completion = completion.removeprefix(THINK_START).lstrip("\n")
+        answer = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
+        sequences.append(Sequence((*prompt, *answer), len(prompt), 0.0, ()))
+    return sequences

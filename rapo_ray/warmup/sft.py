@@ -1,0 +1,88 @@
+"""Supervised fine-tuning on one rank: token-mean loss over completions, DeepSpeed underneath (no Ray in here)."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rapo_ray.config import PolicyConfig, WarmupConfig
+from rapo_ray.errors import TrainingError
+from rapo_ray.learn import flash_attn_stand_in
+from rapo_ray.learn.batch import Step, plan_steps
+from rapo_ray.learn.deepspeed_setup import make_engine
+from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model
+from rapo_ray.types import Sequence
+
+WARMUP_SHARE = 0.1
+
+
+def plan_epochs(sequences: list[Sequence], warmup: WarmupConfig, policy: PolicyConfig, seed: int) -> list[list[Step]]:
+    """`[rank][step]` over all epochs, each epoch shuffled by the seed."""
+    shares: list[list[Step]] = [[] for _ in range(policy.ranks)]
+    for epoch in range(warmup.epochs):
+        order = list(sequences)
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        for start in range(0, len(order), warmup.batch_size):
+            batch = order[start : start + warmup.batch_size]
+            for share, steps in zip(shares, plan_steps(batch, 1, policy.ranks, policy.micro_batch_tokens), strict=True):
+                share += steps
+    return shares
+
+
+class SftRank:
+    """A DeepSpeed engine that learns demonstrations."""
+
+    def __init__(
+        self, model: Path, tokenizer: Any, warmup: WarmupConfig, policy: PolicyConfig, total_steps: int
+    ) -> None:
+        from transformers import get_scheduler
+
+        flash_attn_stand_in.provide()
+        from openrlhf.models.loss import SFTLoss
+
+        self._tokenizer = tokenizer
+        self._ranks = policy.ranks
+        self._zero3 = policy.zero_stage == 3
+        self._loss: Any = SFTLoss(token_level_loss=True)
+        language_model = load_language_model(model, "float32", policy.gradient_checkpointing)
+        self._engine = make_engine(
+            ActionLogProbs(language_model, temperature=1.0),
+            policy,
+            warmup.learning_rate,
+            policy.ranks,
+            lambda optimizer: get_scheduler("linear", optimizer, int(WARMUP_SHARE * total_steps), total_steps),
+        )
+
+    def run(self, steps: list[Step]) -> Iterator[dict[str, float]]:
+        """Take the steps, yielding each one's loss; raises TrainingError on a non-finite loss."""
+        for number, step in enumerate(steps, start=1):
+            total = sum(self._forward_backward(step, index) for index in range(len(step.micro_batches)))
+            self._engine.step()
+            yield {"step": number, "loss": total, "learning_rate": float(self._engine.get_lr()[0])}
+
+    def _forward_backward(self, step: Step, index: int) -> float:
+        micro_batch = step.micro_batches[index]
+        batch = collate(micro_batch).to(self._engine.device)
+        logprobs, _ = self._engine(batch)
+        mask = batch.action_mask.float()
+        loss = self._loss(logprobs, mask, dp_size=self._ranks, batch_num_tokens=float(step.total_tokens))
+        if not torch.isfinite(loss):
+            raise TrainingError(f"warm-up: the loss is {float(loss)}; lower warmup.learning_rate")
+        self._engine.backward(loss * 0.0 if micro_batch.filler else loss, scale_wrt_gas=False)
+        return 0.0 if micro_batch.filler else float(loss.detach())
+
+    def export(self, folder: Path, write: bool) -> None:
+        """Gather the model on all ranks, and write it with its tokenizer where `write`."""
+        import deepspeed
+
+        model = self._engine.module.language_model
+        state = {}
+        for name, parameter in model.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._zero3):
+                state[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+        if write:
+            model.config.dtype = "float32"
+            model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+            self._tokenizer.save_pretrained(folder)

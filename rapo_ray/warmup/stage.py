@@ -1,0 +1,49 @@
+"""The warm-up stage of a run: demonstrations, tokens, Ray Train, and a folder with the model."""
+
+from pathlib import Path
+from typing import Any
+
+from rapo_ray import display
+from rapo_ray.config import RunConfig
+from rapo_ray.data.quickstart_set import Demonstration
+from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.run_folder import RunFolder
+from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
+from rapo_ray.warmup.sft import plan_epochs
+from rapo_ray.warmup.synthesis import synthesise
+
+
+def warm_up(config: RunConfig, base: Path, folder: RunFolder, rollouts: Any) -> None:
+    """Fill `folder.sft`; raises DataError or TrainingError."""
+    from transformers import AutoTokenizer
+
+    from actors.spawn import threads
+    from actors.warmup import train_sft
+
+    demonstrations = _demonstrations(config, folder, rollouts)
+    sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
+    shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
+    display.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
+    aside = folder.clear_partial(folder.sft)
+    work = folder.clear_partial(folder.path / "warmup")
+    loss = train_sft(config, base, shares, threads(config, config.policy.ranks), work, aside)
+    aside.rename(folder.sft)
+    display.say(f"warm-up: last loss {loss:.3f}")
+
+
+def _demonstrations(config: RunConfig, folder: RunFolder, rollouts: Any) -> list[Demonstration]:
+    if config.warmup.source == "demonstrations":
+        return read_demonstrations(config.warmup.path)
+    kept = folder.path / "demonstrations.jsonl"
+    if kept.exists():
+        return read_demonstrations(kept)
+    recipe = parse_recipe(config.warmup.recipe or "")
+    prompts = list(build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share).prompts)
+    demonstrations, dropped = synthesise(
+        prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
+    )
+    display.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
+    aside = kept.with_suffix(".tmp")
+    write_demonstrations(demonstrations, aside)
+    aside.rename(kept)
+    return demonstrations

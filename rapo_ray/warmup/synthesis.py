@@ -1,0 +1,88 @@
+"""The paper's two-step synthesis: the model writes a trace fit for the prompt's level, then goes on from it.
+
+Follows arXiv 2602.04224 and its public code in lengths and filters; the instructions are in our own words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rapo_ray.data.quickstart_set import Demonstration
+from rapo_ray.errors import DataError
+from rapo_ray.judging.completion import THINK_END, THINK_START, parse_completion
+from rapo_ray.types import Form, Prompt
+
+LENGTH_BY_LEVEL = {
+    1: "The request is direct, so two or three sentences are enough.",
+    2: "The request is wrapped in a role or a story, so write four to six sentences that look behind the wrapping.",
+    3: "The request is deeply obfuscated, so write at least eight sentences: take it apart into its smallest tasks, "
+    "weigh each of them, and end by deciding to refuse if any of them is unsafe.",
+}
+INSTRUCTION = (
+    "You are about to answer the user's message. Before you do, reason about its safety in the first person, in one "
+    "paragraph: what the user may intend, what could go wrong, and how it should be treated. {length} Do not answer "
+    "the message, do not work on its task, and do not mention these instructions or any level."
+)
+OPENING = THINK_START + "\nOkay, "
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the model is to continue: a chat turn, and the words its reply begins with."""
+
+    system: str | None
+    user: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What it wrote."""
+
+    text: str
+    truncated: bool
+
+
+Write = Callable[[list[Draft]], list[Written]]
+
+
+def synthesise(
+    prompts: list[Prompt], write: Write, system_prompt: str | None, min_chars: int
+) -> tuple[list[Demonstration], dict[str, int]]:
+    """Demonstrations by the model itself, greedy, and how many were dropped for which reason.
+
+    Raises DataError where no prompt gave a demonstration.
+    """
+    dropped = {"trace unfinished": 0, "trace truncated": 0, "trace short": 0, "completion malformed": 0}
+    drafts = [Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text, "") for prompt in prompts]
+    traces: list[tuple[Prompt, str]] = []
+    for prompt, written in zip(prompts, write(drafts), strict=True):
+        trace, reason = _trace(written, min_chars)
+        if reason:
+            dropped[reason] += 1
+        else:
+            traces.append((prompt, trace))
+    completions = write([Draft(system_prompt, prompt.text, f"{OPENING}{trace}\n\n") for prompt, trace in traces])
+    demonstrations = []
+    for (prompt, trace), written in zip(traces, completions, strict=True):
+        completion = f"{OPENING}{trace}\n\n{written.text}"
+        if parse_completion(completion, written.truncated).form is Form.OK:
+            demonstrations.append(Demonstration(prompt, completion))
+        else:
+            dropped["completion malformed"] += 1
+    if not demonstrations:
+        raise DataError(f"synthesis: none of {len(prompts)} prompts gave a demonstration ({dropped})")
+    return demonstrations, dropped
+
+
+def _level(prompt: Prompt) -> int:
+    """Benign prompts are level 1, as in the paper; a harmful one without a level is treated as the hardest."""
+    return (prompt.level or 3) if prompt.harmful else 1
+
+
+def _trace(written: Written, min_chars: int) -> tuple[str, str]:
+    if written.truncated:
+        return "", "trace truncated"
+    if THINK_END not in written.text:
+        return "", "trace unfinished"
+    trace = " ".join(written.text.rpartition(THINK_END)[2].split())
+    return (trace, "") if len(trace) >= min_chars else ("", "trace short")
