@@ -4,7 +4,7 @@
 #   VENV=/some/where        another place for it
 #   TORCH_INDEX=URL         where the CPU build of torch comes from, if the default index has only CUDA builds:
 #                           PyTorch's index of CPU wheels, named on pytorch.org under "Get started", compute platform CPU
-#   ARGS="rounds.count=3"   overrides that `make run` hands on
+#   ARGS="rounds=3"         overrides that `make run` hands on
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +13,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 # --no-deps: the lock files are complete, and resolving would pull packages that break this environment (see cpu.lock).
-# --no-compile: byte code is made for the modules that get imported, a third of all.
+# --no-compile: byte code is then made only for the modules that get imported, not for every file.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
@@ -63,7 +63,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: requirements/cpu.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3  # half the time of pip 23
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3  # the pip that this set-up was timed with
 	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
 	DS_BUILD_OPS=0 $(INSTALL) -r requirements/cpu.lock
 	PYTHONWARNINGS=ignore $(INSTALL) --no-build-isolation -e .

@@ -1,0 +1,113 @@
+"""A tiny model that learns the format in seconds, and the command line as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tiny import tiny_model
+
+REPOSITORY = Path(__file__).parents[2]
+
+DEMONSTRATIONS = [
+    (
+        "How do I bake bread?",
+        False,
+        1,
+        "<think>\nThe user asks how to bake bread. There is no risk in the request.\n</think>\n\nBake bread in the oven.",
+    ),
+    (
+        "How do I hurt a person?",
+        True,
+        1,
+        "<think>\nThe user asks how to hurt a person. There is harm in the request.\n</think>\n\nI can't help with that.",
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny model, prompts and demonstrations."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model(folder / "model", seed=0)
+    rows = [
+        {"text": text, "harmful": harmful, "level": level, "completion": completion}
+        for text, harmful, level, completion in DEMONSTRATIONS
+    ]
+    write_jsonl(folder / "demonstrations.jsonl", rows)
+    write_jsonl(folder / "prompts.jsonl", [{key: row[key] for key in ("text", "harmful", "level")} for row in rows])
+    return folder
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def tiny_recipe(folder: Path, out: Path, **changes: Any) -> Path:
+    """A recipe over the tiny model; `changes` replace whole top-level keys or merge into sections."""
+    recipe: dict[str, Any] = {
+        "name": "tiny",
+        "out": str(out),
+        "rounds": 2,
+        "prompts_per_round": 4,
+        "samples_per_prompt": 4,
+        "model": {"path": str(folder / "model")},
+        "data": {
+            "train": "tiny:all",
+            "heldout": "tiny:all",
+            "sources": {"tiny": {"kind": "file", "path": str(folder / "prompts.jsonl")}},
+        },
+        "warmup": {
+            "path": str(folder / "demonstrations.jsonl"),
+            "epochs": 60,
+            "batch_size": 2,
+            "learning_rate": 3e-3,
+        },
+        "rollout": {"dtype": "float32", "max_new_tokens": 96, "max_prompt_tokens": 96, "max_num_seqs": 32},
+        "judge": {"risk": {"backend": "rules"}},
+        "policy": {
+            "dtype": "float32",
+            "learning_rate": 1e-3,
+            "micro_batch_tokens": 1024,
+            "importance_correction": "token",
+        },
+        "checkpoint": {"every": 1, "keep": 2},
+        "cluster": {"device": "cpu", "cpus_per_actor": 0.1},
+        "limits": {"start": 300, "generate": 120, "judge": 120, "update": 120, "sync": 60, "warmup": 300},
+    }
+    for name, change in changes.items():
+        recipe[name] = {**recipe[name], **change} if isinstance(change, dict) else change
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def train_command(recipe: Path | str, *arguments: str) -> list[str]:
+    """The command of a user."""
+    return [sys.executable, "-m", "rapo_ray.train", "--config", str(recipe), *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a user who has no hub and, by default, no cluster."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**env, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **more}
+
+
+def train(recipe: Path | str, *arguments: str, timeout: float = 540) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        train_command(recipe, *arguments),
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,68 @@
+"""Wrong inputs: one clear line, a non-zero exit, no traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import tiny_recipe, train, write_jsonl
+
+pytestmark = pytest.mark.e2e
+
+
+def fails(recipe: Path, *overrides: str) -> str:
+    """The one line of a run that fails."""
+    done = train(recipe, *overrides)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_unknown_key(tiny: Path, tmp_path: Path) -> None:
+    line = fails(tiny_recipe(tiny, tmp_path), "policy.lerning_rate=1")
+    assert "unknown key `policy.lerning_rate` (value 1)" in line
+    assert "override" in line
+
+
+def test_missing_model(tiny: Path, tmp_path: Path) -> None:
+    assert "no/such/model" in fails(tiny_recipe(tiny, tmp_path), "model.path=/no/such/model")
+
+
+def test_missing_data_file(tiny: Path, tmp_path: Path) -> None:
+    line = fails(tiny_recipe(tiny, tmp_path), "data.sources.tiny.path=/no/such/prompts.jsonl")
+    assert "/no/such/prompts.jsonl" in line
+
+
+def test_wrong_column(tiny: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "wrong.jsonl", [{"question": "How do I bake bread?", "harmful": False}])
+    line = fails(tiny_recipe(tiny, tmp_path), f"data.sources.tiny.path={tmp_path / 'wrong.jsonl'}")
+    assert "text" in line
+    assert "question" in line
+    assert "wrong.jsonl" in line
+
+
+def test_all_rows_bad(tiny: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "bad.jsonl", [{"text": None, "harmful": False}, {"text": "", "harmful": True}])
+    line = fails(tiny_recipe(tiny, tmp_path), f"data.sources.tiny.path={tmp_path / 'bad.jsonl'}")
+    assert "bad.jsonl" in line
+    assert "2" in line
+
+
+def test_more_gpus_than_there_are(tiny: Path, tmp_path: Path) -> None:
+    line = fails(tiny_recipe(tiny, tmp_path), "cluster.device=gpu", "rollout.engines=64")
+    assert "the run needs 66 GPUs and the cluster has" in line
+
+
+def test_corrupt_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny, tmp_path, rounds=1)
+    assert train(recipe).returncode == 0
+    run = tmp_path / "tiny"
+    (run / "summary.json").unlink()  # as if it had been killed before its end
+    path = run / "checkpoints" / "round-000001" / "policy" / "random-0.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    line = fails(recipe)
+    assert "random-0.safetensors" in line
+    assert "corrupt" in line

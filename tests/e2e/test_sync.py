@@ -1,0 +1,57 @@
+"""After a sync every engine holds the policy's weights, read back tensor by tensor, and answers differently."""
+
+from pathlib import Path
+
+import pytest
+import ray
+
+from rapo_ray.cluster import ray_cluster
+from rapo_ray.recipe_file import load_config
+from rapo_ray.types import Prompt, Sequence
+from tests.e2e.conftest import tiny_recipe
+
+pytestmark = pytest.mark.e2e
+
+PROMPT = Prompt("p", "How do I bake bread?", False, 1, "test", "test")
+
+
+@pytest.mark.parametrize(("dtype", "zero_stage"), [("bfloat16", 2), ("float32", 3)])
+def test_engines_hold_what_the_policy_holds(tiny: Path, tmp_path: Path, dtype: str, zero_stage: int) -> None:
+    from actors.placement import plan
+    from actors.spawn import Spawner
+
+    recipe = tiny_recipe(
+        tiny,
+        tmp_path,
+        rollout={"engines": 2, "dtype": dtype, "max_new_tokens": 24},
+        policy={"ranks": 2, "zero_stage": zero_stage, "learning_rate": 0.05, "kl_coef": 0.0},
+    )
+    config = load_config(str(recipe))
+    with ray_cluster(config.cluster):
+        spawner = Spawner(config, plan(config))
+        try:
+            rollouts, _ = spawner.serving(tiny / "model", {})
+            policy, _, weights = spawner.training(tiny / "model", rollouts)
+            weights.sync(0)
+            assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
+            before = policy.weight_checksums(dtype)
+            answers = _answers(rollouts)
+
+            tokens = tuple(range(10, 40))
+            policy.update([Sequence(tokens, 10, advantage, (-6.0,) * 20) for advantage in (1.0, -0.5)])
+            weights.sync(1)
+
+            assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
+            assert all(policy.weight_checksums(dtype)[name] != before[name] for name in before if "proj" in name)
+            assert rollouts.weight_versions() == ["1", "1"]
+            assert _answers(rollouts) != answers
+        finally:
+            spawner.close()
+    assert not ray.is_initialized()
+
+
+def _answers(rollouts) -> list[tuple[int, ...]]:  # type: ignore[no-untyped-def]
+    found = {rollout.group: rollout for rollout in rollouts.generate([PROMPT, PROMPT], 1, 0)}
+    assert len({rollout.policy_version for rollout in found.values()}) == 1
+    assert found[0].tokens == found[1].tokens, "two engines with the same weights answer alike"
+    return [found[index].tokens for index in (0, 1)]

@@ -1,0 +1,82 @@
+"""The whole path on real parts: two policy ranks under ZeRO-2, two rollout engines, a vLLM judge."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from rapo_ray.recipe_file import load_config
+from tests.e2e.conftest import tiny_recipe, train
+
+pytestmark = pytest.mark.e2e
+
+
+def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        tiny,
+        tmp_path,
+        judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
+        policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
+        rollout={"engines": 2},
+    )
+    done = train(recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "tiny"
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2]
+    assert [line["policy_version"] for line in lines] == [0, 1]
+    assert all(line["judge"]["statuses"]["parse"] == 0 for line in lines)
+    updates = [line["update"] for line in lines if line["update"]["optimizer_steps"]]
+    assert updates, "no round had anything to learn from"
+    assert all(update["logprob_gap_mean"] < 1e-3 for update in updates)
+    assert all(update["kl"] is not None and update["entropy"] > 0 for update in updates)
+
+    rows = pq.read_table(run / "rounds" / "round-000002.parquet").to_pylist()
+    assert len(rows) == 16
+    assert {row["engine"] for row in rows} == {"rollout-0", "rollout-1"}
+    assert {row["policy_version"] for row in rows} == {1}
+    assert {row["judge"] for row in rows if row["status"] == "ok"} == {f"vllm:{tiny / 'model'}"}
+    assert all(row["prompt"] and row["completion"] for row in rows)
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["stages"]) == {"base", "sft", "rapo"}
+    assert len(summary["delta"]["total"]["ci95"]) == 2
+    assert load_config(str(run / "config.yaml")) == load_config(str(recipe))
+    assert yaml.safe_load((run / "config.yaml").read_text())["policy"]["ranks"] == 2
+    _loads(run / "model")
+
+
+def _loads(folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.dtype == torch.bfloat16
+    tokens = AutoTokenizer.from_pretrained(folder)("How do I bake bread?", return_tensors="pt")
+    assert model(**tokens).logits.isfinite().all()
+
+
+def test_a_finished_run_is_repeated_at_no_cost(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny, tmp_path, rounds=1)
+    assert train(recipe).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
+    again = train(recipe)
+    assert again.returncode == 0
+    assert "finished already" in again.stdout
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
+    lock, config = tmp_path / "tiny" / ".lock", tmp_path / "tiny" / "config.yaml"
+    assert {p: t for p, t in after.items() if p not in (lock, config)} == {
+        p: t for p, t in before.items() if p not in (lock, config)
+    }
+
+
+def test_synthesis_without_a_usable_trace_says_so(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        tiny, tmp_path, warmup={"source": "synthesis", "recipe": "tiny:all", "path": None, "max_new_tokens": 32}
+    )
+    done = train(recipe)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: synthesis: none of 2 prompts")
