@@ -64,7 +64,8 @@ def wait_for(
 ) -> None:
     """Poll `ready(seconds)` until it holds; says what it waits for, and raises PlacementError at the limit."""
     started = time.monotonic()
-    while not ready(min(SAY_EVERY, limit)):
+    waited = 0.0
+    while not ready(min(SAY_EVERY, limit - waited)):
         waited = time.monotonic() - started
         if waited >= limit:
             raise PlacementError(f"gave up after {waited:.0f} s (limits.start={limit:g}): {describe()}")

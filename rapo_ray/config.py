@@ -6,7 +6,7 @@ Order of precedence: defaults < recipe file < dotted overrides on the command li
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rapo_ray.data.sources import SourceConfig
 
@@ -16,7 +16,7 @@ Dtype = Literal["float32", "bfloat16"]
 class Strict(BaseModel):
     """Base of every section: unknown keys fail, and a loaded section does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ModelConfig(Strict):
@@ -194,6 +194,11 @@ class PolicyConfig(Strict):
     offload: bool = False
     """Keep optimizer states in host memory."""
 
+    @field_validator("importance_correction", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads a bare `off` as false
+
 
 class ReferenceConfig(Strict):
     """The frozen reference model of the KL."""
@@ -290,8 +295,13 @@ class RunConfig(Strict):
                 f"policy.steps_per_round={policy.steps_per_round} is more than "
                 f"prompts_per_round={self.prompts_per_round}"
             )
-        if self.cluster.device == "cpu" and self.rollout.tensor_parallel > 1:
-            raise ValueError(f"rollout.tensor_parallel={self.rollout.tensor_parallel} needs cluster.device=gpu")
+        for part, engine in (
+            ("rollout", self.rollout),
+            ("judge.risk", self.judge.risk),
+            ("judge.general", self.judge.general),
+        ):
+            if engine is not None and engine.tensor_parallel > 1 and self.cluster.device == "cpu":
+                raise ValueError(f"{part}.tensor_parallel={engine.tensor_parallel} needs cluster.device=gpu")
         return self
 
     @property

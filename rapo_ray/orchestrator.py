@@ -91,7 +91,7 @@ def check_failures(groups_P: tuple[Group, ...], budget: float) -> None:
     """Raises JudgeError where more than `budget` of the verdicts are unscorable."""
     failed = [sample.verdict for sample in _samples(groups_P) if not sample.verdict.scorable]
     total = sum(len(group.samples_G) for group in groups_P)
-    if len(failed) > budget * total:
+    if failed and len(failed) / total > budget:  # not budget * total: 0.29 * 100 is less than 29
         counts = {status: sum(verdict.status is status for verdict in failed) for status in Status}
         kinds = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         raise JudgeError(

@@ -52,7 +52,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: {path.stat().st_size} bytes is no recipe (limit {MAX_RECIPE_BYTES})")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, or a date like 2024-13-45
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of settings, this is {type(tree).__name__}")
@@ -62,17 +62,17 @@ def _read_yaml(path: Path) -> dict[str, object]:
 def _apply(tree: dict[str, object], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override `{override}`: write it as key=value, for example rollout.engines=2")
+        raise ConfigError(f"{_named(override)}: write it as key=value, for example rollout.engines=2")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override `{override}`: the value is not valid YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{_named(override)}: the value is not valid YAML") from None
     node = tree
     *parents, leaf = key.split(".")
     for name in parents:
         child = node.setdefault(name, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"override `{override}`: `{name}` is a value, not a section")
+            raise ConfigError(f"{_named(override)}: `{name}` is a value, not a section")
         node = child
     node[leaf] = value
 
@@ -86,9 +86,25 @@ def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[s
     location = detail["loc"]
     assert isinstance(location, tuple)
     key = ".".join(str(part) for part in location)
-    origin = next((f"override `{text}`" for text in overrides if key and text.startswith(f"{key}=")), str(path))
+    origin = _origin(key, str(detail["msg"]), path, overrides)
     if detail["type"] == "extra_forbidden":
         return f"{origin}: unknown key `{key}` (value {detail['input']!r}): check the spelling, see --help"
     message = str(detail["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(detail["input"], dict) else f" = {detail['input']!r}"
     return f"{origin}: {f'`{key}`{shown}: ' if key else ''}{message}"
+
+
+def _origin(key: str, message: str, path: Path, overrides: Sequence[str]) -> str:
+    """The overrides that set the key, a part of it or a section around it (for the whole run: that the message names)."""
+
+    def concerns(name: str) -> bool:
+        if not key:
+            return name in message
+        return name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.")
+
+    last = {name: override for override in overrides if concerns(name := override.partition("=")[0])}
+    return ", ".join(map(_named, last.values())) or str(path)
+
+
+def _named(override: str) -> str:
+    return f"override `{' '.join(override.split())}`"

@@ -135,30 +135,31 @@ def level_by_case(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
 
 
 def quantiles(values: Sequence[int]) -> dict[str, float | None]:
-    """Mean, median, 95th percentile and maximum (nearest rank)."""
+    """Mean, median, 95th percentile and maximum (nearest rank: the least value with that share at or below it)."""
     if not values:
         return dict.fromkeys(("mean", "p50", "p95", "max"))
     ranked = sorted(values)
-    pick = {
-        name: ranked[min(len(ranked) - 1, int(share * len(ranked)))] for name, share in (("p50", 0.5), ("p95", 0.95))
-    }
+    pick = {f"p{percent}": ranked[-(-percent * len(ranked) // 100) - 1] for percent in (50, 95)}
     return {"mean": sum(ranked) / len(ranked), **pick, "max": ranked[-1]}
 
 
 def _update(result: RoundResult) -> dict[str, float | None]:
     sums = result.update.sums
 
+    def per_step(name: str) -> float | None:
+        return sums[name] / sums["optimizer_steps"] if sums.get("optimizer_steps") and name in sums else None
+
     def per_token(name: str, tokens: str = "tokens") -> float | None:
         return sums[name] / sums[tokens] if sums.get(tokens) and name in sums else None
 
     return {
-        "loss": sums.get("loss"),
+        "loss": per_step("loss"),
         "kl": per_token("kl"),
         "entropy": per_token("entropy"),
         "clip_share": per_token("clipped"),
         "logprob_gap_mean": per_token("gap", "gap_tokens"),
         "logprob_gap_max": sums.get("gap_max"),
-        "grad_norm": sums["grad_norm"] / sums["optimizer_steps"] if sums.get("optimizer_steps") else None,
+        "grad_norm": per_step("grad_norm"),
         "learning_rate": sums.get("learning_rate"),
         "optimizer_steps": sums.get("optimizer_steps"),
     }

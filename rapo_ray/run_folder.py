@@ -42,7 +42,11 @@ class RunFolder:
             ) from None
         written = self.path / "config.yaml"
         if written.exists():
-            self._check_same(load_config(str(written)))
+            try:
+                self._check_same(load_config(str(written)))
+            except ConfigError:
+                self.close()
+                raise
         _write_whole(written, to_yaml(self._config))
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_model(path: Path, seed: int) -> Path:
+def tiny_model(path: Path, seed: int, max_positions: int = 1024) -> Path:
     """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into the folder, and return it."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -51,7 +51,7 @@ def tiny_model(path: Path, seed: int) -> Path:
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         chat_template=CHAT_TEMPLATE,
-        model_max_length=1024,
+        model_max_length=max_positions,
         clean_up_tokenization_spaces=False,
     )
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -63,7 +63,7 @@ def tiny_model(path: Path, seed: int) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,  # the least that vLLM's attention on CPUs takes
-        max_position_embeddings=1024,
+        max_position_embeddings=max_positions,
         tie_word_embeddings=False,
         dtype="float32",
         **ids,

@@ -105,7 +105,7 @@ class LlmJudge:
     async def _ask_level(self, prompt: Prompt) -> tuple[int, int]:
         schema = _schema("level", {"enum": [1, 2, 3]})
         value, tokens = await self._value(make_question(rubrics.LEVEL, schema, request=prompt.text), "level")
-        if value not in (1, 2, 3) or isinstance(value, bool):
+        if type(value) is not int or value not in (1, 2, 3):  # neither true nor 1.0
             raise JudgeFailure(Status.PARSE, f"level is {value!r}, not 1, 2 or 3")
         return value, tokens
 
@@ -129,7 +129,7 @@ class LlmJudge:
             raise JudgeFailure(Status.TRANSPORT, str(error)) from None
         try:
             parsed = json.loads(reply.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
         if not isinstance(parsed, dict) or set(parsed) != {name}:
             raise JudgeFailure(Status.PARSE, f"the reply is not an object with `{name}` alone")

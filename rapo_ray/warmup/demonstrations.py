@@ -7,7 +7,7 @@ from typing import Any
 
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
-from rapo_ray.data.rows import harmful_of, id_of, level_of, require_columns, text_of
+from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
 from rapo_ray.errors import DataError
 from rapo_ray.judging.completion import THINK_START, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
@@ -18,23 +18,27 @@ def read_demonstrations(path: Path | None) -> list[Demonstration]:
     if path is None:
         return list(load_demonstrations())
     rows = read_table(path)
+    if not rows:
+        raise DataError(f"{path}: holds no rows; give a file with at least one")
     require_columns(str(path), rows, ["text", "harmful", "completion"])
     demonstrations = []
     for number, row in enumerate(rows, start=1):
-        prompt = Prompt(
-            f"demonstration/{id_of(number, row)}",
-            text_of(row, "text"),
-            harmful_of(row),
-            level_of(row),
-            str(path),
-            "sft",
-        )
-        completion = text_of(row, "completion")
-        form = parse_completion(completion, truncated=False).form
-        if form is not Form.OK:
-            raise DataError(f"{path}: row {number}: the completion is not `<think>` trace `</think>` answer ({form})")
-        demonstrations.append(Demonstration(prompt, completion))
+        try:
+            demonstrations.append(_demonstration(path, number, row))
+        except RowError as error:
+            raise DataError(f"{path}: row {number}: {error}") from None
     return demonstrations
+
+
+def _demonstration(path: Path, number: int, row: Row) -> Demonstration:
+    prompt = Prompt(
+        f"demonstration/{id_of(number, row)}", text_of(row, "text"), harmful_of(row), level_of(row), str(path), "sft"
+    )
+    completion = text_of(row, "completion")
+    form = parse_completion(completion, truncated=False).form
+    if form is not Form.OK:
+        raise RowError(f"the completion is not `<think>` trace `</think>` answer ({form})")
+    return Demonstration(prompt, completion)
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
