@@ -1,0 +1,50 @@
+"""The same loop on an accelerator: nccl weight sync, bf16, and what the engines hold afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from rapo_ray.cluster import ray_cluster
+from rapo_ray.recipe_file import load_config
+from rapo_ray.types import Sequence
+from tests.e2e.conftest import tiny_recipe, train
+from tests.tiny import tiny_model
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu")
+    tiny_model(folder / "model", seed=0)
+    return folder
+
+
+def test_engines_hold_what_the_policy_holds_over_nccl(tiny: Path, tmp_path: Path) -> None:
+    from actors.placement import plan
+    from actors.spawn import Spawner
+
+    recipe = tiny_recipe(
+        tiny,
+        tmp_path,
+        cluster={"device": "gpu", "cpus_per_actor": 1.0},
+        rollout={"dtype": "bfloat16"},
+        policy={"dtype": "bfloat16", "kl_coef": 0.0},
+    )
+    config = load_config(str(recipe))
+    with ray_cluster(config.cluster):
+        spawner = Spawner(config, plan(config))
+        try:
+            rollouts, _ = spawner.serving(tiny / "model", {})
+            policy, _, weights = spawner.training(tiny / "model", rollouts)
+            policy.update([Sequence(tuple(range(10, 40)), 10, 1.0, (-6.0,) * 20)])
+            weights.sync(1)
+            assert rollouts.weight_checksums("bfloat16") == [policy.weight_checksums("bfloat16")]
+        finally:
+            spawner.close()
+
+
+def test_more_gpus_than_there_are_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    done = train(tiny_recipe(tiny, tmp_path, cluster={"device": "gpu"}), "rollout.engines=1000")
+    assert done.returncode == 1
+    assert "GPUs and the cluster has" in done.stderr
