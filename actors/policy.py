@@ -60,7 +60,10 @@ class PolicyActor:
         self._policy.export(folder, dtype)
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
-        """SHA-256 of every weight in `dtype`."""
+        """SHA-256 of every weight in `dtype`; a head tied to the embedding counts too, as engines compute with it."""
         from rapo_ray.engines.worker_extension import digest
 
-        return {name: digest(tensor) for name, tensor in self._policy.weights(dtype)}
+        checksums = {name: digest(tensor) for name, tensor in self._policy.weights(dtype)}
+        if self._policy.tied:
+            checksums["lm_head.weight"] = checksums["model.embed_tokens.weight"]
+        return checksums

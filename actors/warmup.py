@@ -1,8 +1,10 @@
 """The warm-up on Ray Train: one DeepSpeed rank per worker, progress and the model by `ray.train.report`."""
 
+import json
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ def sft_worker(job: dict[str, Any]) -> None:
     trainer = SftRank(Path(job["model"]), tokenizer, warmup, policy, len(steps))
     metrics: dict[str, float] = {}
     for metrics in trainer.run(steps):
+        if rank == 0:
+            with Path(job["log"]).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(metrics) + "\n")
         if metrics["step"] < len(steps):
             ray.train.report(metrics)
     with tempfile.TemporaryDirectory() as folder:
@@ -44,24 +49,37 @@ def sft_worker(job: dict[str, Any]) -> None:
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder) if rank == 0 else None)
 
 
-def train_sft(config: RapoConfig, model: Path, shares: list[list[Step]], threads: int, work: Path, out: Path) -> float:
-    """Run the warm-up and put its model into `out`; returns the last loss. Raises TrainingError where it fails."""
+@dataclass(frozen=True, slots=True)
+class SftJob:
+    """A warm-up: where it starts, its steps `[rank][step]`, and where it leaves what."""
+
+    model: Path
+    shares: list[list[Step]]
+    threads: int  # 0 leaves it to torch
+    log: Path  # one line of metrics a step
+    work: Path
+    out: Path
+
+
+def train_sft(config: RapoConfig, job: SftJob) -> float:
+    """Run the warm-up and put its model into `job.out`; returns the last loss. Raises TrainingError where it fails."""
     gpu = config.cluster.device == "gpu"
     resources = {"CPU": config.cluster.cpus_per_actor, **({"GPU": 1.0} if gpu else {})}
     trainer = TorchTrainer(
         sft_worker,
         train_loop_config={
-            "model": str(model),
-            "shares": shares,
+            "model": str(job.model),
+            "shares": job.shares,
             "warmup": config.warmup.model_dump(mode="json"),
             "policy": config.policy.model_dump(mode="json"),
-            "threads": threads,
+            "threads": job.threads,
+            "log": str(job.log.resolve()),
             "seed": config.seed,
         },
         scaling_config=ScalingConfig(num_workers=config.policy.ranks, use_gpu=gpu, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(
-            name="warmup", storage_path=str(work.resolve()), checkpoint_config=CheckpointConfig(num_to_keep=1)
+            name="warmup", storage_path=str(job.work.resolve()), checkpoint_config=CheckpointConfig(num_to_keep=1)
         ),
     )
     try:
@@ -69,9 +87,9 @@ def train_sft(config: RapoConfig, model: Path, shares: list[list[Step]], threads
     except Exception as error:
         raise TrainingError(f"the warm-up failed: {_root_line(error)}") from error
     if result.checkpoint is None or result.metrics is None:
-        raise TrainingError(f"the warm-up ended without a model, see {work}")
-    shutil.move(result.checkpoint.path, out)
-    shutil.rmtree(work)
+        raise TrainingError(f"the warm-up ended without a model, see {job.work}")
+    shutil.move(result.checkpoint.path, job.out)
+    shutil.rmtree(job.work)
     return float(result.metrics["loss"])
 
 

@@ -1,7 +1,10 @@
 """What people see in the terminal: a progress bar within a round, one line a round, a table at the end."""
 
+import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +14,8 @@ from rich.table import Table
 from rapo_ray import orchestrator
 
 console = Console(highlight=False)
+
+POLL = 1.0  # seconds between looks at a log that another process writes
 
 HEADER = (
     f"{'round':>7} {'total':>6} {'R':>6} {'G':>6} {'malf':>5} {'unsc':>5} {'tok':>5} {'KL':>7} {'gap':>7}"
@@ -23,16 +28,47 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 @contextmanager
 def watch(title: str) -> Iterator[orchestrator.Progress]:
     """A progress bar for one round or measurement; silent where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar() as bar:
         task = bar.add_task(title, total=None)
         yield orchestrator.Progress(
             judged=lambda done, total: bar.update(task, completed=done, total=total),
             phase=lambda name: bar.update(task, description=f"{title}: {name.replace('_', ' ')}"),
         )
+
+
+@contextmanager
+def follow(title: str, log: Path, total: int) -> Iterator[None]:
+    """A progress bar over the lines that another process appends to `log`; plain lines where there is no terminal."""
+    ended = threading.Event()
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+
+        def read() -> None:
+            seen = 0
+            while not ended.wait(POLL):
+                lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+                if len(lines) == seen:
+                    continue
+                seen = len(lines)
+                bar.update(task, completed=seen, description=f"{title}: loss {json.loads(lines[-1])['loss']:.3f}")
+                if not console.is_terminal:
+                    say(f"{title}: step {seen}/{total}, loss {json.loads(lines[-1])['loss']:.3f}")
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            reader.join()
 
 
 def round_line(line: dict[str, Any], rounds: int) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -95,11 +96,11 @@ def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[s
 
 
 def _origin(key: str, message: str, path: Path, overrides: Sequence[str]) -> str:
-    """The overrides that set the key, a part of it or a section around it (for the whole run: that the message names)."""
+    """The overrides that set the key, a part of it or a section around it; without a key, those the message names."""
 
     def concerns(name: str) -> bool:
         if not key:
-            return name in message
+            return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", message) is not None
         return name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.")
 
     last = {name: override for override in overrides if concerns(name := override.partition("=")[0])}

@@ -8,6 +8,14 @@ from rapo_ray.types import Case, Group, Prompt, RoundResult, Sample, Status
 
 MetricLine = dict[str, Any]
 
+# Named, not guessed from the rows: a column that is empty in one round must have its type all the same.
+COLUMNS = {
+    **dict.fromkeys(("group", "sample", "tokens", "policy_version", "judge_tokens"), "int64"),
+    **dict.fromkeys(("prompt_level", "level", "sentences"), "int64"),
+    **dict.fromkeys(("harmful", "truncated", "refused"), "bool_"),
+    **dict.fromkeys(("logprob", "judge_seconds", "risk", "general", "reward", "advantage"), "float64"),
+}  # every other column is text
+
 
 def to_rows(groups_P: Iterable[Group]) -> list[dict[str, Any]]:
     """One flat row per sample."""
@@ -20,7 +28,9 @@ def write_parquet(groups_P: Iterable[Group], path: Path) -> None:
     import pyarrow.parquet as pq
 
     aside = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(to_rows(groups_P)), aside)
+    rows = to_rows(groups_P)
+    schema = pa.schema([(name, getattr(pa, COLUMNS.get(name, "string"))()) for name in rows[0]])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), aside)
     aside.replace(path)
 
 

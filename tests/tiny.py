@@ -39,7 +39,7 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_model(path: Path, seed: int, max_positions: int = 1024) -> Path:
+def tiny_model(path: Path, seed: int, max_positions: int = 1024, tied: bool = True) -> Path:
     """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into the folder, and return it."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -64,7 +64,7 @@ def tiny_model(path: Path, seed: int, max_positions: int = 1024) -> Path:
         num_key_value_heads=2,
         head_dim=32,  # the least that vLLM's attention on CPUs takes
         max_position_embeddings=max_positions,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
         dtype="float32",
         **ids,
     )

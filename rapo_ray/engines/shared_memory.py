@@ -70,18 +70,29 @@ class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemory
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Map the bucket's file and load its tensors."""
         with safe_open(update_info.path, framework="pt", device=str(self.device)) as bucket:
-            self.model.load_weights(  # type: ignore[operator]  # vLLM adds it to every model
-                (name, bucket.get_tensor(name)) for name in bucket.keys()
-            )  # noqa: SIM118
+            names = bucket.keys()
+            load: Any = self.model.load_weights  # vLLM gives it to every model
+            load((name, bucket.get_tensor(name)) for name in names)
 
     def finish_weight_update(self) -> None:
         """Put every layer back into the kernels' layout."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.model, self.model_config)
+        _repack_tied_head(self.model)
 
     def shutdown(self) -> None:
         """Nothing is kept open."""
+
+
+def _repack_tied_head(model: Any) -> None:
+    """Repack a head that shares the embedding's weight.
+
+    The reload sees that weight arrive for the embedding alone: the head's CPU kernel would keep its own old copy.
+    """
+    head = getattr(model, "lm_head", None)
+    if getattr(model.config, "tie_word_embeddings", False) and hasattr(head, "cpu_linear"):
+        head.quant_method.process_weights_after_loading(head)
 
 
 class SharedMemoryTrainer(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo]):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -32,25 +32,21 @@ def digest(tensor: torch.Tensor) -> str:
 
 
 def _weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    tied = getattr(model.config, "tie_word_embeddings", False)
-    for name, parameter in model.named_parameters(remove_duplicate=True):
-        if tied and name.startswith("lm_head."):
-            continue
-        path, _, kind = name.rpartition(".")
-        module = model.get_submodule(path)
-        tensor = parameter.data
-        if tensor.numel() == 0:
-            tensor = _unpack(module)
+    for path, module in model.named_modules():
         prefix, _, last = path.rpartition(".")
-        if last in FUSED:
-            for part, piece in zip(FUSED[last], tensor.split(module.output_sizes), strict=True):
-                yield f"{prefix}.{part}.{kind}", piece
-        else:
-            yield name, tensor
+        for kind, parameter in module.named_parameters(recurse=False):
+            packed = kind == "weight" and hasattr(module, "cpu_linear")
+            tensor = _in_kernel(module, parameter) if packed else parameter.data
+            if last in FUSED:
+                parts = zip(FUSED[last], tensor.split(cast(Any, module).output_sizes), strict=True)
+                yield from ((f"{prefix}.{part}.{kind}", piece) for part, piece in parts)
+            else:
+                yield f"{path}.{kind}", tensor
 
 
-def _unpack(module: Any) -> torch.Tensor:
-    """The weight of a linear layer whose CPU kernel holds it repacked: what it makes of the identity, exactly."""
-    identity = torch.eye(module.input_size, dtype=module.params_dtype)
+def _in_kernel(module: Any, parameter: torch.nn.Parameter) -> torch.Tensor:
+    """The weight that a CPU kernel computes with, repacked and out of reach: what it makes of the identity, exactly."""
+    rows = module.embedding_dim if hasattr(module, "embedding_dim") else module.input_size
+    identity = torch.eye(rows, dtype=parameter.dtype)
     weight: torch.Tensor = module.quant_method.apply(module, identity, None).T
-    return weight
+    return weight[: module.org_vocab_size] if hasattr(module, "org_vocab_size") else weight

@@ -120,6 +120,11 @@ class PolicyRank:
             for name, parameter in self._language_model().named_parameters()
         ]
 
+    @property
+    def tied(self) -> bool:
+        """True where the vocabulary head shares the embedding's weight."""
+        return bool(self._language_model().config.tie_word_embeddings)
+
     def _language_model(self) -> Any:
         return self._engine.module.language_model
 

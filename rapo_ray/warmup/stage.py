@@ -18,7 +18,7 @@ def warm_up(config: RunConfig, base: Path, folder: RunFolder, rollouts: Any) -> 
     from transformers import AutoTokenizer
 
     from actors.spawn import threads
-    from actors.warmup import train_sft
+    from actors.warmup import SftJob, train_sft
 
     demonstrations = _demonstrations(config, folder, rollouts)
     sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
@@ -26,7 +26,11 @@ def warm_up(config: RunConfig, base: Path, folder: RunFolder, rollouts: Any) -> 
     display.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
     aside = folder.clear_partial(folder.sft)
     work = folder.clear_partial(folder.path / "warmup")
-    loss = train_sft(config, base, shares, threads(config, config.policy.ranks), work, aside)
+    log = folder.path / "warmup.jsonl"
+    log.unlink(missing_ok=True)
+    job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, aside)
+    with display.follow("warm-up", log, total=len(shares[0])):
+        loss = train_sft(config, job)
     aside.rename(folder.sft)
     display.say(f"warm-up: last loss {loss:.3f}")
 

@@ -1,5 +1,6 @@
 """Our objective against TRL's GRPO loss and a plain numpy version, on the same batch."""
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def ours(config: PolicyConfig, inputs: TokenInputs) -> tuple[float, np.ndarray]:
     terms = Objective(config, num_ranks=1)(inputs, ROWS, int(inputs.mask.sum()))
     terms.loss.backward()
     assert inputs.logprobs.grad is not None
-    return float(terms.loss), (inputs.logprobs.grad * inputs.mask).numpy().copy()
+    return float(terms.loss.detach()), (inputs.logprobs.grad * inputs.mask).numpy().copy()
 
 
 def trl(inputs: TokenInputs, loss_type: str, beta: float) -> tuple[float, np.ndarray]:
@@ -63,13 +64,12 @@ def trl(inputs: TokenInputs, loss_type: str, beta: float) -> tuple[float, np.nda
         use_vllm=False,
         model=SimpleNamespace(training=True),
         current_gradient_accumulation_steps=1,
-        accelerator=SimpleNamespace(num_processes=1, gather=lambda tensor: tensor),
+        accelerator=SimpleNamespace(
+            num_processes=1, gather=lambda tensor: tensor, reduce=lambda tensor, reduction: tensor
+        ),
         _entropy_bonus_enabled=False,
-        _metrics={"train": {}},
+        _metrics={"train": defaultdict(list)},
     )
-    from collections import defaultdict
-
-    trainer._metrics = {"train": defaultdict(list)}
     row = {
         "prompt_ids": torch.zeros(ROWS, 2, dtype=torch.long),
         "prompt_mask": torch.ones(ROWS, 2, dtype=torch.long),
@@ -84,7 +84,7 @@ def trl(inputs: TokenInputs, loss_type: str, beta: float) -> tuple[float, np.nda
     loss = GRPOTrainer._compute_loss(trainer, None, row)
     loss.backward()
     assert inputs.logprobs.grad is not None
-    return float(loss), (inputs.logprobs.grad * inputs.mask).numpy().copy()
+    return float(loss.detach()), (inputs.logprobs.grad * inputs.mask).numpy().copy()
 
 
 def plain(inputs: TokenInputs, by_token: bool, beta: float) -> float:

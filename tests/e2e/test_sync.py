@@ -9,17 +9,21 @@ from rapo_ray.cluster import ray_cluster
 from rapo_ray.recipe_file import load_config
 from rapo_ray.types import Prompt, Sequence
 from tests.e2e.conftest import tiny_recipe
+from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.e2e
 
 PROMPT = Prompt("p", "How do I bake bread?", False, 1, "test", "test")
 
 
-@pytest.mark.parametrize(("dtype", "zero_stage"), [("bfloat16", 2), ("float32", 3)])
-def test_engines_hold_what_the_policy_holds(tiny: Path, tmp_path: Path, dtype: str, zero_stage: int) -> None:
+@pytest.mark.parametrize(("dtype", "zero_stage", "tied"), [("bfloat16", 2, True), ("float32", 3, False)])
+def test_engines_hold_what_the_policy_holds(
+    tiny: Path, tmp_path: Path, dtype: str, zero_stage: int, tied: bool
+) -> None:
     from actors.placement import plan
     from actors.spawn import Spawner
 
+    model = tiny_model(tmp_path / "model", seed=0, tied=tied)
     recipe = tiny_recipe(
         tiny,
         tmp_path,
@@ -30,8 +34,8 @@ def test_engines_hold_what_the_policy_holds(tiny: Path, tmp_path: Path, dtype: s
     with ray_cluster(config.cluster):
         spawner = Spawner(config, plan(config))
         try:
-            rollouts, _ = spawner.serving(tiny / "model", {})
-            policy, _, weights = spawner.training(tiny / "model", rollouts)
+            rollouts, _ = spawner.serving(model, {})
+            policy, _, weights = spawner.training(model, rollouts)
             weights.sync(0)
             assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
             before = policy.weight_checksums(dtype)
@@ -42,7 +46,8 @@ def test_engines_hold_what_the_policy_holds(tiny: Path, tmp_path: Path, dtype: s
             weights.sync(1)
 
             assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
-            assert all(policy.weight_checksums(dtype)[name] != before[name] for name in before if "proj" in name)
+            assert all(policy.weight_checksums(dtype)[name] != before[name] for name in before if "norm" not in name)
+            assert "lm_head.weight" in before
             assert rollouts.weight_versions() == ["1", "1"]
             assert _answers(rollouts) != answers
         finally:

@@ -1,0 +1,123 @@
+"""Dealing sequences over steps, ranks and micro-batches: nothing lost, nothing twice, ranks in step."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapo_ray.learn.batch import MicroBatch, Step, plan_steps, split_by_tokens
+from rapo_ray.types import Sequence
+
+pytestmark = pytest.mark.unit
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 30)), min_size=1, max_size=30)
+STEPS, RANKS, BUDGET = st.integers(1, 5), st.integers(1, 5), st.integers(1, 90)
+
+
+def make(lengths: Iterable[tuple[int, int]]) -> list[Sequence]:
+    """Sequences of (prompt, completion) lengths; the first token is the sequence's number, so that each is its own."""
+    return [
+        Sequence((number, *[0] * (prompt + completion - 1)), prompt, 0.0, (0.0,) * completion)
+        for number, (prompt, completion) in enumerate(lengths)
+    ]
+
+
+def numbers(micro_batches: Iterable[MicroBatch]) -> Counter[int]:
+    """How often each sequence is trained on."""
+    return Counter(row.tokens[0] for batch in micro_batches if not batch.filler for row in batch.sequences)
+
+
+def all_of(plan: list[list[Step]], step: int) -> list[MicroBatch]:
+    return [batch for steps in plan for batch in steps[step].micro_batches]
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET)
+def test_every_sequence_is_trained_on_exactly_once(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
+) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget)
+    trained = numbers(batch for steps in plan for step in steps for batch in step.micro_batches)
+    assert trained == Counter(range(len(lengths)))
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET)
+def test_all_ranks_do_equal_work(lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget)
+    assert len(plan) == ranks
+    shapes = [[len(step.micro_batches) for step in steps] for steps in plan]
+    assert all(shape == shapes[0] for shape in shapes)
+    assert len(shapes[0]) == min(num_steps, len(lengths))
+    assert all(count >= 1 for count in shapes[0])
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET)
+def test_a_micro_batch_keeps_the_token_budget_or_is_one_sequence(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
+) -> None:
+    for steps in plan_steps(make(lengths), num_steps, ranks, budget):
+        for batch in (batch for step in steps for batch in step.micro_batches):
+            widest = max(len(row.tokens) for row in batch.sequences)
+            assert len(batch.sequences) == 1 or widest * len(batch.sequences) <= budget
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET)
+def test_fillers_come_only_where_nothing_can_be_split(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
+) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget)
+    for step in range(len(plan[0])):
+        batches = all_of(plan, step)
+        fillers = [batch for batch in batches if batch.filler]
+        rows = sum(len(batch.sequences) for batch in batches if not batch.filler)
+        assert len(fillers) == (-rows % ranks if fillers else 0)
+        if fillers:
+            shortest = min(len(row.tokens) for batch in batches for row in batch.sequences)
+            assert all(len(batch.sequences) == 1 for batch in batches)
+            assert all(len(batch.sequences[0].tokens) == shortest for batch in fillers)
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET)
+def test_totals_count_the_whole_step_on_every_rank_and_no_filler(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
+) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget)
+    for step in range(len(plan[0])):
+        rows = [row for batch in all_of(plan, step) if not batch.filler for row in batch.sequences]
+        totals = {(steps[step].total_sequences, steps[step].total_tokens) for steps in plan}
+        assert totals == {(len(rows), sum(row.completion_length for row in rows))}
+
+
+@given(LENGTHS, BUDGET)
+def test_like_lengths_go_together_longest_first(lengths: list[tuple[int, int]], budget: int) -> None:
+    sequences = make(lengths)
+    order = [index for batch in split_by_tokens(sequences, budget) for index in batch]
+    widths = [len(sequences[index].tokens) for index in order]
+    assert sorted(order) == list(range(len(sequences)))
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_step_of_three_over_two_ranks_by_hand() -> None:
+    sequences = make([(1, 9), (1, 4), (1, 3)])  # 10, 5 and 4 tokens
+    plan = plan_steps(sequences, num_steps=1, num_ranks=2, max_tokens=10)
+    assert [[[row.tokens[0] for row in batch.sequences] for batch in steps[0].micro_batches] for steps in plan] == [
+        [[0]],
+        [[1, 2]],
+    ]
+    assert (plan[0][0].total_sequences, plan[0][0].total_tokens) == (3, 16)
+
+
+def test_one_sequence_over_three_ranks_is_trained_on_one_and_fills_two() -> None:
+    plan = plan_steps(make([(1, 4)]), num_steps=1, num_ranks=3, max_tokens=100)
+    assert [steps[0].micro_batches[0].filler for steps in plan] == [False, True, True]
+    assert {(steps[0].total_sequences, steps[0].total_tokens) for steps in plan} == {(1, 4)}
+
+
+def test_one_micro_batch_is_halved_for_two_ranks_before_any_filler() -> None:
+    plan = plan_steps(make([(1, 4)] * 4), num_steps=1, num_ranks=2, max_tokens=1000)
+    assert [[len(batch.sequences) for batch in steps[0].micro_batches] for steps in plan] == [[2], [2]]
+
+
+def test_nothing_to_train_on_is_no_step() -> None:
+    assert plan_steps([], num_steps=2, num_ranks=2, max_tokens=10) == [[], []]

@@ -1,0 +1,306 @@
+"""Checkpoints are whole or absent: full disks, damage of every kind, and deaths between the steps of a write."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rapo_ray.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, JsonState
+from rapo_ray.errors import CheckpointError, EngineError
+
+pytestmark = pytest.mark.unit
+
+
+class Killed(BaseException):
+    """Stands for a death of the process: nothing may catch it."""
+
+
+def save(content: bytes) -> Callable[[Path], None]:
+    """Save a policy of two files, one in a folder."""
+
+    def save_policy(folder: Path) -> None:
+        (folder / "rank").mkdir()
+        (folder / "rank" / "model.bin").write_bytes(content)
+        (folder / "random-0.bin").write_bytes(b"state")
+
+    return save_policy
+
+
+def save_to_a_full_disk(folder: Path) -> None:
+    (folder / "small.bin").write_bytes(b"fits")
+    (folder / "model.bin").symlink_to("/dev/full")
+    with (folder / "model.bin").open("wb") as out:
+        out.write(b"x" * 100_000)
+
+
+def store(folder: Path, rounds: int = 0, keep: int = 2) -> CheckpointStore:
+    made = CheckpointStore(folder, keep)
+    for number in range(1, rounds + 1):
+        made.write(number, {"round": number}, save(f"weights {number}".encode()))
+    return made
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def latest_round(folder: Path) -> int | None:
+    latest = CheckpointStore(folder, 2).latest()
+    return latest.round_number if latest else None
+
+
+def refusal(made: CheckpointStore) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        made.latest()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    state: JsonState = {"sampler": {"epoch": 2, "content": "ü"}, "round": 3}
+    written = CheckpointStore(tmp_path, 2).write(3, state, save(b"weights"))
+    read = CheckpointStore(tmp_path, 2).latest()
+    assert read == written
+    assert (read.round_number, read.state) == (3, state)
+    assert (read.policy / "rank" / "model.bin").read_bytes() == b"weights"
+
+
+def test_before_the_first_there_is_none(tmp_path: Path) -> None:
+    assert CheckpointStore(tmp_path, 2).latest() is None
+    assert CheckpointStore(tmp_path / "not made yet", 2).latest() is None
+
+
+def test_the_newest_by_number_is_latest_and_older_ones_are_pruned(tmp_path: Path) -> None:
+    store(tmp_path, rounds=12, keep=3)
+    assert names(tmp_path) == ["round-000010", "round-000011", "round-000012"]
+    assert latest_round(tmp_path) == 12
+
+
+def test_a_full_disk_is_one_line_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    store(tmp_path, rounds=3, keep=3)
+    with pytest.raises(CheckpointError) as caught:
+        CheckpointStore(tmp_path, keep=1).write(4, {}, save_to_a_full_disk)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert str(tmp_path / "round-000004") in message
+    assert "the disk is full; the checkpoint of round 3 is kept" in message
+    assert names(tmp_path) == ["round-000001", "round-000002", "round-000003"]  # no .tmp, and nothing was pruned
+    assert latest_round(tmp_path) == 3
+    CheckpointStore(tmp_path, keep=1).write(4, {}, save(b"room again"))
+    assert names(tmp_path) == ["round-000004"]
+
+
+def test_a_full_disk_at_the_first_checkpoint_says_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="the disk is full; there is no earlier checkpoint"):
+        CheckpointStore(tmp_path, 2).write(1, {}, save_to_a_full_disk)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), EngineError("save of the policy failed")])
+def test_a_save_that_fails_is_explained_and_cleaned_up(error: Exception, tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half.bin").write_bytes(b"half")
+        raise error
+
+    made = store(tmp_path, rounds=1)
+    with pytest.raises(CheckpointError) as caught:
+        made.write(2, {}, fail)
+    assert str(error) in str(caught.value)
+    assert "disk is full" not in str(caught.value)
+    assert names(tmp_path) == ["round-000001"]
+
+
+def flip(folder: Path) -> str:
+    path = folder / "policy" / "rank" / "model.bin"
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+    return "policy/rank/model.bin does not have the SHA-256"
+
+
+def truncate(folder: Path) -> str:
+    os.truncate(folder / "policy" / "rank" / "model.bin", 2)
+    return "policy/rank/model.bin has 2 bytes, 9 were written"
+
+
+def delete(folder: Path) -> str:
+    (folder / "policy" / "random-0.bin").unlink()
+    return "policy/random-0.bin is missing"
+
+
+def delete_state(folder: Path) -> str:
+    (folder / STATE).unlink()
+    return f"{STATE} is missing"
+
+
+def change_state(folder: Path) -> str:
+    text = (folder / STATE).read_text()
+    (folder / STATE).write_text(text.replace("3", "4"))
+    return f"{STATE} does not have the SHA-256"
+
+
+def add(folder: Path) -> str:
+    (folder / "policy" / "more.bin").write_bytes(b"")
+    return f"policy/more.bin is not in {MANIFEST}"
+
+
+def link(folder: Path) -> str:
+    path = folder / "policy" / "rank" / "model.bin"
+    outside = folder.parent / "outside.bin"
+    path.rename(outside)
+    path.symlink_to(outside)
+    return "policy/rank/model.bin is missing, a link"
+
+
+def link_folder(folder: Path) -> str:
+    outside = folder.parent / "outside"
+    (folder / "policy" / "rank").rename(outside)
+    (folder / "policy" / "rank").symlink_to(outside)
+    return "policy/rank/model.bin is missing, a link, or outside"
+
+
+def add_link(folder: Path) -> str:
+    (folder / "policy" / "more.bin").symlink_to("/nowhere")
+    return f"policy/more.bin is not in {MANIFEST}"
+
+
+def point_outside(folder: Path) -> str:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["../outside.bin"] = manifest.pop("policy/random-0.bin")
+    (folder / "policy" / "random-0.bin").rename(folder.parent / "outside.bin")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return "../outside.bin is missing, a link, or outside"
+
+
+def no_manifest(folder: Path) -> str:
+    (folder / MANIFEST).unlink()
+    return f"{MANIFEST} cannot be read"
+
+
+def manifest_of(text: str) -> Callable[[Path], str]:
+    def damage(folder: Path) -> str:
+        (folder / MANIFEST).write_text(text)
+        return f"{MANIFEST} cannot be read"
+
+    return damage
+
+
+DAMAGES = [
+    flip, truncate, delete, delete_state, change_state, add, link, link_folder, add_link, point_outside, no_manifest,
+    *map(manifest_of, ("", "{", "[]", "5", '{"state.json": 5}', '{"state.json": [1]}', '{"state.json": "ab"}')),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_named(damage: Callable[[Path], str], tmp_path: Path) -> None:
+    made = store(tmp_path, rounds=3)
+    what = damage(tmp_path / "round-000003")
+    message = refusal(made)
+    assert str(tmp_path / "round-000003") in message
+    assert what in message
+    assert "remove that folder to resume from round 2" in message
+
+
+def test_damage_of_the_only_checkpoint_is_not_a_fresh_start(tmp_path: Path) -> None:
+    made = store(tmp_path, rounds=1)
+    flip(tmp_path / "round-000001")
+    assert "resume from" not in refusal(made)
+
+
+def test_following_the_advice_resumes_from_the_round_before(tmp_path: Path) -> None:
+    made = store(tmp_path, rounds=3)
+    flip(tmp_path / "round-000003")
+    refusal(made)
+    (tmp_path / "round-000003").rename(tmp_path / "set-aside")
+    assert latest_round(tmp_path) == 2
+
+
+def test_a_folder_without_its_mark_is_no_checkpoint(tmp_path: Path) -> None:
+    made = store(tmp_path, rounds=2)
+    (tmp_path / "round-000002" / MARK).unlink()
+    assert latest_round(tmp_path) == 1
+    made.write(2, {"again": True}, save(b"again"))
+    latest = made.latest()
+    assert latest is not None
+    assert latest.state == {"again": True}
+
+
+@pytest.mark.parametrize("name", ["round-2", "round-000009.tmp", "round-00000a", "round-0000009", "around-000009"])
+def test_only_exact_names_count(name: str, tmp_path: Path) -> None:
+    store(tmp_path, rounds=1)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / MARK).touch()
+    assert latest_round(tmp_path) == 1
+
+
+def test_a_death_in_the_middle_of_saving_leaves_the_round_before(tmp_path: Path) -> None:
+    def die(folder: Path) -> None:
+        (folder / "half.bin").write_bytes(b"half")
+        raise Killed
+
+    made = store(tmp_path, rounds=1)
+    with pytest.raises(Killed):
+        made.write(2, {}, die)
+    assert latest_round(tmp_path) == 1
+    made.write(2, {}, save(b"again"))
+    assert names(tmp_path) == ["round-000001", "round-000002"]
+    assert not (tmp_path / "round-000002" / "policy" / "half.bin").exists()
+    assert latest_round(tmp_path) == 2
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_death_around_the_rename_leaves_the_round_before(
+    after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store(tmp_path, rounds=1, keep=1)
+    rename = os.replace
+
+    def die(source: Path, target: Path) -> None:
+        if after:
+            rename(source, target)
+        raise Killed
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(Killed):
+        made.write(2, {}, save(b"first"))
+    monkeypatch.undo()
+    assert (tmp_path / "round-000002").exists() is after
+    assert latest_round(tmp_path) == 1
+    made.write(2, {"again": True}, save(b"again"))
+    assert latest_round(tmp_path) == 2
+    assert names(tmp_path) == ["round-000002"]
+
+
+def test_everything_is_on_disk_before_the_rename_and_the_mark_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    rename, fsync = os.replace, os.fsync
+
+    def note_rename(source: Path, target: Path) -> None:
+        assert not (Path(source) / MARK).exists()
+        log.append("rename")
+        rename(source, target)
+
+    def note_fsync(descriptor: int) -> None:
+        log.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(f"{tmp_path.resolve()}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "replace", note_rename)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    store(tmp_path, rounds=1)
+    before, after = log[: log.index("rename")], log[log.index("rename") + 1 :]
+    aside = "/round-000001.tmp"
+    files = (
+        "",
+        "/policy",
+        "/policy/rank",
+        "/policy/rank/model.bin",
+        "/policy/random-0.bin",
+        f"/{STATE}",
+        f"/{MANIFEST}",
+    )
+    assert sorted(before) == sorted(f"{aside}{file}" for file in files)
+    assert after == ["/round-000001", ""]  # the mark's folder, then the folder of the renamed one

@@ -1,0 +1,282 @@
+"""Figures that a run is judged by: held-out summaries, the interval of the difference, a round's metrics and rows."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapo_ray.heldout import summarise_stage, total_difference
+from rapo_ray.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet
+from rapo_ray.statistics import paired_bootstrap
+from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
+from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
+
+pytestmark = pytest.mark.unit
+
+MALFORMED = Verdict(Status.MALFORMED, "rules-1", risk=-1.0, general=-1.0, detail="truncated")
+
+
+def heldout(*pairs: tuple[bool, Verdict]) -> list[Group]:
+    """One sample a prompt: (harmful, verdict)."""
+    return [
+        make_group(verdict, prompt=make_prompt(number, harmful=harmful), index=number)
+        for number, (harmful, verdict) in enumerate(pairs)
+    ]
+
+
+def test_a_stage_by_hand() -> None:
+    figures = summarise_stage(
+        heldout(
+            (True, scored(2.0)),  # R +1, G +1
+            (True, scored(-1.0)),  # R 0, G -1
+            (True, MALFORMED),
+            (False, scored(1.0)),  # R 0, G +1
+            (False, failed()),
+        )
+    )
+    assert figures == {
+        "total": 0.0,
+        "risk": 0.0,
+        "general": 0.0,
+        "harmful_refused": pytest.approx(1 / 3),
+        "benign_answered": 1.0,
+        "malformed": 0.25,
+        "unscorable": 1,
+        "n": 4,
+        "n_harmful": 3,
+        "n_benign": 1,
+    }
+
+
+def test_a_failed_verdict_is_no_part_of_any_figure() -> None:
+    rows = [(True, scored(2.0)), (False, scored(-2.0)), (False, MALFORMED)]
+    with_failures = summarise_stage(heldout(*rows, (True, failed()), (False, failed(Status.PARSE))))
+    assert with_failures == {**summarise_stage(heldout(*rows)), "unscorable": 2}
+
+
+def test_what_has_no_rows_has_no_figure() -> None:
+    figures = summarise_stage(heldout((True, failed())))
+    assert figures["n"] == 0
+    assert {name for name, value in figures.items() if value is None} == {
+        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed"
+    }  # fmt: skip
+    assert summarise_stage(heldout((True, scored(1.0))))["benign_answered"] is None
+
+
+def test_the_difference_is_paired_by_prompt_and_skips_what_either_stage_could_not_score() -> None:
+    before = heldout((True, scored(-2.0)), (True, scored(0.0)), (True, failed()), (True, scored(1.0)))
+    after = heldout((True, scored(2.0)), (True, scored(1.0)), (True, scored(2.0)), (True, failed()))
+    assert total_difference(after[::-1], before, seed=1)["mean"] == 2.5  # (4 + 1) / 2
+    assert total_difference(before, after, seed=1)["mean"] == -2.5
+
+
+def test_the_difference_leaves_out_prompts_of_one_stage_only() -> None:
+    before = heldout((True, scored(-2.0)))
+    after = heldout((True, scored(2.0)), (True, scored(2.0)))
+    assert total_difference(after, before, seed=1) == {"mean": 4.0, "ci95": [4.0, 4.0]}
+
+
+def test_no_pair_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no pair"):
+        total_difference(heldout((True, failed())), heldout((True, scored(1.0))), seed=0)
+
+
+DIFFERENCES = [-2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 4.0]
+
+
+def test_the_interval_agrees_with_a_plain_loop() -> None:
+    generator = np.random.default_rng(99)
+    means = sorted(
+        math.fsum(DIFFERENCES[index] for index in generator.integers(0, 10, size=10)) / 10 for _ in range(4000)
+    )
+    interval = paired_bootstrap(DIFFERENCES, seed=3)
+    assert interval["mean"] == pytest.approx(1.2)
+    assert interval["ci95"] == pytest.approx([means[100], means[3900]], abs=0.15)
+
+
+def test_the_interval_agrees_with_the_normal_one_where_there_are_many() -> None:
+    values = [float(value) for value in np.random.default_rng(5).normal(0.3, 1.0, size=400)]
+    half = 1.96 * float(np.std(values)) / math.sqrt(400)
+    interval = paired_bootstrap(values, seed=0)
+    assert interval["ci95"] == pytest.approx([interval["mean"] - half, interval["mean"] + half], abs=0.015)
+
+
+def test_the_interval_repeats_with_its_seed_and_only_with_it() -> None:
+    assert paired_bootstrap(DIFFERENCES, seed=3) == paired_bootstrap(DIFFERENCES, seed=3)
+    assert {tuple(paired_bootstrap([*DIFFERENCES, 0.123], seed)["ci95"]) for seed in range(5)} != {
+        tuple(paired_bootstrap([*DIFFERENCES, 0.123], 3)["ci95"])
+    }
+
+
+def test_pairs_without_spread_have_a_point() -> None:
+    assert paired_bootstrap([0.5] * 7, seed=0) == {"mean": 0.5, "ci95": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([7], {"mean": 7.0, "p50": 7, "p95": 7, "max": 7}),
+        ([2, 1], {"mean": 1.5, "p50": 1, "p95": 2, "max": 2}),
+        ([4, 3, 2, 1], {"mean": 2.5, "p50": 2, "p95": 4, "max": 4}),
+        (list(range(1, 21)), {"mean": 10.5, "p50": 10, "p95": 19, "max": 20}),
+        (list(range(1, 101)), {"mean": 50.5, "p50": 50, "p95": 95, "max": 100}),
+        ([], {"mean": None, "p50": None, "p95": None, "max": None}),
+    ],
+)
+def test_quantiles_by_hand(values: list[int], expected: dict[str, float | None]) -> None:
+    assert quantiles(values) == expected
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=200))
+def test_a_nearest_rank_is_the_least_value_with_its_share_at_or_below(values: list[int]) -> None:
+    figures = quantiles(values)
+    for name, percent in (("p50", 50), ("p95", 95)):
+        found = figures[name]
+        assert found in values
+        assert found is not None
+        assert 100 * sum(value <= found for value in values) >= percent * len(values)
+        assert 100 * sum(value < found for value in values) < percent * len(values)
+
+
+def judged(level: int | None, case: Case | None) -> Sample:
+    return make_sample(Verdict(Status.OK, "j", level=level, case=case, risk=0.0, general=1.0))
+
+
+def test_level_by_case_counts_what_has_both() -> None:
+    pairs = [(1, Case.POOR), (1, Case.POOR), (3, Case.ADEQUATE), (2, Case.FAIR), (None, Case.FAIR), (2, None)]
+    table = level_by_case(judged(level, case) for level, case in pairs)
+    assert table == {
+        "1": {"poor": 2, "fair": 0, "excessive": 0, "adequate": 0},
+        "2": {"poor": 0, "fair": 1, "excessive": 0, "adequate": 0},
+        "3": {"poor": 0, "fair": 0, "excessive": 0, "adequate": 1},
+    }
+
+
+def a_round() -> RoundResult:
+    """Two groups: a harmful one that is trained on, a benign one that is not; two optimizer steps."""
+    ok = Verdict(
+        Status.OK,
+        "j",
+        level=2,
+        case=Case.ADEQUATE,
+        sentences=6,
+        risk=1.0,
+        general=1.0,
+        refused=True,
+        tokens=9,
+        seconds=0.5,
+    )
+    first = make_group(ok, MALFORMED, failed(Status.PARSE, "not JSON"), prompt=make_prompt(0, harmful=True), index=0)
+    rewards_advantages = [(2.0, 0.7), (-2.0, -0.7), (None, None)]
+    first = replace(
+        first,
+        samples_G=tuple(
+            replace(sample, reward=reward, advantage=advantage)
+            for sample, (reward, advantage) in zip(first.samples_G, rewards_advantages, strict=True)
+        ),
+    )
+    long = replace(make_rollout(1, 0, version=4, tokens=(5,) * 8), truncated=True)
+    benign = Sample(long, Completion(Form.TRUNCATED, "", "", ""), MALFORMED, reward=-2.0)
+    second = Group(make_prompt(1, harmful=False), (benign,))
+    sums = {
+        "tokens": 4.0, "kl": 1.0, "entropy": 8.0, "clipped": 2.0, "gap": 0.5, "gap_tokens": 2.0, "gap_max": 0.4,
+        "loss": 3.0, "grad_norm": 1.0, "optimizer_steps": 2.0, "learning_rate": 1e-5,
+    }  # fmt: skip
+    seconds = {"generate_and_judge": 7.0, "update": 2.0, "sync": 0.5}
+    return RoundResult(5, 4, (first, second), UpdateResult(sums), seconds, 2)
+
+
+def test_a_line_of_metrics_by_hand() -> None:
+    line = metric_line(a_round())
+    json.dumps(line, allow_nan=False)
+    assert (line["round"], line["policy_version"]) == (5, 4)
+    assert line["reward"] == {
+        "total": pytest.approx(-2 / 3),
+        "risk": pytest.approx(-1 / 3),
+        "general": pytest.approx(-1 / 3),
+        "general_harmful": 0.0,
+        "general_benign": -1.0,
+    }
+    assert line["level_by_case"]["2"]["adequate"] == 1
+    assert line["shares"] == {
+        "malformed": 0.5,
+        "truncated": 0.25,
+        "unscorable": 0.25,
+        "zero_variance_groups": 0.5,
+        "trained": 0.5,
+    }
+    assert line["lengths"] == {
+        "completion_tokens": {"mean": 3.5, "p50": 2, "p95": 8, "max": 8},
+        "trace_sentences": {"mean": 6.0, "p50": 6, "p95": 6, "max": 6},
+    }
+    assert line["update"] == {
+        "loss": 1.5,
+        "kl": 0.25,
+        "entropy": 2.0,
+        "clip_share": 0.5,
+        "logprob_gap_mean": 0.25,
+        "logprob_gap_max": 0.4,
+        "grad_norm": 0.5,
+        "learning_rate": 1e-5,
+        "optimizer_steps": 2.0,
+    }
+    assert line["judge"] == {
+        "tokens": 9,
+        "statuses": {"ok": 1, "malformed": 2, "parse": 1, "timeout": 0, "transport": 0},
+    }
+    assert line["tokens"] == {"generated": 14, "trained": 4}
+    assert line["tokens_per_second"] == {"generate_and_judge": 2.0, "reference": None, "update": 2.0}
+    assert line["seconds"] == {"generate_and_judge": 7.0, "update": 2.0, "sync": 0.5}
+
+
+def test_a_round_without_an_update_has_no_figures_of_one() -> None:
+    line = metric_line(replace(a_round(), update=UpdateResult(), trained_sequences=0))
+    assert set(line["update"].values()) == {None}
+    assert line["tokens"]["trained"] == 0
+
+
+def test_a_round_in_which_nothing_was_scored_has_no_reward() -> None:
+    silent = RoundResult(1, 0, (make_group(failed(), failed()),), UpdateResult(), {"sync": 0.0}, 0)
+    line = metric_line(silent)
+    assert set(line["reward"].values()) == {None}
+    assert line["shares"]["unscorable"] == 1.0
+
+
+def test_rows_hold_every_prompt_completion_verdict_reward_and_advantage() -> None:
+    rows = to_rows(a_round().groups_P)
+    assert [(row["group"], row["sample"], row["reward"], row["advantage"]) for row in rows] == [
+        (0, 0, 2.0, 0.7), (0, 1, -2.0, -0.7), (0, 2, None, None), (1, 0, -2.0, None)
+    ]  # fmt: skip
+    assert rows[0]["prompt"] == "text 0"
+    assert rows[0]["completion"].startswith("<think>")
+    assert rows[0]["trace"] == "The request is harmless."
+    assert (rows[0]["status"], rows[0]["case"], rows[0]["level"], rows[0]["logprob"]) == ("ok", "adequate", 2, -1.0)
+    assert (rows[3]["policy_version"], rows[3]["truncated"], rows[3]["form"]) == (4, True, "truncated")
+
+
+def test_rows_survive_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "round-000005.parquet"
+    write_parquet(a_round().groups_P, path)
+    assert pq.read_table(path).to_pylist() == to_rows(a_round().groups_P)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_summaries_of_what_was_read_back_are_the_same(tmp_path: Path) -> None:
+    groups_P = heldout((True, scored(2.0)), (False, MALFORMED), (False, failed()), (True, scored(-1.0)))
+    write_parquet(groups_P, tmp_path / "base.parquet")
+    read = read_groups(tmp_path / "base.parquet")
+    assert summarise_stage(read) == summarise_stage(groups_P)
+    assert [group.prompt for group in read] == [group.prompt for group in groups_P]
+    assert [group.samples_G[0].verdict for group in read] == [group.samples_G[0].verdict for group in groups_P]
+
+
+def test_rounds_read_as_one_table_whatever_columns_are_empty_in_one(tmp_path: Path) -> None:
+    write_parquet((make_group(failed(), failed()),), tmp_path / "round-000001.parquet")
+    write_parquet(a_round().groups_P, tmp_path / "round-000002.parquet")
+    assert pq.read_table(tmp_path).column("advantage").to_pylist() == [None, None, 0.7, -0.7, None, None]

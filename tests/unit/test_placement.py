@@ -1,0 +1,143 @@
+"""What each actor reserves, whether it fits, and a wait that talks and gives up."""
+
+import itertools
+
+import pytest
+
+from actors.placement import Bundle, Plan, check_fits, describe, plan, wait_for
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import PlacementError
+
+pytestmark = pytest.mark.unit
+
+
+def config(**sections: object) -> RunConfig:
+    return RunConfig.model_validate(sections)
+
+
+VLLM = {"backend": "vllm", "model": "org/judge", "tensor_parallel": 2}
+
+
+def test_the_plan_of_a_gpu_run_by_hand() -> None:
+    made = plan(
+        config(
+            rollout={"engines": 2, "tensor_parallel": 4},
+            judge={"risk": {**VLLM, "actors": 2}, "general": {"backend": "rules"}},
+            policy={"ranks": 2},
+            reference={"actors": 2},
+            cluster={"cpus_per_actor": 0.5},
+        )
+    )
+    assert made.serving == {
+        "rollout-0": {"CPU": 0.5, "GPU": 4.0},
+        "rollout-1": {"CPU": 0.5, "GPU": 4.0},
+        "judge-risk-0": {"CPU": 0.5, "GPU": 2.0},
+        "judge-risk-1": {"CPU": 0.5, "GPU": 2.0},
+        "judge-general-0": {"CPU": 0.5},
+    }
+    assert made.training == {
+        "policy-0": {"CPU": 0.5, "GPU": 1.0},
+        "policy-1": {"CPU": 0.5, "GPU": 1.0},
+        "reference-0": {"CPU": 0.5, "GPU": 1.0},
+        "reference-1": {"CPU": 0.5, "GPU": 1.0},
+    }
+    assert (made.total("CPU"), made.total("GPU"), made.total("TPU")) == (4.5, 16.0, 0.0)
+
+
+def test_on_cpu_nobody_asks_for_a_gpu() -> None:
+    made = plan(config(cluster={"device": "cpu"}, judge={"risk": {"backend": "vllm", "model": "m"}}))
+    assert made.total("GPU") == 0
+    assert list(made.serving) == ["rollout-0", "judge-risk-0"]
+
+
+def test_without_a_kl_there_is_no_reference() -> None:
+    assert list(plan(config(policy={"kl_coef": 0.0})).training) == ["policy-0"]
+    assert list(plan(config(policy={"kl_coef": 0.1})).training) == ["policy-0", "reference-0"]
+
+
+def test_a_rules_judge_takes_no_gpu_whatever_its_tensor_parallel() -> None:
+    made = plan(config(judge={"risk": {"backend": "rules", "tensor_parallel": 2}}))
+    assert made.serving["judge-risk-0"] == {"CPU": 1.0}
+
+
+def test_small_shares_add_up_exactly() -> None:
+    made = plan(config(cluster={"cpus_per_actor": 0.1, "device": "cpu"}, policy={"ranks": 7}))
+    assert made.total("CPU") == 1.0
+    check_fits(made, {"CPU": 1.0})
+
+
+BIG = Plan({"rollout-0": {"CPU": 1.0, "GPU": 2.0}}, {"policy-0": {"CPU": 1.0, "GPU": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({"CPU": 2.0, "GPU": 2.0}, ["needs 3 GPUs", "has 2", "cluster.device=cpu"]),
+        ({"CPU": 2.0}, ["needs 3 GPUs", "has 0"]),
+        ({"CPU": 1.5, "GPU": 3.0}, ["needs 2 CPUs", "has 1.5", "lower cluster.cpus_per_actor"]),
+        ({}, ["needs 3 GPUs", "has 0"]),
+    ],
+)
+def test_too_small_a_cluster_is_refused_with_numbers_and_a_way_out(there: Bundle, words: list[str]) -> None:
+    with pytest.raises(PlacementError) as caught:
+        check_fits(BIG, there)
+    assert len(str(caught.value).splitlines()) == 1
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_cluster_that_is_just_large_enough_fits() -> None:
+    check_fits(BIG, {"CPU": 2.0, "GPU": 3.0})
+    check_fits(Plan({}, {}), {})
+
+
+def test_the_table_names_every_actor_and_the_sum() -> None:
+    lines = [line.split() for line in describe(BIG).splitlines()]
+    assert lines == [["actor", "CPUs", "GPUs"], ["rollout-0", "1", "2"], ["policy-0", "1", "1"], ["all", "2", "3"]]
+
+
+class Clock:
+    """Time that passes only while `ready` waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ready_after: float) -> None:
+        self.now = 1000.0
+        self.waits: list[float] = []
+        self._ready_at = self.now + ready_after
+        monkeypatch.setattr("actors.placement.time.monotonic", lambda: self.now)
+
+    def ready(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.now += min(seconds, max(0.0, self._ready_at - self.now))
+        return self.now >= self._ready_at
+
+
+def test_a_wait_that_is_short_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    clock = Clock(monkeypatch, ready_after=9.0)
+    wait_for(clock.ready, lambda: "waiting for 4 GPUs", 60.0, said.append)
+    assert said == []
+    assert clock.now == 1009.0
+
+
+def test_a_long_wait_says_what_it_waits_for_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    left = itertools.count()
+    clock = Clock(monkeypatch, ready_after=25.0)
+    wait_for(clock.ready, lambda: f"waiting, look {next(left)}", 60.0, said.append)
+    assert said == ["waiting, look 0, 10 s so far", "waiting, look 1, 20 s so far"]
+
+
+@pytest.mark.parametrize(("limit", "waits"), [(25.0, [10.0, 10.0, 5.0]), (3.0, [3.0]), (10.0, [10.0])])
+def test_a_wait_ends_at_its_limit_and_names_it(
+    limit: float, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, ready_after=1e9)
+    with pytest.raises(PlacementError) as caught:
+        wait_for(clock.ready, lambda: "waiting for 4 GPUs (2 free)", limit, lambda text: None)
+    assert str(caught.value) == f"gave up after {limit:.0f} s (limits.start={limit:g}): waiting for 4 GPUs (2 free)"
+    assert clock.waits == waits
+
+
+def test_a_wait_gives_up_on_the_real_clock_too() -> None:
+    with pytest.raises(PlacementError, match=r"limits\.start=0\.01"):
+        wait_for(lambda seconds: False, lambda: "waiting", 0.01, lambda text: None)

@@ -1,0 +1,163 @@
+"""A run on disk: one owner, one config, and records that go back to the last checkpoint."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import ConfigError
+from rapo_ray.recipe_file import load_config
+from rapo_ray.records import read_groups
+from rapo_ray.run_folder import RunFolder
+from rapo_ray.types import RoundResult, UpdateResult
+from tests.make import make_group, scored
+
+pytestmark = pytest.mark.unit
+
+
+def config(out: Path, *overrides: str) -> RunConfig:
+    return load_config("quickstart", [f"out={out}", *overrides])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RunFolder]:
+    made = RunFolder(config(tmp_path))
+    made.open()
+    yield made
+    made.close()
+
+
+def result(number: int) -> RoundResult:
+    return RoundResult(number, number - 1, (make_group(scored(float(number)), scored(0.0)),), UpdateResult(), {}, 2)
+
+
+def record(folder: RunFolder, *numbers: int) -> None:
+    for number in numbers:
+        folder.record(result(number), {"round": number, "text": "ü\u2028"})
+
+
+def recorded(folder: RunFolder) -> list[int]:
+    return [json.loads(line)["round"] for line in (folder.path / "metrics.jsonl").read_text().split("\n") if line]
+
+
+def kept(folder: RunFolder) -> list[str]:
+    return sorted(path.name for path in folder.rounds.iterdir())
+
+
+def test_opening_makes_the_folders_and_writes_the_resolved_config(folder: RunFolder, tmp_path: Path) -> None:
+    assert folder.path == tmp_path / "quickstart"
+    assert all(path.is_dir() for path in (folder.rounds, folder.heldout, folder.checkpoints))
+    assert load_config(str(folder.path / "config.yaml")) == config(tmp_path)
+
+
+def test_a_second_opener_is_refused_until_the_first_closes(folder: RunFolder, tmp_path: Path) -> None:
+    second = RunFolder(config(tmp_path))
+    with pytest.raises(ConfigError, match="another process is running this run") as caught:
+        second.open()
+    assert str(folder.path) in str(caught.value)
+    second.close()
+    folder.close()
+    second.open()
+    second.close()
+
+
+def test_another_run_beside_it_is_not_refused(folder: RunFolder, tmp_path: Path) -> None:
+    other = RunFolder(config(tmp_path, "name=other"))
+    other.open()
+    other.close()
+
+
+def test_a_refused_second_opener_changes_nothing(folder: RunFolder, tmp_path: Path) -> None:
+    before = (folder.path / "config.yaml").read_text()
+    with pytest.raises(ConfigError):
+        RunFolder(config(tmp_path, "seed=9")).open()
+    assert (folder.path / "config.yaml").read_text() == before
+
+
+def test_closing_twice_is_as_good_as_once(folder: RunFolder) -> None:
+    folder.close()
+    folder.close()
+
+
+def test_a_changed_config_is_refused_by_key_and_the_lock_given_back(folder: RunFolder, tmp_path: Path) -> None:
+    folder.close()
+    changed = RunFolder(config(tmp_path, "policy.learning_rate=1e-3", "seed=4", "judge.general.backend=rules"))
+    with pytest.raises(ConfigError) as caught:
+        changed.open()
+    message = str(caught.value)
+    assert "(changed: judge.general, policy.learning_rate, seed)" in message
+    assert len(message.splitlines()) == 1
+    folder.open()  # with the old config it goes on
+
+
+def test_what_shapes_no_result_may_change_and_is_written_down(folder: RunFolder, tmp_path: Path) -> None:
+    folder.close()
+    again = RunFolder(config(tmp_path, "limits.update=99", "checkpoint.keep=7"))
+    again.open()
+    again.close()
+    written = load_config(str(folder.path / "config.yaml"))
+    assert (written.limits.update, written.checkpoint.keep) == (99, 7)
+
+
+def test_a_round_is_kept_as_rows_and_a_line(folder: RunFolder) -> None:
+    record(folder, 1, 2)
+    assert recorded(folder) == [1, 2]
+    assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
+    verdicts = [group.samples_G[0].verdict.risk for group in read_groups(folder.rounds / "round-000002.parquet")]
+    assert verdicts == [1.0, -1.0]
+
+
+def test_lines_are_appended_after_a_reopening(folder: RunFolder, tmp_path: Path) -> None:
+    record(folder, 1)
+    folder.close()
+    folder.open()
+    record(folder, 2)
+    assert recorded(folder) == [1, 2]
+
+
+def test_rounds_after_the_checkpoint_are_forgotten(folder: RunFolder) -> None:
+    record(folder, 1, 2, 3, 12)
+    (folder.rounds / "round-000013.tmp").write_bytes(b"half a file")
+    folder.forget_after(2)
+    assert recorded(folder) == [1, 2]
+    assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
+    record(folder, 3)
+    assert recorded(folder) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("torn", ['{"round": 2, "text', '{"round', "{", '{"round": null}', "[2]", '{"rounds": 1}'])
+def test_a_torn_last_line_is_dropped(torn: str, folder: RunFolder) -> None:
+    record(folder, 1)
+    with (folder.path / "metrics.jsonl").open("a") as out:
+        out.write(torn)
+    folder.forget_after(2)
+    record(folder, 2)
+    assert recorded(folder) == [1, 2]
+
+
+def test_forgetting_everything_and_forgetting_nothing(folder: RunFolder) -> None:
+    folder.forget_after(0)
+    record(folder, 1, 2)
+    folder.forget_after(2)
+    assert recorded(folder) == [1, 2]
+    folder.forget_after(0)
+    assert recorded(folder) == []
+    assert kept(folder) == []
+
+
+def test_a_summary_says_that_the_run_is_finished(folder: RunFolder) -> None:
+    assert folder.finished() is None
+    folder.publish_summary({"stages": {}, "delta": None})
+    assert folder.finished() == {"stages": {}, "delta": None}
+    assert not list(folder.path.glob("*.tmp"))
+
+
+def test_a_half_filled_folder_is_cleared(folder: RunFolder) -> None:
+    aside = folder.clear_partial(folder.model)
+    assert aside.parent == folder.model.parent
+    aside.mkdir()
+    (aside / "half.bin").write_bytes(b"half")
+    assert folder.clear_partial(folder.model) == aside
+    assert not aside.exists()
