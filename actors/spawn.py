@@ -164,7 +164,6 @@ class Spawner:
         config, rollout = self.config, self.config.rollout
         settings = EngineSettings(
             model=str(model),
-            device=config.cluster.device,
             dtype=rollout.dtype,
             max_model_len=rollout.max_prompt_tokens + rollout.max_new_tokens,
             max_num_seqs=rollout.max_num_seqs,
@@ -187,7 +186,6 @@ class Spawner:
             return self._start(self._create(RulesJudgeActor, name, group, index, env, None), name)
         settings = EngineSettings(
             model=str(model),
-            device=config.cluster.device,
             dtype=judge.dtype,
             max_model_len=judge.max_model_len,
             max_num_seqs=judge.max_num_seqs,
@@ -197,7 +195,7 @@ class Spawner:
             seed=config.seed,
         )
         created = self._create(VllmJudgeActor, name, group, index, env, JUDGE_CONCURRENCY)
-        return self._start(created, name, settings, f"vllm:{judge.model}", config.limits.judge)
+        return self._start(created, name, settings, f"vllm:{judge.model}", judge.timeout)
 
     def _policy(self, name: str, group: PlacementGroup, index: int) -> Any:
         config = self.config

@@ -116,6 +116,8 @@ class JudgeBackendConfig(Strict):
     """Context of a vllm judge in tokens; a longer judge prompt is a failed verdict."""
     max_num_seqs: int = Field(default=128, ge=1)
     """Verdicts a vllm judge works on at once."""
+    timeout: float = Field(default=120, gt=0)
+    """Seconds a vllm judge may take for one reply; after that the verdict has failed."""
     memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that a vllm judge may take."""
     kv_cache_gib: int = Field(default=1, ge=1)

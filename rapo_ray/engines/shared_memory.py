@@ -90,7 +90,7 @@ def _repack_tied_head(model: Any) -> None:
 
     The reload sees that weight arrive for the embedding alone: the head's CPU kernel would keep its own old copy.
     """
-    head = getattr(model, "lm_head", None)
+    head: Any = getattr(model, "lm_head", None)
     if getattr(model.config, "tie_word_embeddings", False) and hasattr(head, "cpu_linear"):
         head.quant_method.process_weights_after_loading(head)
 

@@ -1,4 +1,4 @@
-"""The policy's end of vLLM's weight transfer: shared memory on CPU, nccl or ipc on GPU."""
+"""The policy's end of vLLM's weight transfer: shared memory on CPU, nccl on GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,12 +60,6 @@ def open_transfer(
     if transfer["backend"] == "shm":
         info = SharedMemoryTrainerInitInfo(rank=rank)
         trainer = SharedMemoryTrainer.trainer_init(info, client=client, source=source)
-    elif transfer["backend"] == "ipc":
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo, IPCTrainerWeightTransferEngine
-
-        trainer = IPCTrainerWeightTransferEngine.trainer_init(
-            IPCTrainerInitInfo(rank=rank, packed=True), client=client, source=source
-        )
     else:
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 

@@ -19,7 +19,6 @@ class EngineSettings:
     """What a vLLM engine is started with."""
 
     model: str
-    device: str  # cpu or gpu
     dtype: str
     max_model_len: int
     max_num_seqs: int
@@ -27,8 +26,7 @@ class EngineSettings:
     memory_share: float
     enforce_eager: bool
     seed: int
-    weight_backend: str | None = None  # shm, ipc or nccl; None for an engine whose weights never change
-    tokenizer: str | None = None
+    weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,6 @@ def _start(settings: EngineSettings) -> Any:
         transfer = WeightTransferConfig(backend=settings.weight_backend)
     return LLM(
         model=settings.model,
-        tokenizer=settings.tokenizer or settings.model,
         dtype=settings.dtype,  # type: ignore[arg-type]
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
