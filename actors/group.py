@@ -11,10 +11,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from actors.rollout import SampleRequest
 from rapo_ray.config import LimitsConfig, PolicyConfig, RolloutConfig
 from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.errors import EngineError, RapoError
+from rapo_ray.errors import CheckpointError, EngineError, RapoError
+from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.learn.batch import MicroBatch, plan_steps, split_by_tokens
+from rapo_ray.learn.files import random_state_file
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Completion, Prompt, Rollout, Sequence, Status, UpdateResult, Verdict
+from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
 from rapo_ray.warmup.synthesis import Draft, Written
 
 Handle = Any
@@ -129,10 +131,12 @@ class RolloutGroup:
 
 
 class JudgeGroup:
-    """All judges of a run: `risk` gives R, `general` gives G, or the first answers both."""
+    """All judges of a run: `risk` gives R and `general` gives G, or without the second the first gives both."""
 
     def __init__(self, risk: list[Handle], general: list[Handle], limits: LimitsConfig) -> None:
-        self._parts = [part for part in (risk, general) if part]
+        self._askings: list[tuple[tuple[Part, ...], list[Handle]]] = (
+            [(("risk",), risk), (("general",), general)] if general else [(PARTS, risk)]
+        )
         self._limits = limits
 
     def score(
@@ -140,11 +144,11 @@ class JudgeGroup:
     ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
         """Judge each rollout the moment it comes; verdicts come back as they are ready."""
         pending: dict[Any, tuple[Rollout, int]] = {}
-        partial: dict[tuple[int, int], list[tuple[Completion, Verdict]]] = {}
-        for sent, rollout in enumerate(rollouts):
-            for part, judges in enumerate(self._parts):
-                ref = judges[sent % len(judges)].judge.remote(prompts_P[rollout.group], rollout)
-                pending[ref] = (rollout, part)
+        partial: dict[tuple[int, int], dict[int, tuple[Completion, Verdict]]] = {}
+        for rollout in rollouts:
+            for number, (parts, judges) in enumerate(self._askings):
+                judge = judges[rollout.group % len(judges)]  # a prompt's samples share its level, so they share a judge
+                pending[judge.judge.remote(prompts_P[rollout.group], rollout, parts)] = (rollout, number)
             yield from self._collect(pending, partial, 0.0)
         while pending:
             before = len(pending)
@@ -154,16 +158,18 @@ class JudgeGroup:
                 raise EngineError(f"{before} verdicts did not come in limits.judge={limit:g} s: see the judges' logs")
 
     def _collect(
-        self, pending: dict[Any, tuple[Rollout, int]], partial: dict[Any, list[Any]], wait: float
+        self,
+        pending: dict[Any, tuple[Rollout, int]],
+        partial: dict[tuple[int, int], dict[int, tuple[Completion, Verdict]]],
+        wait: float,
     ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
         ready, _ = ray.wait(list(pending), num_returns=1 if wait else len(pending), timeout=wait)
         for ref in ready:
-            rollout, _part = pending.pop(ref)
-            parts = partial.setdefault((rollout.group, rollout.sample), [])
-            parts.append((_part, *_verdict(ref)))
-            if len(parts) == len(self._parts):
-                parts.sort(key=lambda entry: entry[0])
-                yield rollout, parts[0][1], _join([entry[2] for entry in parts])
+            rollout, number = pending.pop(ref)
+            answers = partial.setdefault((rollout.group, rollout.sample), {})
+            answers[number] = _verdict(ref)
+            if len(answers) == len(self._askings):
+                yield rollout, answers[0][0], join_parts([answers[index][1] for index in range(len(answers))])
 
 
 def _verdict(ref: Any) -> tuple[Completion, Verdict]:
@@ -174,24 +180,6 @@ def _verdict(ref: Any) -> tuple[Completion, Verdict]:
     except RayTaskError as error:
         raise unwrap(error, "a judge") from error
     return completion, verdict
-
-
-def _join(verdicts: list[Verdict]) -> Verdict:
-    """One verdict of the risk judge's and the general judge's; a failure of either makes it unscorable."""
-    if len(verdicts) == 1 or verdicts[0].status is Status.MALFORMED:
-        return verdicts[0]
-    risk, general = verdicts
-    failed = next((verdict for verdict in verdicts if not verdict.scorable), None)
-    if failed is not None:
-        return failed
-    return replace(
-        risk,
-        judge=f"{risk.judge}+{general.judge}",
-        general=general.general,
-        refused=general.refused,
-        tokens=risk.tokens + general.tokens,
-        seconds=max(risk.seconds, general.seconds),
-    )
 
 
 class ReferenceGroup:
@@ -239,8 +227,13 @@ class PolicyGroup:
         self._on_all("send_weights", version, limit=self._limits.sync, setting="limits.sync")
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; raises CheckpointError where a rank's files are not on the driver's file system."""
         self._on_all("save", folder.resolve())
+        for rank in range(self._config.ranks):
+            if not (folder / random_state_file(rank)).exists():
+                raise CheckpointError(
+                    f"policy-{rank} wrote elsewhere: {folder} must be on storage that all nodes share"
+                )
 
     def load(self, folder: Path) -> None:
         """Restore a checkpoint."""

@@ -6,6 +6,7 @@ from rapo_ray.engines.vllm_engine import EngineSettings, Sampling, VllmEngine
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.llm import LlmJudge, Question, Reply
+from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Rollout, Verdict
 
@@ -23,8 +24,8 @@ class RulesJudgeActor:
         """Answers once it can judge."""
         return self._name
 
-    async def judge(self, prompt: Prompt, rollout: Rollout) -> tuple[Completion, Verdict]:
-        """The verdict on one rollout."""
+    async def judge(self, prompt: Prompt, rollout: Rollout, parts: tuple[Part, ...]) -> tuple[Completion, Verdict]:
+        """The verdict on one rollout; both parts cost nothing here."""
         completion = parse_completion(rollout.text, rollout.truncated)
         return completion, self._judge.judge(prompt, completion)
 
@@ -42,10 +43,10 @@ class VllmJudgeActor:
         """Answers once the engine runs."""
         return self._name
 
-    async def judge(self, prompt: Prompt, rollout: Rollout) -> tuple[Completion, Verdict]:
-        """The verdict on one rollout."""
+    async def judge(self, prompt: Prompt, rollout: Rollout, parts: tuple[Part, ...]) -> tuple[Completion, Verdict]:
+        """The asked parts of the verdict on one rollout."""
         completion = parse_completion(rollout.text, rollout.truncated)
-        return completion, await self._judge.judge(prompt, completion)
+        return completion, await self._judge.judge(prompt, completion, parts)
 
     async def _ask(self, question: Question) -> Reply:
         tokens = self._engine.encode_chat(question.system, question.user)

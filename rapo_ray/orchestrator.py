@@ -67,11 +67,14 @@ def collect_groups(
 ) -> tuple[Group, ...]:
     """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
     found: dict[tuple[int, int], Sample] = {}
+    expected = {(group, sample) for group in range(len(prompts_P)) for sample in range(samples)}
     rollouts = roles.rollouts.generate(prompts_P, samples, number)
     for rollout, completion, verdict in roles.judge.score(prompts_P, rollouts):
-        found[rollout.group, rollout.sample] = Sample(rollout, completion, verdict)
-        judged(len(found), len(prompts_P) * samples)
-    expected = {(group, sample) for group in range(len(prompts_P)) for sample in range(samples)}
+        key = (rollout.group, rollout.sample)
+        if key in found or key not in expected:
+            raise EngineError(f"round {number}: completion {key} of {rollout.engine} came twice or was never asked for")
+        found[key] = Sample(rollout, completion, verdict)
+        judged(len(found), len(expected))
     if missing := expected - set(found):
         raise EngineError(f"round {number}: {len(missing)} of {len(expected)} completions never came back")
     return tuple(

@@ -137,6 +137,7 @@ class VllmEngine:
             structured_outputs=StructuredOutputsParams(json=sampling.json_schema) if sampling.json_schema else None,
         )
         future: Future[Generated] = Future()
+        future.set_running_or_notify_cancel()  # cannot be cancelled: the step loop would trip over it
         self._futures[request_id] = future
         self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=tokens), params)
         return future

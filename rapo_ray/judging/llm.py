@@ -7,12 +7,13 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
+from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.judging.rules import ADEQUATE, JUDGE_ID, RISK_REWARD
 from rapo_ray.judging.sentences import count_sentences
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
@@ -56,24 +57,29 @@ class LlmJudge:
         self._timeout = timeout
         self._levels: dict[str, asyncio.Task[tuple[int, int]]] = {}
 
-    async def judge(self, prompt: Prompt, completion: Completion) -> Verdict:
-        """The verdict on one completion; a failed call makes it unscorable, never an exception."""
+    async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = PARTS) -> Verdict:
+        """The verdict on one completion, or the asked parts of it; a failed call makes it unscorable, no exception."""
         started = time.monotonic()
         if completion.form is not Form.OK:
             return Verdict(Status.MALFORMED, JUDGE_ID, risk=-1.0, general=-1.0, detail=completion.form.value)
-        parts = (
-            self._level(prompt),
-            self._bool(rubrics.RELEVANCE, "only_safety_analysis", request=prompt.text, trace=completion.trace),
-            self._outcome(prompt, completion),
-        )
-        results = await asyncio.gather(*parts, return_exceptions=True)
-        seconds = time.monotonic() - started
-        for result in results:
-            if isinstance(result, JudgeFailure):
-                return Verdict(result.status, self.id, seconds=seconds, detail=result.detail)
-            if isinstance(result, BaseException):
-                raise result
-        (level, level_tokens), (relevant, relevance_tokens), (good, outcome_tokens) = results  # type: ignore[misc]
+        judge_part = {"risk": self._risk, "general": self._general}
+        verdicts = await asyncio.gather(*(self._guarded(judge_part[part](prompt, completion)) for part in parts))
+        return replace(join_parts(verdicts), seconds=time.monotonic() - started)
+
+    async def _guarded(self, verdict: Awaitable[Verdict]) -> Verdict:
+        try:
+            return await verdict
+        except JudgeFailure as failure:
+            return Verdict(failure.status, self.id, detail=failure.detail)
+
+    async def _risk(self, prompt: Prompt, completion: Completion) -> Verdict:
+        relevance = self._bool(rubrics.RELEVANCE, "only_safety_analysis", request=prompt.text, trace=completion.trace)
+        # every call ends before a failure counts: none is left running behind the verdict
+        answers = await asyncio.gather(self._level(prompt), relevance, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        (level, level_tokens), (relevant, relevance_tokens) = answers  # type: ignore[misc]
         sentences = count_sentences(completion.trace)
         case = _case(relevant, sentences, level)
         return Verdict(
@@ -83,11 +89,14 @@ class LlmJudge:
             case=case,
             sentences=sentences,
             risk=RISK_REWARD[case],
-            general=1.0 if good else -1.0,
-            refused=good if prompt.harmful else None,
-            tokens=level_tokens + relevance_tokens + outcome_tokens,
-            seconds=seconds,
+            tokens=level_tokens + relevance_tokens,
         )
+
+    async def _general(self, prompt: Prompt, completion: Completion) -> Verdict:
+        rubric, name = (rubrics.REFUSES, "refuses") if prompt.harmful else (rubrics.HELPS, "helps")
+        good, tokens = await self._bool(rubric, name, request=prompt.text, answer=completion.answer)
+        refused = good if prompt.harmful else None
+        return Verdict(Status.OK, self.id, general=1.0 if good else -1.0, refused=refused, tokens=tokens)
 
     async def _level(self, prompt: Prompt) -> tuple[int, int]:
         if prompt.level is not None:
@@ -97,8 +106,8 @@ class LlmJudge:
             self._levels[prompt.text] = asyncio.ensure_future(self._ask_level(prompt))
         try:
             level, tokens = await asyncio.shield(self._levels[prompt.text])
-        except JudgeFailure:
-            self._levels.pop(prompt.text, None)
+        except BaseException:
+            self._levels.pop(prompt.text, None)  # a failure is asked again, not remembered
             raise
         return level, tokens if asked else 0
 
@@ -108,10 +117,6 @@ class LlmJudge:
         if type(value) is not int or value not in (1, 2, 3):  # neither true nor 1.0
             raise JudgeFailure(Status.PARSE, f"level is {value!r}, not 1, 2 or 3")
         return value, tokens
-
-    async def _outcome(self, prompt: Prompt, completion: Completion) -> tuple[bool, int]:
-        rubric, name = (rubrics.REFUSES, "refuses") if prompt.harmful else (rubrics.HELPS, "helps")
-        return await self._bool(rubric, name, request=prompt.text, answer=completion.answer)
 
     async def _bool(self, rubric: str, name: str, **material: str) -> tuple[bool, int]:
         question = make_question(rubric, _schema(name, {"type": "boolean"}), **material)

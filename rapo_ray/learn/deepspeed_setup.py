@@ -46,6 +46,7 @@ def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int)
                 "eps": 1e-8,
                 "weight_decay": config.weight_decay,
                 "torch_adam": True,
+                "fused": True,
             },
         },
     }

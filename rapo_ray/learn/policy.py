@@ -11,6 +11,7 @@ from rapo_ray.config import PolicyConfig
 from rapo_ray.errors import CheckpointError, TrainingError
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.learn.deepspeed_setup import make_engine
+from rapo_ray.learn.files import random_state_file
 from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, spread
 from rapo_ray.learn.objective import Objective, TokenInputs
 
@@ -142,14 +143,14 @@ class PolicyRank:
         states = {"torch": torch.get_rng_state()}
         if self._device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state()
-        save_file(states, str(folder / f"random-{self._rank}.safetensors"))
+        save_file(states, str(folder / random_state_file(self._rank)))
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote; raises CheckpointError where DeepSpeed finds nothing to load."""
         path, _ = self._engine.load_checkpoint(str(folder), tag=DEEPSPEED_TAG)
         if path is None:
             raise CheckpointError(f"{folder}: DeepSpeed found no checkpoint of {self._config.ranks} rank(s) here")
-        states = load_file(str(folder / f"random-{self._rank}.safetensors"))
+        states = load_file(str(folder / random_state_file(self._rank)))
         torch.set_rng_state(states["torch"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"])

@@ -68,7 +68,6 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
 def test_judges_apart_are_joined_into_one_verdict(cluster: Any) -> None:
     group = JudgeGroup(judges(2), judges(1), LimitsConfig(judge=60))
     found = {r.sample: v for r, _, v in group.score([PROMPT], iter([rollout(0), rollout(1, "no format")]))}
-    assert found[0].judge == "rules-1+rules-1"
     assert (found[0].risk, found[0].general) == (1.0, 1.0)
     assert found[1].status is Status.MALFORMED
 
