@@ -97,5 +97,6 @@ def _root_line(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", None)
     if failures:
         error = next(iter(failures.values()))
+    error = getattr(error, "cause", None) or error
     lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

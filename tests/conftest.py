@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
 TIERS = frozenset({"unit", "cluster", "e2e", "gpu"})
 STRICT_TIERS = TIERS - {"gpu"}
 ROOT = Path(__file__).resolve().parent.parent

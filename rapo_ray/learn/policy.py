@@ -52,7 +52,8 @@ class PolicyRank:
                     reduce = max if name.endswith("_max") else float.__add__
                     sums[name] = reduce(sums.get(name, 0.0), value)
             self._engine.step()
-            sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(self._engine.get_global_grad_norm())
+            if (norm := self._engine.get_global_grad_norm()) is not None:  # DeepSpeed keeps none without ZeRO
+                sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(norm)
         sums["learning_rate"] = float(self._engine.get_lr()[0])
         return sums
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,16 @@ def judges(count: int, cls: type = RulesJudgeActor) -> list[Any]:
 
 
 def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> None:
-    group = JudgeGroup(judges(1), [], LimitsConfig(judge=60))
+    (judge,) = judges(1)
+    ray.get(judge.ready.remote())
+    group = JudgeGroup([judge], [], LimitsConfig(judge=60))
     seen: list[int] = []
     verdicts_before: list[int] = []
 
     def stream() -> Iterator[Rollout]:
         for sample in range(60):
             verdicts_before.append(len(seen))
+            time.sleep(0.02)  # engines take their time too
             yield rollout(sample)
 
     for judged, completion, verdict in group.score([PROMPT], stream()):
