@@ -1,6 +1,7 @@
 """DeepSpeed: its configuration from ours, and one engine per rank."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,20 @@ def join_process_group(rank: int, num_ranks: int, address: str, port: int, devic
     import deepspeed
 
     deepspeed.init_distributed(dist_backend="gloo" if device == "cpu" else "nccl", verbose=False)
+
+
+def forget_shared_buffers() -> None:
+    """Unlink the buffers that DeepSpeed's CPU collectives keep below /dev/shm, 69 MB a rank.
+
+    They stay mapped where they are in use; DeepSpeed unlinks them only in an orderly exit, which a killed actor never
+    has. Called once all ranks have opened them (the module's collectives ran in `make_engine`).
+    """
+    import deepspeed.comm as dist
+
+    dist.barrier()
+    name = f"deepspeed_allreduce_buffer_*_{os.environ['MASTER_ADDR']}_{os.environ['MASTER_PORT']}_*"
+    for path in Path("/dev/shm").glob(name):
+        path.unlink(missing_ok=True)  # another rank may be faster
 
 
 def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
@@ -65,4 +80,5 @@ def make_engine(
         lr_scheduler=schedule,
         dist_init_required=False,
     )
+    forget_shared_buffers()
     return engine

@@ -13,22 +13,25 @@ from tests.e2e.conftest import REPOSITORY, environment, tiny_recipe, train_comma
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle_of_a_round(tiny: Path, tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sent", "once_there_is"), [(signal.SIGINT, "heldout/base.parquet"), (signal.SIGTERM, "metrics.jsonl")]
+)
+def test_stopped_in_the_warm_up_and_in_a_round(
+    tiny: Path, tmp_path: Path, sent: signal.Signals, once_there_is: str
+) -> None:
     recipe = tiny_recipe(tiny, tmp_path, rounds=200)
     process = subprocess.Popen(
         train_command(recipe),
         cwd=REPOSITORY,
         env=environment(),
         stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         text=True,
     )
     deadline = time.monotonic() + 400
-    metrics = tmp_path / "tiny" / "metrics.jsonl"
-    while not metrics.exists():
+    while not (tmp_path / "tiny" / once_there_is).exists():
         assert process.poll() is None, "the run ended before it could be stopped"
-        assert time.monotonic() < deadline, "the first round never ended"
+        assert time.monotonic() < deadline, f"{once_there_is} never came"
         time.sleep(0.1)
     family = psutil.Process(process.pid).children(recursive=True)
     assert any("RolloutActor" in " ".join(child.cmdline()) for child in family)

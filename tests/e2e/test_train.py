@@ -13,18 +13,23 @@ from tests.e2e.conftest import tiny_recipe, train
 pytestmark = pytest.mark.e2e
 
 
-def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a finished run, beside its folder."""
     recipe = tiny_recipe(
         tiny,
-        tmp_path,
+        tmp_path_factory.mktemp("finished"),
         judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
         policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
         rollout={"engines": 2},
     )
     done = train(recipe)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = tmp_path / "tiny"
+    return recipe
 
+
+def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, finished: Path) -> None:
+    run = finished.parent / "tiny"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2]
     assert [line["policy_version"] for line in lines] == [0, 1]
@@ -44,7 +49,7 @@ def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, tmp_path:
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["stages"]) == {"base", "sft", "rapo"}
     assert len(summary["delta"]["total"]["ci95"]) == 2
-    assert load_config(str(run / "config.yaml")) == load_config(str(recipe))
+    assert load_config(str(run / "config.yaml")) == load_config(str(finished))
     assert yaml.safe_load((run / "config.yaml").read_text())["policy"]["ranks"] == 2
     _loads(run / "model")
 
@@ -59,18 +64,38 @@ def _loads(folder: Path) -> None:
     assert model(**tokens).logits.isfinite().all()
 
 
-def test_a_finished_run_is_repeated_at_no_cost(tiny: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(tiny, tmp_path, rounds=1)
-    assert train(recipe).returncode == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
-    again = train(recipe)
+def test_it_is_repeated_at_no_cost(finished: Path) -> None:
+    before = _times(finished.parent / "tiny")
+    again = train(finished)
     assert again.returncode == 0
     assert "finished already" in again.stdout
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
-    lock, config = tmp_path / "tiny" / ".lock", tmp_path / "tiny" / "config.yaml"
-    assert {p: t for p, t in after.items() if p not in (lock, config)} == {
-        p: t for p, t in before.items() if p not in (lock, config)
-    }
+    assert _times(finished.parent / "tiny") == before
+
+
+def _times(run: Path) -> dict[Path, int]:
+    """When each file was written, but for the lock and the config that every start writes."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name not in (".lock", "config.yaml")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_nothing_is_left_in_shared_memory(finished: Path) -> None:
+    left = [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))]
+    assert not left
+
+
+def test_a_corrupt_checkpoint_is_named(finished: Path) -> None:
+    run = finished.parent / "tiny"
+    (run / "summary.json").unlink()  # as if it had been killed before its end
+    path = run / "checkpoints" / "round-000002" / "policy" / "random-0.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    done = train(finished)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "random-0.safetensors does not have the SHA-256 that was written" in last
+    assert "Traceback" not in done.stderr
 
 
 def test_synthesis_without_a_usable_trace_says_so(tiny: Path, tmp_path: Path) -> None:
