@@ -10,7 +10,7 @@ from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Rollout, Verdict
 
-REPLY_TOKENS = 32  # the longest constrained reply is far shorter
+REPLY_TOKENS = 48  # more than the longest reply has characters
 
 
 class RulesJudgeActor:
@@ -52,7 +52,7 @@ class VllmJudgeActor:
         tokens = self._engine.encode_chat(question.system, question.user)
         if len(tokens) > self._max_tokens:
             raise EngineError(f"a judge prompt of {len(tokens)} tokens is over the judge's limit of {self._max_tokens}")
-        sampling = Sampling(0.0, 1.0, REPLY_TOKENS, None, logprobs=False, json_schema=question.schema)
+        sampling = Sampling(0.0, 1.0, REPLY_TOKENS, None, logprobs=False, choices=question.replies)
         (future,) = self._engine.submit([(tokens, sampling)])
         generated = await asyncio.wrap_future(future)
         return Reply(generated.text, len(tokens) + len(generated.tokens))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.errors import CheckpointError, RapoError
+from rapo_ray.files import sync
 
 MANIFEST = "manifest.json"
 MARK = "COMPLETE"
@@ -50,7 +51,8 @@ class CheckpointStore:
         final = self._folder / f"round-{round_number:06d}"
         aside = final.with_suffix(".tmp")
         try:
-            _remove(aside)
+            for stale in self._folder.glob("round-*.tmp"):  # of killed writes, of any round
+                _remove(stale)
             _remove(final)  # a leftover without its mark
             (aside / "policy").mkdir(parents=True)
             save_policy(aside / "policy")
@@ -59,8 +61,8 @@ class CheckpointStore:
             _sync_tree(aside)
             os.replace(aside, final)
             (final / MARK).touch()
-            _sync_folder(final)
-            _sync_folder(self._folder)
+            sync(final)
+            sync(self._folder)
         except (OSError, RapoError) as error:
             with contextlib.suppress(OSError):
                 _remove(aside)
@@ -137,22 +139,10 @@ def _digest(path: Path) -> str:
 
 
 def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        _sync_folder(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for path in [folder, *folder.rglob("*")]:
+        sync(path)
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    if folder.is_dir():
         shutil.rmtree(folder)

@@ -4,19 +4,29 @@ Order of precedence: defaults < recipe file < dotted overrides on the command li
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rapo_ray.data.sources import SourceConfig
 
 Dtype = Literal["float32", "bfloat16"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
     """Base of every section: unknown keys fail, and a loaded section does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        parts = value if isinstance(value, list | tuple) else [value]
+        wants_bool = cls.model_fields[str(info.field_name)].annotation is bool
+        if not wants_bool and any(isinstance(part, bool) for part in parts):  # pydantic would take `yes` as 1
+            raise ValueError("this setting takes no true or false (nor YAML's bare yes, no, on, off)")
+        return value
 
 
 class ModelConfig(Strict):
@@ -169,12 +179,12 @@ class PolicyConfig(Strict):
     """Optimizer steps of linear warm-up."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW weight decay."""
-    adam_betas: tuple[float, float] = (0.9, 0.95)
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW betas."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     steps_per_round: int = Field(default=1, ge=1)
-    """Optimizer steps a round; the round's groups are dealt over them."""
+    """Optimizer steps a round; the round's sequences are dealt over them."""
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Padded tokens of a micro-batch; longer sequences go alone."""
     clip_low: float = Field(default=0.2, gt=0)
@@ -200,6 +210,13 @@ class PolicyConfig(Strict):
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:
         return "off" if value is False else value  # YAML reads a bare `off` as false
+
+    @field_validator("importance_bounds")
+    @classmethod
+    def _bounds_in_order(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= bounds[0] < bounds[1]:
+            raise ValueError("the low bound must be at least 0 and below the high one")
+        return bounds
 
 
 class ReferenceConfig(Strict):

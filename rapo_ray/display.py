@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rapo_ray import orchestrator
+from rapo_ray.statistics import Interval
 
 console = Console(highlight=False)
 
@@ -54,7 +55,8 @@ def follow(title: str, log: Path, total: int) -> Iterator[None]:
         def read() -> None:
             seen = 0
             while not ended.wait(POLL):
-                lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+                text = log.read_text(encoding="utf-8") if log.exists() else ""
+                lines = text.split("\n")[:-1]  # what follows the last newline is half a line
                 if len(lines) == seen:
                     continue
                 seen = len(lines)
@@ -97,6 +99,12 @@ def summary_table(summary: dict[str, Any]) -> Table:
     for stage, figures in summary["stages"].items():
         table.add_row(stage, *(_number(figures[name], "d" if name == "n" else ".3f") for name in names))
     return table
+
+
+def difference_line(delta: Interval) -> str:
+    """What the rounds did to the total, with its interval."""
+    low, high = (_number(bound, "+.3f") for bound in delta["ci95"] or (None, None))
+    return f"rapo - sft: {_number(delta['mean'], '+.3f')}, 95 % interval [{low}, {high}]"
 
 
 def _number(value: float | None, form: str) -> str:

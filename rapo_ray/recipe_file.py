@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -14,6 +15,22 @@ from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
 
 MAX_RECIPE_BYTES = 1 << 20
+SHOWN = 120  # characters of a value or an override in a message
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice in one mapping, of which plain YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[object, int] = {}
+        for key, _ in node.value:
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if name in lines:
+                    raise yaml.YAMLError(f"key `{_short(key.value)}` is in line {lines[name]} and again in line {line}")
+                lines[name] = line
+        return node
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -39,8 +56,12 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def config_hash(config: RunConfig) -> str:
     """Digest of everything that shapes a run's results (not where it is written, nor how long it may wait)."""
-    tree = config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint"})
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(hashed_tree(config), sort_keys=True).encode()).hexdigest()
+
+
+def hashed_tree(config: RunConfig) -> dict[str, Any]:
+    """The settings that count in `config_hash`."""
+    return config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint"})
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -52,7 +73,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     if path.stat().st_size > MAX_RECIPE_BYTES:
         raise ConfigError(f"{path}: {path.stat().st_size} bytes is no recipe (limit {MAX_RECIPE_BYTES})")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8, or a date like 2024-13-45
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -65,13 +86,15 @@ def _apply(tree: dict[str, object], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"{_named(override)}: write it as key=value, for example rollout.engines=2")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"{_named(override)}: the value is not valid YAML") from None
     node = tree
     *parents, leaf = key.split(".")
     for name in parents:
-        child = node.setdefault(name, {})
+        child = node.get(name)
+        if child is None:  # left out, or null as in a dumped config
+            child = node[name] = {}
         if not isinstance(child, dict):
             raise ConfigError(f"{_named(override)}: `{name}` is a value, not a section")
         node = child
@@ -89,9 +112,9 @@ def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[s
     key = ".".join(str(part) for part in location)
     origin = _origin(key, str(detail["msg"]), path, overrides)
     if detail["type"] == "extra_forbidden":
-        return f"{origin}: unknown key `{key}` (value {detail['input']!r}): check the spelling, see --help"
+        return f"{origin}: unknown key `{key}` (value {_short(repr(detail['input']))}): check the spelling, see --help"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    shown = "" if isinstance(detail["input"], dict) else f" = {detail['input']!r}"
+    shown = "" if isinstance(detail["input"], dict) else f" = {_short(repr(detail['input']))}"
     return f"{origin}: {f'`{key}`{shown}: ' if key else ''}{message}"
 
 
@@ -108,4 +131,8 @@ def _origin(key: str, message: str, path: Path, overrides: Sequence[str]) -> str
 
 
 def _named(override: str) -> str:
-    return f"override `{' '.join(override.split())}`"
+    return f"override `{_short(' '.join(override.split()))}`"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

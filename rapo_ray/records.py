@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rapo_ray.files import write_whole
 from rapo_ray.types import Case, Group, Prompt, RoundResult, Sample, Status
 
 MetricLine = dict[str, Any]
@@ -27,11 +28,10 @@ def write_parquet(groups_P: Iterable[Group], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    aside = path.with_suffix(".tmp")
     rows = to_rows(groups_P)
     schema = pa.schema([(name, getattr(pa, COLUMNS.get(name, "string"))()) for name in rows[0]])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), aside)
-    aside.replace(path)
+    table = pa.Table.from_pylist(rows, schema=schema)
+    write_whole(path, lambda aside: pq.write_table(table, aside))
 
 
 def read_groups(path: Path) -> list[Group]:
@@ -99,6 +99,7 @@ def metric_line(result: RoundResult) -> MetricLine:
     """One line of metrics.jsonl; a figure that has nothing to be computed from is None."""
     samples = [sample for group in result.groups_P for sample in group.samples_G]
     scored = [sample for sample in samples if sample.verdict.scorable]
+    rewards_PG = [[s.reward for s in group.samples_G if s.verdict.scorable] for group in result.groups_P]
     generated = sum(len(sample.rollout.tokens) for sample in samples)
     return {
         "round": result.round_number,
@@ -115,9 +116,8 @@ def metric_line(result: RoundResult) -> MetricLine:
             "malformed": _share(samples, lambda sample: sample.verdict.status is Status.MALFORMED),
             "truncated": _share(samples, lambda sample: sample.rollout.truncated),
             "unscorable": _share(samples, lambda sample: not sample.verdict.scorable),
-            "zero_variance_groups": _share(
-                result.groups_P, lambda group: all(sample.advantage is None for sample in group.samples_G)
-            ),
+            "zero_variance_groups": _share(rewards_PG, lambda rewards: len(rewards) > 1 and len(set(rewards)) == 1),
+            "unscorable_groups": _share(rewards_PG, lambda rewards: len(rewards) < 2),
             "trained": result.trained_sequences / len(samples),
         },
         "lengths": {

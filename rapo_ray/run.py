@@ -13,21 +13,21 @@ from rapo_ray import display, recipe_file, records
 from rapo_ray.checkpoint import CheckpointStore
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import RunConfig
-from rapo_ray.data.recipe import build_prompts, parse_recipe
-from rapo_ray.data.rows import BadRow
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.heldout import summarise_stage, total_difference
+from rapo_ray.inputs import Inputs, load_inputs
 from rapo_ray.models import resolve_model
 from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
 from rapo_ray.run_folder import RunFolder
-from rapo_ray.types import Group, Prompt
+from rapo_ray.types import Group
 
 
 def run(config: RunConfig) -> None:
     """Do the run, or go on with it where it stopped; raises RapoError with one clear line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _quiet_libraries()
+    inputs = load_inputs(config)  # first: a run that cannot read its data leaves no folder behind
     folder = RunFolder(config)
     with ExitStack() as stack:
         folder.open()
@@ -36,7 +36,7 @@ def run(config: RunConfig) -> None:
             display.say(f"{folder.path} is finished already; change `name` for a new run")
             display.console.print(display.summary_table(summary))
             return
-        session = Session(config, folder, *_load_prompts(config))
+        session = Session(config, folder, inputs)
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = _judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
@@ -56,22 +56,6 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _load_prompts(config: RunConfig) -> tuple[list[Prompt], list[Prompt]]:
-    loaded = []
-    for setting, recipe in (("train", config.data.train), ("heldout", config.data.heldout)):
-        data = build_prompts(parse_recipe(recipe), config.data.sources, config.seed, config.data.max_bad_share)
-        _say_quarantined(setting, data.quarantined)
-        loaded.append(list(data.prompts))
-    return loaded[0], loaded[1]
-
-
-def _say_quarantined(setting: str, bad: tuple[BadRow, ...]) -> None:
-    if bad:
-        display.say(
-            f"data.{setting}: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}"
-        )
-
-
 def _judge_models(config: RunConfig) -> dict[str, Path]:
     backends = {"risk": config.judge.risk, "general": config.judge.general}
     return {
@@ -87,8 +71,7 @@ class Session:
 
     config: RunConfig
     folder: RunFolder
-    train_P: list[Prompt]
-    heldout_P: list[Prompt]
+    inputs: Inputs
     base: Path = Path()
     spawner: Any = None
     roles: Any = None
@@ -101,7 +84,7 @@ class Session:
         with self._timed("start_engines"):
             display.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
             rollouts, judge = self.spawner.serving(self.base, judge_models)
-            rollouts.check(self.train_P + self.heldout_P)
+            rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
         self.roles = Roles(rollouts, judge, None, None, None)  # type: ignore[arg-type]  # the trained side comes later
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
         latest = checkpoints.latest()
@@ -112,7 +95,7 @@ class Session:
             display.say(f"starting {config.policy.ranks} policy rank(s)")
             policy, reference, weights = self.spawner.training(start.resolve(), rollouts)
             self.roles = Roles(rollouts, judge, reference, policy, weights)
-            sampler = PromptSampler(self.train_P, config.prompts_per_round, config.seed)
+            sampler = PromptSampler(self.inputs.train_P, config.prompts_per_round, config.seed)
             done = 0
             if latest is not None:
                 display.say(f"resuming after round {latest.round_number} of {config.rounds}")
@@ -155,7 +138,7 @@ class Session:
             with self._timed("warmup"):
                 from rapo_ray.warmup.stage import warm_up
 
-                warm_up(self.config, self.base, self.folder, rollouts)
+                warm_up(self.config, self.inputs, self.base, self.folder, rollouts)
         return self.folder.sft
 
     def _measure(self, stage: str) -> None:
@@ -163,7 +146,7 @@ class Session:
         if path.exists():
             return
         with self._timed(f"measure_{stage}"), display.watch(f"measuring {stage}") as progress:
-            groups_P = collect_groups(self.roles, self.heldout_P, 1, 0, progress.judged)
+            groups_P = collect_groups(self.roles, self.inputs.heldout_P, 1, 0, progress.judged)
             check_failures(groups_P, self.config.judge.failure_budget)
         records.write_parquet(groups_P, path)
         figures = summarise_stage(groups_P)
@@ -200,10 +183,7 @@ class Session:
         }
         self.folder.publish_summary(summary)
         display.console.print(display.summary_table(summary))
-        display.say(
-            f"rapo - sft: {delta['mean']:+.3f}, 95 % interval [{delta['ci95'][0]:+.3f}, {delta['ci95'][1]:+.3f}]\n"
-            f"model: {self.folder.model}   summary: {self.folder.summary}"
-        )
+        display.say(f"{display.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")
 
     def _timed(self, name: str) -> Any:
         from rapo_ray.phases import Phases

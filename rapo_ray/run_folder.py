@@ -3,15 +3,19 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import IO, Any
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
-from rapo_ray.recipe_file import config_hash, load_config, to_yaml
+from rapo_ray.files import write_whole
+from rapo_ray.recipe_file import hashed_tree, load_config, to_yaml
 from rapo_ray.records import write_parquet
 from rapo_ray.types import RoundResult
+
+ROUND_FILE = re.compile(r"round-(\d{6,})\.parquet(\.tmp)?")
 
 
 class RunFolder:
@@ -69,7 +73,8 @@ class RunFolder:
             kept = [line for line in lines if _round_of(line) <= round_number]
             _write_whole(self._metrics, "".join(f"{line}\n" for line in kept))
         for path in self.rounds.glob("round-*"):
-            if int(path.stem.removeprefix("round-")) > round_number:
+            match = ROUND_FILE.fullmatch(path.name)
+            if match and int(match[1]) > round_number:
                 path.unlink()
 
     def record(self, result: RoundResult, line: dict[str, Any]) -> None:
@@ -92,13 +97,12 @@ class RunFolder:
         return aside
 
     def _check_same(self, before: RunConfig) -> None:
-        if config_hash(before) == config_hash(self._config):
-            return
-        changed = sorted(_differences(before.model_dump(mode="json"), self._config.model_dump(mode="json")))
-        raise ConfigError(
-            f"{self.path} was started with another config (changed: {', '.join(changed)}): "
-            "change `name` for a new run, or remove the folder"
-        )
+        changed = sorted(_differences(hashed_tree(before), hashed_tree(self._config)))
+        if changed:
+            raise ConfigError(
+                f"{self.path} was started with another config (changed: {', '.join(changed)}): "
+                "change `name` for a new run, or remove the folder"
+            )
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> set[str]:
@@ -120,9 +124,4 @@ def _round_of(line: str) -> float:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(aside, path)
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))

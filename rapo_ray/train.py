@@ -30,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved config and the placement, start nothing"
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config and the placement, read the data, start nothing",
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # settings may stand before, between and after options
     signal.signal(signal.SIGTERM, _terminated)
     try:
         return _run(options.config, options.overrides, options.dry_run)
@@ -56,9 +58,11 @@ def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
     config = load_config(recipe, overrides)
     if dry_run:
         from actors.placement import describe, plan
+        from rapo_ray.inputs import load_inputs
 
         print(to_yaml(config))
         print(describe(plan(config)))
+        load_inputs(config)
         return 0
     from rapo_ray.run import run
 

@@ -38,7 +38,7 @@ class Sampling:
     max_tokens: int
     seed: int | None
     logprobs: bool
-    json_schema: dict[str, Any] | None = None
+    choices: tuple[str, ...] = ()  # the only texts it may be, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class VllmEngine:
             seed=sampling.seed,
             logprobs=0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            structured_outputs=StructuredOutputsParams(json=sampling.json_schema) if sampling.json_schema else None,
+            structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
         future: Future[Generated] = Future()
         future.set_running_or_notify_cancel()  # cannot be cancelled: the step loop would trip over it

@@ -21,11 +21,11 @@ from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call of the judging model: chat messages and the schema its reply is decoded under."""
+    """One call of the judging model: chat messages, and the only replies it is able to give."""
 
     system: str
     user: str
-    schema: dict[str, Any]
+    replies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,14 @@ class LlmJudge:
         return level, tokens if asked else 0
 
     async def _ask_level(self, prompt: Prompt) -> tuple[int, int]:
-        schema = _schema("level", {"enum": [1, 2, 3]})
-        value, tokens = await self._value(make_question(rubrics.LEVEL, schema, request=prompt.text), "level")
+        question = make_question(rubrics.LEVEL, _replies("level", (1, 2, 3)), request=prompt.text)
+        value, tokens = await self._value(question, "level")
         if type(value) is not int or value not in (1, 2, 3):  # neither true nor 1.0
             raise JudgeFailure(Status.PARSE, f"level is {value!r}, not 1, 2 or 3")
         return value, tokens
 
     async def _bool(self, rubric: str, name: str, **material: str) -> tuple[bool, int]:
-        question = make_question(rubric, _schema(name, {"type": "boolean"}), **material)
+        question = make_question(rubric, _replies(name, (True, False)), **material)
         value, tokens = await self._value(question, name)
         if not isinstance(value, bool):
             raise JudgeFailure(Status.PARSE, f"{name} is {value!r}, not true or false")
@@ -141,20 +141,21 @@ class LlmJudge:
         return parsed[name], reply.tokens
 
 
-def make_question(rubric: str, schema: dict[str, Any], **material: str) -> Question:
+def make_question(rubric: str, replies: tuple[str, ...], **material: str) -> Question:
     """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert."""
     payload = json.dumps({name: _encodable(text) for name, text in material.items()}, ensure_ascii=False)
     payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
     nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    return Question(rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", schema)
+    return Question(rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", replies)
 
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _schema(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": False}
+def _replies(name: str, values: Sequence[object]) -> tuple[str, ...]:
+    """Whole replies rather than a schema: no white space to lose tokens on, and always short enough to end."""
+    return tuple(json.dumps({name: value}) for value in values)
 
 
 def _case(relevant: bool, sentences: int, level: int) -> Case:

@@ -8,7 +8,8 @@ from typing import Any
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, ModelError
+from rapo_ray.files import write_whole
 from rapo_ray.judging.completion import THINK_START, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 
@@ -42,16 +43,22 @@ def _demonstration(path: Path, number: int, row: Row) -> Demonstration:
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
-    """Write demonstrations as JSONL that `read_demonstrations` reads back."""
-    with path.open("w", encoding="utf-8") as out:
-        for demonstration in demonstrations:
-            prompt = demonstration.prompt
-            row = {"id": prompt.id, "text": prompt.text, "harmful": prompt.harmful, "level": prompt.level}
-            out.write(json.dumps({**row, "completion": demonstration.completion}, ensure_ascii=False) + "\n")
+    """Write demonstrations as JSONL that `read_demonstrations` reads back; the file appears whole."""
+    lines = []
+    for demonstration in demonstrations:
+        prompt = demonstration.prompt
+        row = {"id": prompt.id, "text": prompt.text, "harmful": prompt.harmful, "level": prompt.level}
+        lines.append(json.dumps({**row, "completion": demonstration.completion}, ensure_ascii=False) + "\n")
+    write_whole(path, lambda aside: aside.write_text("".join(lines), encoding="utf-8"))
 
 
 def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None) -> list[Sequence]:
-    """Chat prompt, completion, end of turn; `<think>` is left out where the chat template already opens it."""
+    """Chat prompt, completion, end of turn; `<think>` is left out where the chat template already opens it.
+
+    Raises ModelError for a tokenizer without an end of turn.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("the model's tokenizer names no eos_token, which ends a completion: set it in its files")
     sequences = []
     for demonstration in demonstrations:
         messages = [{"role": "system", "content": system_prompt}] if system_prompt is not None else []

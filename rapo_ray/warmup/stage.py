@@ -6,21 +6,22 @@ from typing import Any
 from rapo_ray import display
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
-from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.inputs import Inputs
 from rapo_ray.run_folder import RunFolder
+from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
 from rapo_ray.warmup.sft import plan_epochs
 from rapo_ray.warmup.synthesis import synthesise
 
 
-def warm_up(config: RunConfig, base: Path, folder: RunFolder, rollouts: Any) -> None:
+def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, rollouts: Any) -> None:
     """Fill `folder.sft`; raises DataError or TrainingError."""
     from transformers import AutoTokenizer
 
     from actors.spawn import threads
     from actors.warmup import SftJob, train_sft
 
-    demonstrations = _demonstrations(config, folder, rollouts)
+    demonstrations = inputs.demonstrations or _synthesised(config, inputs.synthesis_P, folder, rollouts)
     sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
     shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
     display.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
@@ -35,19 +36,13 @@ def warm_up(config: RunConfig, base: Path, folder: RunFolder, rollouts: Any) -> 
     display.say(f"warm-up: last loss {loss:.3f}")
 
 
-def _demonstrations(config: RunConfig, folder: RunFolder, rollouts: Any) -> list[Demonstration]:
-    if config.warmup.source == "demonstrations":
-        return read_demonstrations(config.warmup.path)
+def _synthesised(config: RunConfig, prompts: list[Prompt], folder: RunFolder, rollouts: Any) -> list[Demonstration]:
     kept = folder.path / "demonstrations.jsonl"
     if kept.exists():
         return read_demonstrations(kept)
-    recipe = parse_recipe(config.warmup.recipe or "")
-    prompts = list(build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share).prompts)
     demonstrations, dropped = synthesise(
         prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
     )
     display.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
-    aside = kept.with_suffix(".tmp")
-    write_demonstrations(demonstrations, aside)
-    aside.rename(kept)
+    write_demonstrations(demonstrations, kept)
     return demonstrations

@@ -250,6 +250,15 @@ def test_a_death_in_the_middle_of_saving_leaves_the_round_before(tmp_path: Path)
     assert latest_round(tmp_path) == 2
 
 
+def test_what_killed_writes_of_other_rounds_left_is_removed(tmp_path: Path) -> None:
+    made = store(tmp_path, rounds=1)
+    for name in ("round-000002.tmp", "round-000007.tmp"):
+        (tmp_path / name / "policy").mkdir(parents=True)
+        (tmp_path / name / "policy" / "half.bin").write_bytes(b"half")
+    made.write(3, {}, save(b"weights"))
+    assert names(tmp_path) == ["round-000001", "round-000003"]
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_a_death_around_the_rename_leaves_the_round_before(
     after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

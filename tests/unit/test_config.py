@@ -74,6 +74,42 @@ def test_an_override_can_open_a_section_that_the_file_leaves_out(tmp_path: Path)
     assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2)
 
 
+def test_an_override_can_open_a_section_that_a_dumped_config_has_as_null(tmp_path: Path) -> None:
+    dumped = to_yaml(load_config("quickstart"))
+    assert "general: null" in dumped
+    config = load_config(write(tmp_path, dumped), ["judge.general.backend=rules", "judge.general.actors=2"])
+    assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {ranks: 2}\nseed: 1\npolicy: {zero_stage: 3}\n", "key `policy` is in line 1 and again in line 3"),
+        ("seed: 1\npolicy:\n  ranks: 2\n  ranks: 2\n", "key `ranks` is in line 3 and again in line 4"),
+        ("seed: 1\n'seed': 2\n", "key `seed` is in line 1 and again in line 2"),
+        ("rollout: {engines: 1, engines: 2}\n", "key `engines` is in line 1 and again in line 1"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    recipe = write(tmp_path, text)
+    assert refusal(recipe) == f"{recipe}: not valid YAML: {said}"
+
+
+def test_a_yaml_merge_is_no_key_twice(tmp_path: Path) -> None:
+    text = "judge: {risk: &one {actors: 2, timeout: 9}, general: {<<: *one, actors: 3}}\n"
+    judge = load_config(write(tmp_path, text)).judge
+    assert judge.general == JudgeBackendConfig(actors=3, timeout=9)
+
+
+@pytest.mark.parametrize("key", ["seed", "sede", "rollout"])
+def test_a_long_value_is_cut_in_the_message(key: str, tmp_path: Path) -> None:
+    long = "x" * 5000
+    message = refusal(write(tmp_path, f"{key}: {long}\n"))
+    assert "'" + "x" * 116 + "..." in message
+    message += refusal("quickstart", f"{key}={long}")
+    assert "x" * 121 not in message
+
+
 @pytest.mark.parametrize("word", ["off", "'off'", "false"])
 def test_the_yaml_word_off_is_taken_as_off(word: str) -> None:
     assert load_config("quickstart", [f"policy.importance_correction={word}"]).policy.importance_correction == "off"
@@ -90,6 +126,17 @@ def test_the_yaml_word_off_is_taken_as_off(word: str) -> None:
         (["rollout.engines=1", "rollout.engines=0"], ["override `rollout.engines=0`"]),
         (["policy.adam_betas=[0.9, x]"], ["override `policy.adam_betas=[0.9, x]`", "`policy.adam_betas.1` = 'x'"]),
         (["policy.zero_stage=4"], ["override `policy.zero_stage=4`", "`policy.zero_stage` = 4"]),
+        (["policy.adam_betas=[0.9, 1.0]"], ["`policy.adam_betas.1` = 1.0", "less than 1"]),
+        (["policy.adam_betas=[-0.1, 0.9]"], ["`policy.adam_betas.0` = -0.1", "greater than or equal to 0"]),
+        (["policy.importance_bounds=[2, 0.5]"], ["`policy.importance_bounds` = [2, 0.5]", "below the high"]),
+        (["policy.importance_bounds=[1, 1]"], ["`policy.importance_bounds` = [1, 1]", "below the high"]),
+        (["policy.importance_bounds=[-1, 2]"], ["`policy.importance_bounds` = [-1, 2]", "at least 0"]),
+        (["rounds=yes"], ["override `rounds=yes`", "`rounds` = True", "takes no true or false"]),
+        (["policy.zero_stage=true"], ["`policy.zero_stage` = True", "takes no true or false"]),
+        (["policy.kl_coef=off"], ["`policy.kl_coef` = False", "takes no true or false"]),
+        (["policy.adam_betas=[no, 0.9]"], ["`policy.adam_betas` = [False, 0.9]", "takes no true or false"]),
+        (["policy.importance_correction=on"], ["`policy.importance_correction` = True", "takes no true or false"]),
+        (["rollout={engines: 1, engines: 2}"], ["override `rollout={engines: 1, engines: 2}`", "not valid YAML"]),
         (["limits.start=.inf"], ["override `limits.start=.inf`", "finite"]),
         (["policy.learning_rate=.nan"], ["override `policy.learning_rate=.nan`", "finite"]),
         (["name=../../etc"], ["override `name=../../etc`", "`name` = '../../etc'"]),
@@ -175,8 +222,8 @@ IMPOSSIBLE = [
         ["override `rollout.top_p=0.9`: ", "rollout needs rollout.top_p=1 (it is 0.9)"],
     ),
     (
-        ["policy.steps_per_round=17", "out=elsewhere"],
-        ["override `policy.steps_per_round=17`: ", "policy.steps_per_round=17 is more than prompts_per_round=16"],
+        ["policy.steps_per_round=99", "out=elsewhere"],
+        ["override `policy.steps_per_round=99`: ", "policy.steps_per_round=99 is more than prompts_per_round="],
     ),
     (["rollout.tensor_parallel=2"], ["override `rollout.tensor_parallel=2`", "needs cluster.device=gpu"]),
     (
@@ -205,7 +252,11 @@ def test_an_impossible_combination_is_refused(overrides: list[str], parts: list[
         ["judge.risk.backend=vllm", "judge.risk.model=org/judge"],
         [*CORRECTED],
         ["policy.old_logprobs=recompute", "rollout.top_p=0.9"],
-        ["policy.steps_per_round=16"],
+        ["prompts_per_round=16", "policy.steps_per_round=16"],
+        ["policy.importance_bounds=[0, 0.1]"],
+        ["policy.adam_betas=[0, 0.999]"],
+        ["policy.learning_rate=1e-5", "rounds=3"],
+        ["policy.gradient_checkpointing=yes"],
         ["rollout.tensor_parallel=2", "cluster.device=gpu"],
     ],
 )

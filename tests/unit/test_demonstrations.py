@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, ModelError
 from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
 from tests.make import OK_TEXT, make_prompt
 
@@ -90,7 +90,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 class Characters:
     """A tokenizer of one token a character, whose chat template may open the thinking itself."""
 
-    eos_token_id = 0
+    eos_token_id: int | None = 0
 
     def __init__(self, opening: str = "") -> None:
         self.opening = opening
@@ -136,6 +136,14 @@ def test_a_template_that_opens_the_thinking_is_not_doubled(opening: str) -> None
     assert prompt.endswith(opening)
     assert completion == OK_TEXT.removeprefix("<think>\n")
     assert (prompt + completion).count("<think>") == 1
+
+
+def test_a_tokenizer_without_an_end_of_turn_is_refused_in_one_line() -> None:
+    tokenizer = Characters()
+    tokenizer.eos_token_id = None
+    with pytest.raises(ModelError, match="names no eos_token") as caught:
+        tokenize([Demonstration(make_prompt(), OK_TEXT)], tokenizer, None)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_each_demonstration_is_one_sequence_in_order() -> None:

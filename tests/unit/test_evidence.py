@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray import statistics
+from rapo_ray.config import CreditConfig
+from rapo_ray.display import difference_line
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet
+from rapo_ray.reward.credit import assign_credit
 from rapo_ray.statistics import paired_bootstrap
 from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
 from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
@@ -82,9 +87,23 @@ def test_the_difference_leaves_out_prompts_of_one_stage_only() -> None:
     assert total_difference(after, before, seed=1) == {"mean": 4.0, "ci95": [4.0, 4.0]}
 
 
-def test_no_pair_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no pair"):
-        total_difference(heldout((True, failed())), heldout((True, scored(1.0))), seed=0)
+def test_without_a_pair_there_is_no_difference() -> None:
+    delta = total_difference(heldout((True, failed())), heldout((True, scored(1.0))), seed=0)
+    assert delta == {"mean": None, "ci95": None}
+    assert difference_line(delta) == "rapo - sft: -, 95 % interval [-, -]"
+    assert difference_line({"mean": 1.0, "ci95": [-0.5, 2.0]}) == "rapo - sft: +1.000, 95 % interval [-0.500, +2.000]"
+
+
+def test_a_stage_is_summarised_without_comparing_samples() -> None:
+    class Incomparable(Sample):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("quadratic in the number of prompts")
+
+    groups_P = [
+        replace(group, samples_G=tuple(Incomparable(s.rollout, s.completion, s.verdict) for s in group.samples_G))
+        for group in heldout((True, scored(1.0)), (True, MALFORMED), (False, MALFORMED))
+    ]
+    assert summarise_stage(groups_P)["malformed"] == pytest.approx(2 / 3)
 
 
 DIFFERENCES = [-2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 4.0]
@@ -112,6 +131,22 @@ def test_the_interval_repeats_with_its_seed_and_only_with_it() -> None:
     assert {tuple(paired_bootstrap([*DIFFERENCES, 0.123], seed)["ci95"]) for seed in range(5)} != {
         tuple(paired_bootstrap([*DIFFERENCES, 0.123], 3)["ci95"])
     }
+
+
+def test_the_interval_does_not_depend_on_how_much_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = paired_bootstrap(DIFFERENCES, seed=3)
+    for draws in (1, 7_001, 99_990):  # a resample at a time; a part left over
+        monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", draws)
+        assert paired_bootstrap(DIFFERENCES, seed=3) == whole
+
+
+def test_the_interval_of_many_takes_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        paired_bootstrap([0.0, 1.0] * 700, seed=0)  # 10,000 resamples are 224 MB
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_pairs_without_spread_have_a_point() -> None:
@@ -208,7 +243,8 @@ def test_a_line_of_metrics_by_hand() -> None:
         "malformed": 0.5,
         "truncated": 0.25,
         "unscorable": 0.25,
-        "zero_variance_groups": 0.5,
+        "zero_variance_groups": 0.0,
+        "unscorable_groups": 0.5,
         "trained": 0.5,
     }
     assert line["lengths"] == {
@@ -246,6 +282,21 @@ def test_a_round_in_which_nothing_was_scored_has_no_reward() -> None:
     line = metric_line(silent)
     assert set(line["reward"].values()) == {None}
     assert line["shares"]["unscorable"] == 1.0
+
+
+def test_groups_without_variance_and_groups_without_scores_are_told_apart() -> None:
+    verdicts = [
+        (scored(1.0), scored(1.0), failed()),  # equal rewards
+        (scored(1.0), scored(0.0)),
+        (scored(1.0), failed()),  # one reward is no group
+        (failed(), failed()),
+    ]
+    groups_P = tuple(
+        assign_credit(make_group(*verdicts_G, index=number), CreditConfig())
+        for number, verdicts_G in enumerate(verdicts)
+    )
+    shares = metric_line(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2))["shares"]
+    assert (shares["zero_variance_groups"], shares["unscorable_groups"]) == (0.25, 0.5)
 
 
 def test_rows_hold_every_prompt_completion_verdict_reward_and_advantage() -> None:

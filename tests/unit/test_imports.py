@@ -34,7 +34,7 @@ def heavy_after(code: str) -> set[str]:
         "import rapo_ray.reward.credit, rapo_ray.learn.batch, rapo_ray.judging.llm, rapo_ray.judging.rules",
         "import rapo_ray.checkpoint, rapo_ray.run_folder, rapo_ray.weights, rapo_ray.display, actors.placement",
         "from rapo_ray.recipe_file import load_config, to_yaml; to_yaml(load_config('quickstart'))",
-        "from rapo_ray.train import main; main(['--dry-run'])",
+        "from rapo_ray.train import main; assert main(['--dry-run']) == 0",
         "import runpy\nsys.argv = ['rapo_ray.train', '--help']\n"
         "try:\n    runpy.run_module('rapo_ray.train', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code",

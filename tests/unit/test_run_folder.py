@@ -83,7 +83,9 @@ def test_closing_twice_is_as_good_as_once(folder: RunFolder) -> None:
 
 def test_a_changed_config_is_refused_by_key_and_the_lock_given_back(folder: RunFolder, tmp_path: Path) -> None:
     folder.close()
-    changed = RunFolder(config(tmp_path, "policy.learning_rate=1e-3", "seed=4", "judge.general.backend=rules"))
+    changed = RunFolder(
+        config(tmp_path, "policy.learning_rate=1e-3", "seed=4", "judge.general.backend=rules", "limits.sync=9")
+    )
     with pytest.raises(ConfigError) as caught:
         changed.open()
     message = str(caught.value)
@@ -119,12 +121,20 @@ def test_lines_are_appended_after_a_reopening(folder: RunFolder, tmp_path: Path)
 
 def test_rounds_after_the_checkpoint_are_forgotten(folder: RunFolder) -> None:
     record(folder, 1, 2, 3, 12)
-    (folder.rounds / "round-000013.tmp").write_bytes(b"half a file")
+    (folder.rounds / "round-000013.parquet.tmp").write_bytes(b"half a file")
     folder.forget_after(2)
     assert recorded(folder) == [1, 2]
     assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
     record(folder, 3)
     assert recorded(folder) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["round-xyz", "round-xyz.parquet", "round-000009.notes", "round-"])
+def test_a_foreign_file_among_the_rounds_is_left_alone(name: str, folder: RunFolder) -> None:
+    record(folder, 3)
+    (folder.rounds / name).touch()
+    folder.forget_after(2)
+    assert kept(folder) == [name]
 
 
 @pytest.mark.parametrize("torn", ['{"round": 2, "text', '{"round', "{", '{"round": null}', "[2]", '{"rounds": 1}'])

@@ -1,0 +1,32 @@
+"""What people see: a log that another process is still writing is read by whole lines."""
+
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rapo_ray import display
+
+pytestmark = pytest.mark.unit
+
+
+def shown_within(seconds: float, out: io.StringIO, text: str) -> bool:
+    end = time.monotonic() + seconds
+    while text not in out.getvalue() and time.monotonic() < end:
+        time.sleep(0.005)
+    return text in out.getvalue()
+
+
+def test_half_a_line_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, log = io.StringIO(), tmp_path / "warmup.jsonl"
+    monkeypatch.setattr(display, "console", Console(file=out, highlight=False))
+    monkeypatch.setattr(display, "POLL", 0.005)
+    first, second = (json.dumps({"step": step, "loss": 1.0 / step}) + "\n" for step in (1, 2))
+    log.write_text(first + second[:9])
+    with display.follow("warm-up", log, total=2):
+        assert shown_within(5, out, "warm-up: step 1/2, loss 1.000")
+        log.write_text(first + second)
+        assert shown_within(5, out, "warm-up: step 2/2, loss 0.500")

@@ -1,0 +1,88 @@
+"""Everything wrong with the inputs shows before anything starts: in a dry run, and before a run makes its folder."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rapo_ray.data.quickstart_set import load_demonstrations
+from rapo_ray.errors import ConfigError, DataError
+from rapo_ray.inputs import load_inputs
+from rapo_ray.recipe_file import load_config
+from rapo_ray.run import run
+from rapo_ray.train import main
+
+pytestmark = pytest.mark.unit
+
+SYNTHESIS = ("warmup.source=synthesis", "warmup.recipe=quickstart:4")
+WRONG = [
+    (["data.train=nowhere:3"], "recipe names the source 'nowhere'"),
+    (["data.train=quickstart:99999"], "recipe asks for 99999 prompts of 'quickstart'"),
+    (["data.train=quickstart"], "item 'quickstart' is not name:count"),
+    (["data.heldout=nowhere:3"], "recipe names the source 'nowhere'"),
+    (["data.sources.mine={kind: file, path: no.csv}", "data.heldout=mine:all"], "no.csv: no such file"),
+    ([*SYNTHESIS, "warmup.recipe=nowhere:3"], "recipe names the source 'nowhere'"),
+    ([*SYNTHESIS, "warmup.recipe=quickstart:99999"], "recipe asks for 99999 prompts"),
+    (["warmup.path=no/such.jsonl"], "no/such.jsonl: no such file"),
+    (["warmup.path=AGENTS.md"], "unknown kind of file '.md'"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _same_signals_after() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_run_gets_what_its_warm_up_needs_and_no_more() -> None:
+    given = load_inputs(load_config("quickstart", ["data.train=quickstart:5"]))
+    assert len(given.train_P) == 5
+    assert given.heldout_P
+    assert (given.synthesis_P, given.demonstrations) == ([], list(load_demonstrations()))
+    written = load_inputs(load_config("quickstart", SYNTHESIS))
+    assert (len(written.synthesis_P), written.demonstrations) == (4, [])
+    none = load_inputs(load_config("quickstart", ["warmup.source=none", "warmup.path=no/such.jsonl"]))
+    assert (none.synthesis_P, none.demonstrations) == ([], [])
+
+
+@pytest.mark.parametrize(("overrides", "said"), WRONG)
+def test_a_wrong_input_is_one_line_of_a_dry_run(
+    overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--dry-run", *overrides]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(("overrides", "said"), WRONG)
+def test_a_wrong_input_ends_a_run_before_it_has_a_folder(overrides: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, DataError)) as caught:
+        # A model that is not there: should the inputs ever be read late, this still ends before Ray starts.
+        run(load_config("quickstart", [*overrides, f"out={tmp_path / 'runs'}", "model.path=/no/such/model"]))
+    assert said in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_bad_demonstration_is_named_in_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"text": "Bread?", "harmful": False, "completion": "No thinking."}))
+    assert main([f"warmup.path={path}", "--dry-run"]) == 1
+    assert f"{path}: row 1: the completion is not" in capsys.readouterr().err
+
+
+def test_what_is_set_aside_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "harmful": False}) + "\n" for text in ("Bread?", "")))
+    mine = f"data.sources.mine={{kind: file, path: {path}}}"
+    assert main(["--dry-run", mine, "data.train=mine:all", "data.max_bad_share=0.5"]) == 0
+    assert "data.train: 1 rows set aside, first: mine" in capsys.readouterr().out
+
+
+def test_settings_may_stand_on_both_sides_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "quickstart", "seed=41", "--dry-run", "rounds=3"]) == 0
+    shown = capsys.readouterr().out
+    assert "seed: 41\nrounds: 3\n" in shown
