@@ -63,7 +63,7 @@ class RolloutGroup:
         get_all([self.engines[0].check.remote(prompts)], self._limits.start, "checking prompts", "limits.start")
 
     def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
-        """Stream rollouts as they end; round 0 decodes greedily."""
+        """Stream rollouts as they end; a measurement is round 0, sampled like any other with seeds of its own."""
         requests = [
             SampleRequest(group, prompt, sample, self._sampling(round_number, group, prompt, sample))
             for group, prompt in enumerate(prompts_P)
@@ -90,8 +90,6 @@ class RolloutGroup:
         return out
 
     def _sampling(self, round_number: int, group: int, prompt: Prompt, sample: int) -> Sampling:
-        if round_number == 0:
-            return Sampling(0.0, 1.0, self._config.max_new_tokens, None, logprobs=False)
         seed = derive_seed(self._seed, round_number, group, prompt.id, sample)
         return Sampling(self._config.temperature, self._config.top_p, self._config.max_new_tokens, seed, logprobs=True)
 

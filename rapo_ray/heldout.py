@@ -1,4 +1,4 @@
-"""Held-out measurement of a stage: one greedy completion a prompt, judged like the training samples."""
+"""Held-out measurement of a stage: one completion a prompt, sampled and judged like the training samples."""
 
 from collections.abc import Sequence
 

@@ -11,7 +11,7 @@ class Rollouts(Protocol):
     """The engines."""
 
     def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
-        """Completions in the order in which they end, every (prompt, sample) once; round 0 decodes greedily."""
+        """Completions in the order in which they end, every (prompt, sample) once; round 0 measures."""
         ...
 
 
