@@ -28,6 +28,7 @@ class RolloutActor:
         self._name = name
         self._system_prompt = system_prompt
         self._max_prompt_tokens = max_prompt_tokens
+        self._max_model_len = settings.max_model_len
         self._version = -1  # the model it was started with
         self._engine = VllmEngine(settings)
 
@@ -49,12 +50,22 @@ class RolloutActor:
             yield self._rollout(asked[future], future.result())
 
     def write(self, drafts: list[Draft], max_tokens: int) -> list[Written]:
-        """Continue drafts greedily, in order."""
-        sampling = Sampling(0.0, 1.0, max_tokens, None, logprobs=False)
+        """Continue drafts greedily, in order; one that leaves no room to write comes back empty and truncated."""
+        prompts = [self._engine.encode_chat(draft.system, draft.user, draft.prefix) for draft in drafts]
+        rooms = [min(max_tokens, self._max_model_len - len(tokens)) for tokens in prompts]
         futures = self._engine.submit(
-            [(self._engine.encode_chat(draft.system, draft.user, draft.prefix), sampling) for draft in drafts]
+            [
+                (tokens, Sampling(0.0, 1.0, room, None, logprobs=False))
+                for tokens, room in zip(prompts, rooms, strict=True)
+                if room > 0
+            ]
         )
-        return [Written(future.result().text, future.result().truncated) for future in futures]
+        results = (future.result() for future in futures)
+        written = []
+        for room in rooms:
+            result = next(results) if room > 0 else None
+            written.append(Written(result.text, result.truncated) if result else Written("", truncated=True))
+        return written
 
     def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:
         return Rollout(

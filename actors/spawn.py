@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
+INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
 
 
 @dataclass(slots=True)
@@ -165,7 +166,7 @@ class Spawner:
         settings = EngineSettings(
             model=str(model),
             dtype=rollout.dtype,
-            max_model_len=rollout.max_prompt_tokens + rollout.max_new_tokens,
+            max_model_len=context_length(config),
             max_num_seqs=rollout.max_num_seqs,
             tensor_parallel=rollout.tensor_parallel,
             memory_share=rollout.memory_share,
@@ -222,6 +223,15 @@ class Spawner:
             if kv_cache_gib:
                 env["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
         return env
+
+
+def context_length(config: RunConfig) -> int:
+    """Tokens an engine must hold: a prompt and its completion, or what the synthesis writes one after the other."""
+    rollout, warmup = config.rollout, config.warmup
+    written = rollout.max_new_tokens
+    if warmup.source == "synthesis":
+        written = max(written, INSTRUCTION_TOKENS + 2 * warmup.max_new_tokens)  # a trace, and a completion behind it
+    return rollout.max_prompt_tokens + written
 
 
 def weight_backend(config: RunConfig) -> str:

@@ -65,9 +65,9 @@ def tiny_recipe(folder: Path, out: Path, **changes: Any) -> Path:
         },
         "warmup": {
             "path": str(folder / "demonstrations.jsonl"),
-            "epochs": 60,
+            "epochs": 100,
             "batch_size": 2,
-            "learning_rate": 3e-3,
+            "learning_rate": 4e-3,
         },
         "rollout": {"dtype": "float32", "max_new_tokens": 96, "max_prompt_tokens": 96, "max_num_seqs": 32},
         "judge": {"risk": {"backend": "rules"}},
