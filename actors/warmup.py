@@ -18,6 +18,9 @@ from rapo_ray.errors import TrainingError
 from rapo_ray.learn.batch import Step
 
 
+REPORTS = 5  # a report waits about a second for Ray Train's controller; the log has every step
+
+
 def sft_worker(job: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import torch
@@ -37,12 +40,13 @@ def sft_worker(job: dict[str, Any]) -> None:
     policy = PolicyConfig.model_validate(job["policy"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     trainer = SftRank(Path(job["model"]), tokenizer, warmup, policy, len(steps))
+    every = max(1, len(steps) // REPORTS)
     metrics: dict[str, float] = {}
     for metrics in trainer.run(steps):
         if rank == 0:
             with Path(job["log"]).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(metrics) + "\n")
-        if metrics["step"] < len(steps):
+        if metrics["step"] % every == 0 and metrics["step"] < len(steps):
             ray.train.report(metrics)
     with tempfile.TemporaryDirectory() as folder:
         trainer.export(Path(folder), write=rank == 0)

@@ -64,9 +64,14 @@ def test_a_submitted_job_trains_and_leaves_the_model(
     recipe = tiny_recipe(tiny, tmp_path, rounds=1)
     submit = [*RAY, "job", "submit", "--address", address, "--working-dir", str(REPOSITORY), "--"]
     command = [sys.executable, "-m", "rapo_ray.train", "--config", str(recipe)]
-    done = subprocess.run(
-        submit + command, env=env, capture_output=True, text=True, timeout=540, cwd=REPOSITORY, check=False
-    )
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(
+            submit + command, env=env, capture_output=True, text=True, timeout=540, cwd=REPOSITORY, check=False
+        )
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:  # it starts after the API does
+            break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert "succeeded" in done.stdout
     assert (tmp_path / "tiny" / "model" / "model.safetensors").stat().st_size > 0
