@@ -17,7 +17,6 @@ from rapo_ray.config import RunConfig as RapoConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.learn.batch import Step
 
-
 REPORTS = 5  # a report waits about a second for Ray Train's controller; the log has every step
 
 
