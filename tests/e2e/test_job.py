@@ -28,10 +28,11 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o600)
     env = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="rapo") as session:  # short: a socket's path has at most 107 characters
-        start = [*RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
-        head = subprocess.Popen([*start, f"--temp-dir={session}"], env=env, stdout=subprocess.DEVNULL)
+        ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        start = [*RAY, "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={session}", *ports]
+        head = subprocess.Popen(start, env=env, stdout=subprocess.DEVNULL)
         family = [psutil.Process(head.pid)]
         try:
             address = f"http://127.0.0.1:{dashboard}"
