@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,11 +21,14 @@ def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = config.address or os.environ.get("RAY_ADDRESS") or "a new local cluster"
         raise PlacementError(f"cannot join {where}: {' '.join(str(error).split())[:300]}") from error
+    if on_terminate is not None:
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts the process
     try:
         yield ray.cluster_resources()
     finally:
