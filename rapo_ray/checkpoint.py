@@ -64,9 +64,10 @@ class CheckpointStore:
             sync(final)
             sync(self._folder)
         except (OSError, RapoError) as error:
+            why = "the disk is full" if _is_full(error, aside) else str(error)
             with contextlib.suppress(OSError):
                 _remove(aside)
-            raise CheckpointError(self._explain(final, error)) from error
+            raise CheckpointError(self._explain(final, why)) from error
         self._prune()
         return Checkpoint(final, round_number, state)
 
@@ -94,12 +95,18 @@ class CheckpointStore:
         for number in self._complete()[: -self._keep]:
             _remove(self._folder / f"round-{number:06d}")
 
-    def _explain(self, final: Path, error: OSError | RapoError) -> str:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        why = "the disk is full" if full else str(error)
+    def _explain(self, final: Path, why: str) -> str:
         rounds = self._complete()
         kept = f"the checkpoint of round {rounds[-1]} is kept" if rounds else "there is no earlier checkpoint"
         return f"cannot write {final}: {why}; {kept}; make room and run the same command to resume"
+
+
+def _is_full(error: Exception, partial: Path) -> bool:
+    """Whether the disk refused for want of room; torch's own writer hides the reason, so the room left is asked too."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    return shutil.disk_usage(partial.parent).free < written
 
 
 def _hash_files(folder: Path) -> dict[str, dict[str, object]]:

@@ -1,5 +1,6 @@
 """The language model as the update sees it: log-probs of action tokens, nothing else materialised."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,11 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     if gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return model
+
+
+def save_language_model(model: Any, state: dict[str, torch.Tensor], folder: Path, dtype: str) -> None:
+    """Write `state`, which is in `dtype`, as safetensors with a config that says so."""
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = dtype  # transformers writes that of the module, which may be another
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from rapo_ray.errors import CheckpointError, TrainingError
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.learn.deepspeed_setup import make_engine
 from rapo_ray.learn.files import random_state_file
-from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, spread
+from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, save_language_model, spread
 from rapo_ray.learn.objective import Objective, TokenInputs
 
 DEEPSPEED_TAG = "policy"
@@ -134,9 +134,7 @@ class PolicyRank:
         """Write the language model as safetensors that transformers and vLLM load (rank 0 writes)."""
         state = {name: tensor.cpu() for name, tensor in self.weights(dtype)}
         if self._rank == 0:
-            model = self._language_model()
-            model.config.dtype = dtype
-            model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+            save_language_model(self._language_model(), state, folder, dtype)
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer, schedule and this rank's random state."""

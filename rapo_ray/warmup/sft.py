@@ -12,7 +12,7 @@ from rapo_ray.errors import TrainingError
 from rapo_ray.learn import flash_attn_stand_in
 from rapo_ray.learn.batch import Step, plan_steps
 from rapo_ray.learn.deepspeed_setup import make_engine
-from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model
+from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model, save_language_model
 from rapo_ray.types import Sequence
 
 WARMUP_SHARE = 0.1
@@ -83,6 +83,5 @@ class SftRank:
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._zero3):
                 state[name] = parameter.detach().to("cpu", torch.float32, copy=True)
         if write:
-            model.config.dtype = "float32"
-            model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+            save_language_model(model, state, folder, "float32")
             self._tokenizer.save_pretrained(folder)
