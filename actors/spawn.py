@@ -171,6 +171,7 @@ class Spawner:
             tensor_parallel=rollout.tensor_parallel,
             memory_share=rollout.memory_share,
             enforce_eager=rollout.enforce_eager,
+            chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
             weight_backend=weight_backend(config),
         )
@@ -193,6 +194,7 @@ class Spawner:
             tensor_parallel=judge.tensor_parallel,
             memory_share=judge.memory_share,
             enforce_eager=config.rollout.enforce_eager,
+            chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
         )
         created = self._create(VllmJudgeActor, name, group, index, env, JUDGE_CONCURRENCY)

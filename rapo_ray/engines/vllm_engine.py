@@ -11,6 +11,7 @@ from typing import Any
 
 from rapo_ray.errors import EngineError
 
+MIN_BATCHED_TOKENS = 8192  # of one step, prompts included
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 
 
@@ -25,6 +26,9 @@ class EngineSettings:
     tensor_parallel: int
     memory_share: float
     enforce_eager: bool
+    chunked_prefill: (
+        bool  # off on CPU: vLLM rewinds a seeded request's generator behind a chunk, which a CPU one cannot
+    )
     seed: int
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
 
@@ -179,6 +183,8 @@ def _start(settings: EngineSettings) -> Any:
         tensor_parallel_size=settings.tensor_parallel,
         gpu_memory_utilization=settings.memory_share,
         enforce_eager=settings.enforce_eager,
+        enable_chunked_prefill=settings.chunked_prefill,
+        max_num_batched_tokens=max(MIN_BATCHED_TOKENS, settings.max_model_len),
         enable_prefix_caching=True,
         seed=settings.seed,
         logprobs_mode="processed_logprobs",
