@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rapo_ray.config import ReferenceConfig
 from rapo_ray.learn.batch import MicroBatch
 from rapo_ray.learn.policy import ReferenceModel
 
@@ -10,11 +9,9 @@ from rapo_ray.learn.policy import ReferenceModel
 class ReferenceActor:
     """Log-probs under the frozen model."""
 
-    def __init__(
-        self, name: str, config: ReferenceConfig, model: Path, dtype: str, temperature: float, device: str
-    ) -> None:
+    def __init__(self, name: str, model: Path, dtype: str, temperature: float, device: str) -> None:
         self._name = name
-        self._model = ReferenceModel(model, dtype, temperature, config.micro_batch_tokens, device)
+        self._model = ReferenceModel(model, dtype, temperature, device)
 
     def ready(self) -> str:
         """Answers once the model is loaded."""

@@ -210,7 +210,7 @@ class Spawner:
         env = self._env(threads(config, config.reference.actors))
         created = self._create(ReferenceActor, name, group, index, env, None)
         temperature, device = config.rollout.temperature, config.cluster.device
-        return self._start(created, name, config.reference, model, config.policy.dtype, temperature, device)
+        return self._start(created, name, model, config.policy.dtype, temperature, device)
 
     def _env(self, num_threads: int, kv_cache_gib: int | None = None) -> dict[str, str]:
         env = {

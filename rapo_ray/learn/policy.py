@@ -164,11 +164,10 @@ def _schedule(config: PolicyConfig, optimizer: Any, total_steps: int) -> Any:
 class ReferenceModel:
     """The frozen model of the KL: log-probs only."""
 
-    def __init__(self, model: Path, dtype: str, temperature: float, max_tokens: int, device: str) -> None:
+    def __init__(self, model: Path, dtype: str, temperature: float, device: str) -> None:
         self._device = torch.device("cuda" if device == "gpu" else "cpu")
         language_model = load_language_model(model, dtype).requires_grad_(False)
         self._module = ActionLogProbs(language_model, temperature).to(self._device).eval()
-        self._max_tokens = max_tokens
 
     def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
         """Log-probs [T] of every sequence's action tokens, in order."""
