@@ -314,6 +314,12 @@ class RunConfig(Strict):
                 f"policy.steps_per_round={policy.steps_per_round} is more than "
                 f"prompts_per_round={self.prompts_per_round}"
             )
+        for part, judge in (("risk", self.judge.risk), ("general", self.judge.general)):
+            if judge is not None and judge.backend == "vllm" and judge.timeout >= self.limits.judge:
+                raise ValueError(
+                    f"judge.{part}.timeout={judge.timeout:g} must be below limits.judge={self.limits.judge:g}: "
+                    "a slow reply is a failed verdict, a silent judge actor ends the run"
+                )
         for part, engine in (
             ("rollout", self.rollout),
             ("judge.risk", self.judge.risk),

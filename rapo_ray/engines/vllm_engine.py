@@ -69,7 +69,7 @@ class VllmEngine:
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
-        """Queue token prompts together; each future ends with its completion or an EngineError."""
+        """Queue token prompts together; each future ends with its completion or an EngineError, or is cancelled."""
         with self._lock:
             futures = [self._add(tokens, sampling) for tokens, sampling in requests]
             self._lock.notify_all()
@@ -141,7 +141,6 @@ class VllmEngine:
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
         future: Future[Generated] = Future()
-        future.set_running_or_notify_cancel()  # cannot be cancelled: the step loop would trip over it
         self._futures[request_id] = future
         self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=tokens), params)
         return future
@@ -151,17 +150,27 @@ class VllmEngine:
             with self._lock:
                 self._lock.wait_for(lambda: not self._paused and self._engine.has_unfinished_requests())
                 try:
+                    self._abort_cancelled()
                     finished = [output for output in self._engine.step() if output.finished]
                 except Exception as error:
                     self._fail_all(error)
                     raise
                 done = [(self._futures.pop(output.request_id), _generated(output)) for output in finished]
             for future, generated in done:
-                future.set_result(generated)
+                if future.set_running_or_notify_cancel():
+                    future.set_result(generated)
+
+    def _abort_cancelled(self) -> None:
+        cancelled = [request_id for request_id, future in self._futures.items() if future.cancelled()]
+        for request_id in cancelled:
+            del self._futures[request_id]
+        if cancelled:
+            self._engine.abort_request(cancelled)
 
     def _fail_all(self, error: Exception) -> None:
         for future in self._futures.values():
-            future.set_exception(EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}"))
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}"))
         self._futures.clear()
 
 

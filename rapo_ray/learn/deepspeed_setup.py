@@ -1,6 +1,7 @@
 """DeepSpeed: its configuration from ours, and one engine per rank."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,14 @@ def make_engine(
     )
     forget_shared_buffers()
     return engine
+
+
+def whole_parameters(
+    module: torch.nn.Module, zero_stage: int, dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter, gathered whole and copied in `dtype`; all ranks must iterate, in step."""
+    import deepspeed
+
+    for name, parameter in module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=zero_stage == 3):
+            yield name, parameter.detach().to(dtype, copy=True)

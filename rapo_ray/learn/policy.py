@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from rapo_ray.config import PolicyConfig
 from rapo_ray.errors import CheckpointError, TrainingError
 from rapo_ray.learn.batch import MicroBatch, Step
-from rapo_ray.learn.deepspeed_setup import make_engine
+from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.learn.files import random_state_file
 from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, save_language_model, spread
 from rapo_ray.learn.objective import Objective, TokenInputs
@@ -109,11 +109,7 @@ class PolicyRank:
 
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Every parameter of the language model, whole and in `dtype`, in the same order on all ranks."""
-        import deepspeed
-
-        for name, parameter in self._language_model().named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter], enabled=self._config.zero_stage == 3):
-                yield name, parameter.detach().to(getattr(torch, dtype), copy=True)
+        return whole_parameters(self._language_model(), self._config.zero_stage, getattr(torch, dtype))
 
     def weights_metadata(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and whole shape of every parameter, in the order of `weights`."""

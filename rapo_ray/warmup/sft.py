@@ -11,7 +11,7 @@ from rapo_ray.config import PolicyConfig, WarmupConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.learn import flash_attn_stand_in
 from rapo_ray.learn.batch import Step, plan_steps
-from rapo_ray.learn.deepspeed_setup import make_engine
+from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model, save_language_model
 from rapo_ray.types import Sequence
 
@@ -44,7 +44,7 @@ class SftRank:
 
         self._tokenizer = tokenizer
         self._ranks = policy.ranks
-        self._zero3 = policy.zero_stage == 3
+        self._zero_stage = policy.zero_stage
         self._loss: Any = SFTLoss(token_level_loss=True)
         language_model = load_language_model(model, "float32", policy.gradient_checkpointing)
         self._engine = make_engine(
@@ -75,13 +75,8 @@ class SftRank:
 
     def export(self, folder: Path, write: bool) -> None:
         """Gather the model on all ranks, and write it with its tokenizer where `write`."""
-        import deepspeed
-
         model = self._engine.module.language_model
-        state = {}
-        for name, parameter in model.named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter], enabled=self._zero3):
-                state[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+        state = {name: tensor.cpu() for name, tensor in whole_parameters(model, self._zero_stage, torch.float32)}
         if write:
             save_language_model(model, state, folder, "float32")
             self._tokenizer.save_pretrained(folder)

@@ -234,6 +234,10 @@ IMPOSSIBLE = [
         ["judge.general={backend: vllm, model: m, tensor_parallel: 4}"],
         ["judge.general.tensor_parallel=4 needs cluster.device=gpu"],
     ),
+    (
+        ["judge.risk={backend: vllm, model: m, timeout: 60}", "limits.judge=60"],
+        ["judge.risk.timeout=60 must be below limits.judge=60", "a slow reply is a failed verdict"],
+    ),
 ]
 
 
