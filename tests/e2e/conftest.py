@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,42 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "demonstrations.jsonl", rows)
     write_jsonl(folder / "prompts.jsonl", [{key: row[key] for key in ("text", "harmful", "level")} for row in rows])
     return folder
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that went to its end on every real part."""
+
+    recipe: Path
+    folder: Path
+    left_in_shared_memory: set[str]
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Two rounds with two policy ranks, two rollout engines and a vLLM judge."""
+    out = tmp_path_factory.mktemp("finished")
+    recipe = tiny_recipe(
+        tiny,
+        out,
+        judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
+        policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
+        rollout={"engines": 2},
+    )
+    before = _in_shared_memory()
+    done = train(recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return FinishedRun(recipe, out / "tiny", _in_shared_memory() - before)
+
+
+@pytest.fixture(scope="session")
+def warmed(finished: FinishedRun) -> Path:
+    """The tiny model after its warm-up, for runs that need not do it again."""
+    return finished.folder / "sft"
+
+
+def _in_shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))}
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

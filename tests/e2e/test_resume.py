@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
@@ -17,12 +18,15 @@ pytestmark = pytest.mark.e2e
 ROUNDS = 4
 
 
-def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(tiny: Path, tmp_path: Path) -> None:
-    whole = tiny_recipe(tiny, tmp_path / "whole", rounds=ROUNDS)
+def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
+    tiny: Path, warmed: Path, tmp_path: Path
+) -> None:
+    start: dict[str, Any] = {"model": {"path": str(warmed)}, "warmup": {"source": "none"}}
+    whole = tiny_recipe(tiny, tmp_path / "whole", rounds=ROUNDS, **start)
     done = train(whole)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    broken = tiny_recipe(tiny, tmp_path / "broken", rounds=ROUNDS)
+    broken = tiny_recipe(tiny, tmp_path / "broken", rounds=ROUNDS, **start)
     run = tmp_path / "broken" / "tiny"
     _kill_in_round_3(broken, run)
     assert not (run / "checkpoints" / "round-000003").exists()

@@ -8,38 +8,13 @@ import pytest
 import yaml
 
 from rapo_ray.recipe_file import load_config
-from tests.e2e.conftest import tiny_recipe, train
+from tests.e2e.conftest import FinishedRun, tiny_recipe, train
 
 pytestmark = pytest.mark.e2e
 
 
-def _in_shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))}
-
-
-@pytest.fixture(scope="module")
-def shared_memory_before() -> set[str]:
-    """What others left there, before our run."""
-    return _in_shared_memory()
-
-
-@pytest.fixture(scope="module")
-def finished(shared_memory_before: set[str], tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe of a finished run, beside its folder."""
-    recipe = tiny_recipe(
-        tiny,
-        tmp_path_factory.mktemp("finished"),
-        judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
-        policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
-        rollout={"engines": 2},
-    )
-    done = train(recipe)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return recipe
-
-
-def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, finished: Path) -> None:
-    run = finished.parent / "tiny"
+def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, finished: FinishedRun) -> None:
+    run = finished.folder
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2]
     assert [line["policy_version"] for line in lines] == [0, 1]
@@ -59,7 +34,7 @@ def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, finished:
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["stages"]) == {"base", "sft", "rapo"}
     assert len(summary["delta"]["total"]["ci95"]) == 2
-    assert load_config(str(run / "config.yaml")) == load_config(str(finished))
+    assert load_config(str(run / "config.yaml")) == load_config(str(finished.recipe))
     assert yaml.safe_load((run / "config.yaml").read_text())["policy"]["ranks"] == 2
     _loads(run / "model")
 
@@ -74,12 +49,12 @@ def _loads(folder: Path) -> None:
     assert model(**tokens).logits.isfinite().all()
 
 
-def test_it_is_repeated_at_no_cost(finished: Path) -> None:
-    before = _times(finished.parent / "tiny")
-    again = train(finished)
+def test_it_is_repeated_at_no_cost(finished: FinishedRun) -> None:
+    before = _times(finished.folder)
+    again = train(finished.recipe)
     assert again.returncode == 0
     assert "finished already" in again.stdout
-    assert _times(finished.parent / "tiny") == before
+    assert _times(finished.folder) == before
 
 
 def _times(run: Path) -> dict[Path, int]:
@@ -88,18 +63,18 @@ def _times(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_nothing_is_left_in_shared_memory(finished: Path, shared_memory_before: set[str]) -> None:
-    assert _in_shared_memory() <= shared_memory_before
+def test_nothing_is_left_in_shared_memory(finished: FinishedRun) -> None:
+    assert not finished.left_in_shared_memory
 
 
-def test_a_corrupt_checkpoint_is_named(finished: Path) -> None:
-    run = finished.parent / "tiny"
+def test_a_corrupt_checkpoint_is_named(finished: FinishedRun) -> None:
+    run = finished.folder
     (run / "summary.json").unlink()  # as if it had been killed before its end
     path = run / "checkpoints" / "round-000002" / "policy" / "random-0.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    done = train(finished)
+    done = train(finished.recipe)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
