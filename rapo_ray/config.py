@@ -46,7 +46,9 @@ class DataConfig(Strict):
     train: str = "quickstart:all"
     """Prompts of the rounds, as `name:n,name:n`; `all` takes every row, a number takes a seeded sample."""
     heldout: str = "quickstart-heldout:all"
-    """Prompts that measure base, sft and rapo, one sample each as in the rounds; never trained on."""
+    """Prompts that measure base, sft and rapo, sampled as in the rounds; never trained on."""
+    heldout_samples: int = Field(default=1, ge=1)
+    """Completions of each held-out prompt."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)

@@ -40,9 +40,10 @@ def read_groups(path: Path) -> list[Group]:
 
     from rapo_ray.types import Completion, Form, Rollout, Verdict
 
-    groups = []
+    prompts: dict[int, Prompt] = {}
+    samples: dict[int, list[Sample]] = {}
     for row in pq.read_table(path).to_pylist():
-        prompt = Prompt(
+        prompts[row["group"]] = Prompt(
             row["prompt_id"], row["prompt"], row["harmful"], row["prompt_level"], row["source"], row["split"]
         )
         rollout = Rollout(
@@ -55,8 +56,9 @@ def read_groups(path: Path) -> list[Group]:
             row["sentences"], row["risk"], row["general"], row["refused"], row["judge_tokens"], row["judge_seconds"],
             row["judge_detail"],
         )  # fmt: skip
-        groups.append(Group(prompt, (Sample(rollout, completion, verdict, row["reward"], row["advantage"]),)))
-    return groups
+        sample = Sample(rollout, completion, verdict, row["reward"], row["advantage"])
+        samples.setdefault(row["group"], []).append(sample)
+    return [Group(prompt, tuple(samples[index])) for index, prompt in prompts.items()]
 
 
 def _row(prompt: Prompt, sample: Sample) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def test_a_stage_by_hand() -> None:
         "benign_answered": 1.0,
         "malformed": 0.25,
         "unscorable": 1,
+        "prompts": 5,
         "n": 4,
         "n_harmful": 3,
         "n_benign": 1,
@@ -62,7 +63,7 @@ def test_a_stage_by_hand() -> None:
 def test_a_failed_verdict_is_no_part_of_any_figure() -> None:
     rows = [(True, scored(2.0)), (False, scored(-2.0)), (False, MALFORMED)]
     with_failures = summarise_stage(heldout(*rows, (True, failed()), (False, failed(Status.PARSE))))
-    assert with_failures == {**summarise_stage(heldout(*rows)), "unscorable": 2}
+    assert with_failures == {**summarise_stage(heldout(*rows)), "unscorable": 2, "prompts": 5}
 
 
 def test_what_has_no_rows_has_no_figure() -> None:
@@ -79,6 +80,25 @@ def test_the_difference_is_paired_by_prompt_and_skips_what_either_stage_could_no
     after = heldout((True, scored(2.0)), (True, scored(1.0)), (True, scored(2.0)), (True, failed()))
     assert total_difference(after[::-1], before, seed=1)["mean"] == 2.5  # (4 + 1) / 2
     assert total_difference(before, after, seed=1)["mean"] == -2.5
+
+
+def test_a_prompt_counts_once_however_many_samples_it_has() -> None:
+    before = [
+        make_group(scored(-2.0), scored(2.0), failed(), prompt=make_prompt(0), index=0),
+        make_group(scored(1.0), prompt=make_prompt(1), index=1),
+    ]
+    after = [
+        make_group(scored(1.0), scored(2.0), prompt=make_prompt(0), index=0),
+        make_group(failed(), scored(2.0), prompt=make_prompt(1), index=1),
+    ]
+    assert total_difference(after, before, seed=1)["mean"] == (1.5 + 1.0) / 2
+    figures = summarise_stage(before)
+    assert (figures["prompts"], figures["n"], figures["unscorable"], figures["total"]) == (
+        2,
+        3,
+        1,
+        pytest.approx(1 / 3),
+    )
 
 
 def test_the_difference_leaves_out_prompts_of_one_stage_only() -> None:
@@ -320,11 +340,14 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
 
 def test_summaries_of_what_was_read_back_are_the_same(tmp_path: Path) -> None:
     groups_P = heldout((True, scored(2.0)), (False, MALFORMED), (False, failed()), (True, scored(-1.0)))
+    groups_P.append(make_group(scored(2.0), failed(), scored(-2.0), prompt=make_prompt(9), index=9))
     write_parquet(groups_P, tmp_path / "base.parquet")
     read = read_groups(tmp_path / "base.parquet")
     assert summarise_stage(read) == summarise_stage(groups_P)
     assert [group.prompt for group in read] == [group.prompt for group in groups_P]
-    assert [group.samples_G[0].verdict for group in read] == [group.samples_G[0].verdict for group in groups_P]
+    assert [[s.verdict for s in group.samples_G] for group in read] == [
+        [s.verdict for s in group.samples_G] for group in groups_P
+    ]
 
 
 def test_rounds_read_as_one_table_whatever_columns_are_empty_in_one(tmp_path: Path) -> None:
