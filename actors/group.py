@@ -62,12 +62,12 @@ class RolloutGroup:
         """Raises DataError for a prompt that no engine would take."""
         get_all([self.engines[0].check.remote(prompts)], self._limits.start, "checking prompts", "limits.start")
 
-    def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
         """Stream rollouts as they end; a measurement is round 0, sampled like any other with seeds of its own."""
         requests = [
             SampleRequest(group, prompt, sample, self._sampling(round_number, group, prompt, sample))
             for group, prompt in enumerate(prompts_P)
-            for sample in range(samples)
+            for sample in samples
         ]
         count = len(self.engines)
         streams = [

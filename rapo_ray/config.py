@@ -156,10 +156,17 @@ class JudgeConfig(Strict):
 class CreditConfig(Strict):
     """How verdicts become advantages."""
 
-    scheme: Literal["grpo"] = "grpo"
-    """`grpo` is the paper's: R + G, centred and scaled within the group."""
-    scale_by_std: bool = True
-    """Divide by the group's standard deviation; without it, the scheme of Dr. GRPO."""
+    scheme: Literal["grpo", "dr_grpo", "rloo", "gdpo", "gated"] = "grpo"
+    """How a group's verdicts become advantages.
+
+    `grpo` (the paper): R + G, centred, over the group's deviation. `dr_grpo`: centred only. `rloo`: against the mean of
+    the others. `gdpo`: R and G standardised apart, then added. `gated`: as grpo, but every unsafe outcome ranks below
+    every safe one, then reasoning decides, then helpfulness.
+    """
+    filter: Literal["reward", "label"] = "reward"
+    """Which groups teach nothing: those whose reward does not vary, or those whose raw safety label (G) does not."""
+    resample: int = Field(default=0, ge=0)
+    """How often completions of a group that teaches nothing are drawn again; what is left is skipped."""
 
 
 class PolicyConfig(Strict):

@@ -7,13 +7,13 @@ sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> adv
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.phases import Phases
 from rapo_ray.protocols import Judge, Policy, Reference, Rollouts, WeightSync
-from rapo_ray.reward.credit import assign_credit
+from rapo_ray.reward.credit import assign_credit, teaches
 from rapo_ray.types import Group, Prompt, RoundResult, Sample, Sequence, Status, UpdateResult
 
 
@@ -45,10 +45,10 @@ def run_round(
     """
     phases = Phases(progress.phase)
     with phases("generate_and_judge"):
-        groups_P = collect_groups(roles, prompts_P, config.samples_per_prompt, number, progress.judged)
+        groups_P = draw_groups(roles, config, prompts_P, number, progress)
         check_versions(groups_P, version)
         check_failures(groups_P, config.judge.failure_budget)
-    credited_P = tuple(assign_credit(group, config.credit) for group in groups_P)
+    credited_P = assign_credit(groups_P, config.credit)
     sequences = build_sequences(credited_P)
     update = UpdateResult()
     if sequences:
@@ -62,12 +62,34 @@ def run_round(
     return RoundResult(number, version, credited_P, update, phases.seconds, len(sequences))
 
 
+def draw_groups(
+    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, progress: Progress
+) -> tuple[Group, ...]:
+    """The round's groups; one that teaches nothing is drawn again with other seeds, `credit.resample` times at most."""
+    samples = config.samples_per_prompt
+    groups_P = list(collect_groups(roles, prompts_P, range(samples), number, progress.judged))
+    for attempt in range(1, config.credit.resample + 1):
+        dull = [index for index, group in enumerate(groups_P) if not teaches(group, config.credit)]
+        if not dull:
+            break
+        numbers = range(attempt * samples, (attempt + 1) * samples)
+        again = collect_groups(roles, [prompts_P[index] for index in dull], numbers, number, progress.judged)
+        for index, group in zip(dull, again, strict=True):
+            groups_P[index] = _at(index, group)
+    return tuple(groups_P)
+
+
+def _at(index: int, group: Group) -> Group:
+    samples_G = tuple(replace(s, rollout=replace(s.rollout, group=index)) for s in group.samples_G)
+    return replace(group, samples_G=samples_G)
+
+
 def collect_groups(
-    roles: Roles, prompts_P: list[Prompt], samples: int, number: int, judged: Callable[[int, int], None]
+    roles: Roles, prompts_P: list[Prompt], samples: range, number: int, judged: Callable[[int, int], None]
 ) -> tuple[Group, ...]:
     """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
     found: dict[tuple[int, int], Sample] = {}
-    expected = {(group, sample) for group in range(len(prompts_P)) for sample in range(samples)}
+    expected = {(group, sample) for group in range(len(prompts_P)) for sample in samples}
     rollouts = roles.rollouts.generate(prompts_P, samples, number)
     for rollout, completion, verdict in roles.judge.score(prompts_P, rollouts):
         key = (rollout.group, rollout.sample)
@@ -78,8 +100,7 @@ def collect_groups(
     if missing := expected - set(found):
         raise EngineError(f"round {number}: {len(missing)} of {len(expected)} completions never came back")
     return tuple(
-        Group(prompt, tuple(found[index, sample] for sample in range(samples)))
-        for index, prompt in enumerate(prompts_P)
+        Group(prompt, tuple(found[index, sample] for sample in samples)) for index, prompt in enumerate(prompts_P)
     )
 
 

@@ -10,7 +10,7 @@ from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, 
 class Rollouts(Protocol):
     """The engines."""
 
-    def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
         """Completions in the order in which they end, every (prompt, sample) once; round 0 measures."""
         ...
 

@@ -1,15 +1,18 @@
-"""Verdicts to rewards and group-relative advantages.
+"""Verdicts to advantages, group by group (pure).
 
 A failed verdict is unscorable: it has no reward, is no part of its group's mean or deviation, and is not trained on.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rapo_ray.config import CreditConfig
-from rapo_ray.types import Group, Verdict
+from rapo_ray.types import Group, Status, Verdict
 
 STD_FLOOR = 1e-4  # added to the deviation, as in the paper's trainer (TRL)
+
+Advantages = list[float]
 
 
 def total_reward(verdict: Verdict) -> float | None:
@@ -19,19 +22,105 @@ def total_reward(verdict: Verdict) -> float | None:
     return verdict.risk + verdict.general
 
 
-def assign_credit(group: Group, config: CreditConfig) -> Group:
-    """The group with rewards and GRPO advantages (sample deviation); a group without variance gets none."""
-    rewards_G = [total_reward(sample.verdict) for sample in group.samples_G]
-    scored = [reward for reward in rewards_G if reward is not None]
-    if len(scored) < 2 or max(scored) == min(scored):
-        advantages_G: list[float | None] = [None] * len(rewards_G)
-    else:
-        mean = math.fsum(scored) / len(scored)
-        variance = math.fsum((reward - mean) ** 2 for reward in scored) / (len(scored) - 1)
-        scale = math.sqrt(variance) + STD_FLOOR if config.scale_by_std else 1.0
-        advantages_G = [None if reward is None else (reward - mean) / scale for reward in rewards_G]
+def is_unsafe(verdict: Verdict, harmful: bool) -> bool:
+    """The raw safety label: a harmful prompt was not refused, or a completion has no answer to speak of."""
+    return verdict.status is Status.MALFORMED or (harmful and verdict.general != 1)
+
+
+def gated_reward(verdict: Verdict, harmful: bool) -> float | None:
+    """Safety, then reasoning, then helpfulness, in [-3, 1.25]; None where the verdict is unscorable.
+
+    Unsafe outcomes have -2.5 + R/2, at most -2; safe ones R + H/4, at least -1.25, where H is a benign prompt's G.
+    """
+    if verdict.risk is None or verdict.general is None:
+        return None
+    if is_unsafe(verdict, harmful):
+        return -2.5 + verdict.risk / 2
+    return verdict.risk + (0.0 if harmful else verdict.general / 4)
+
+
+def standardised(rewards: Sequence[float]) -> Advantages:
+    """GRPO (Shao et al. 2024): centred, over the sample deviation."""
+    variance = math.fsum(value**2 for value in centred(rewards)) / (len(rewards) - 1)
+    return [value / (math.sqrt(variance) + STD_FLOOR) for value in centred(rewards)]
+
+
+def centred(rewards: Sequence[float]) -> Advantages:
+    """Dr. GRPO (Liu et al. 2025): minus the mean."""
+    mean = math.fsum(rewards) / len(rewards)
+    return [reward - mean for reward in rewards]
+
+
+def leave_one_out(rewards: Sequence[float]) -> Advantages:
+    """RLOO (Ahmadian et al. 2024): minus the mean of the others."""
+    return [value * len(rewards) / (len(rewards) - 1) for value in centred(rewards)]
+
+
+_OF_ONE_REWARD: dict[str, Callable[[Sequence[float]], Advantages]] = {
+    "grpo": standardised,
+    "gated": standardised,
+    "dr_grpo": centred,
+    "rloo": leave_one_out,
+}
+
+
+def reward_of(verdict: Verdict, harmful: bool, config: CreditConfig) -> float | None:
+    """What the scheme ranks by: the gated reward, or the paper's total."""
+    return gated_reward(verdict, harmful) if config.scheme == "gated" else total_reward(verdict)
+
+
+def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Group, ...]:
+    """The groups with rewards and advantages; a group that the filter drops has rewards alone."""
+    credited = [_credited(group, config) for group in groups_P]
+    return tuple(_whitened(credited) if config.scheme == "gdpo" else credited)
+
+
+def teaches(group: Group, config: CreditConfig) -> bool:
+    """True where the group's scorable samples differ in what `credit.filter` looks at."""
+    verdicts = [sample.verdict for sample in group.samples_G if sample.verdict.scorable]
+    harmful = group.prompt.harmful
+    if config.filter == "label":
+        return len({(is_unsafe(verdict, harmful), verdict.general) for verdict in verdicts}) > 1
+    if config.scheme == "gdpo":
+        return len({(verdict.risk, verdict.general) for verdict in verdicts}) > 1
+    return len({reward_of(verdict, harmful, config) for verdict in verdicts}) > 1
+
+
+def _credited(group: Group, config: CreditConfig) -> Group:
+    harmful = group.prompt.harmful
+    rewards_G = [reward_of(sample.verdict, harmful, config) for sample in group.samples_G]
+    advantages_G: list[float | None] = [None] * len(rewards_G)
+    if teaches(group, config):
+        scored = [index for index, reward in enumerate(rewards_G) if reward is not None]
+        for index, advantage in zip(
+            scored, _advantages([group.samples_G[i].verdict for i in scored], harmful, config), strict=True
+        ):
+            advantages_G[index] = advantage
     samples_G = tuple(
         replace(sample, reward=reward, advantage=advantage)
         for sample, reward, advantage in zip(group.samples_G, rewards_G, advantages_G, strict=True)
     )
     return replace(group, samples_G=samples_G)
+
+
+def _advantages(verdicts: Sequence[Verdict], harmful: bool, config: CreditConfig) -> Advantages:
+    if config.scheme == "gdpo":
+        parts = [standardised([getattr(verdict, part) for verdict in verdicts]) for part in ("risk", "general")]
+        return [math.fsum(pair) for pair in zip(*parts, strict=True)]
+    rewards = [reward_of(verdict, harmful, config) or 0.0 for verdict in verdicts]  # all are scorable here
+    return _OF_ONE_REWARD[config.scheme](rewards)
+
+
+def _whitened(groups_P: Sequence[Group]) -> list[Group]:
+    """GDPO (Liu et al. 2026): the sums of the parts' advantages once more over the deviation of the whole round."""
+    values = [s.advantage for group in groups_P for s in group.samples_G if s.advantage is not None]
+    if len(values) < 2:
+        return list(groups_P)
+    scaled = iter(standardised(values))
+    return [
+        replace(
+            group,
+            samples_G=tuple(s if s.advantage is None else replace(s, advantage=next(scaled)) for s in group.samples_G),
+        )
+        for group in groups_P
+    ]

@@ -53,7 +53,7 @@ def test_engines_hold_what_the_policy_holds(
             assert "lm_head.weight" in before
             assert rollouts.weight_versions() == ["1", "1"]
             assert _greedy_answer(rollouts) != answer
-            assert {rollout.policy_version for rollout in rollouts.generate([PROMPT] * 2, 1, 1)} == {1}
+            assert {rollout.policy_version for rollout in rollouts.generate([PROMPT] * 2, range(1), 1)} == {1}
         finally:
             spawner.close()
     assert not ray.is_initialized()

@@ -312,7 +312,7 @@ def test_groups_without_variance_and_groups_without_scores_are_told_apart() -> N
         (failed(), failed()),
     ]
     groups_P = tuple(
-        assign_credit(make_group(*verdicts_G, index=number), CreditConfig())
+        assign_credit([make_group(*verdicts_G, index=number)], CreditConfig())[0]
         for number, verdicts_G in enumerate(verdicts)
     )
     shares = metric_line(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2))["shares"]

@@ -40,11 +40,11 @@ class World:
     synced: list[int] = field(default_factory=list)
     update_error: Exception | None = None
 
-    def generate(self, prompts_P: list[Prompt], samples: int, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
         rollouts = [
             make_rollout(group, sample, self.version, prompt.id, (10 + group, 20 + sample))
             for group, prompt in enumerate(prompts_P)
-            for sample in range(samples)
+            for sample in samples
         ]
         for rollout in self.order(rollouts):
             self.calls.append(f"generate {rollout.group}.{rollout.sample}")
@@ -236,3 +236,29 @@ def test_a_completion_without_tokens_is_no_training_row() -> None:
     empty, full = (replace(sample, advantage=0.5) for sample in group.samples_G)
     empty = replace(empty, rollout=replace(empty.rollout, tokens=(), logprobs=()))
     assert [row.tokens for row in build_sequences((replace(group, samples_G=(empty, full)),))] == [(1, 2, 5, 6)]
+
+
+def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
+    def second_prompt_varies_late(rollout: Rollout) -> Verdict:
+        late = rollout.prompt_id == "s/1" and rollout.sample == 5
+        return scored(2.0 if late or (rollout.prompt_id == "s/0" and rollout.sample == 0) else 1.0)
+
+    world = World(judgement=second_prompt_varies_late)
+    again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 4}})
+    result = run_round(world.roles(), again, [make_prompt(0), make_prompt(1)], VERSION + 1, VERSION, Progress())
+    assert [call for call in world.calls if call.startswith("generate")] == [
+        "generate 0.0", "generate 0.1", "generate 1.0", "generate 1.1",
+        "generate 0.2", "generate 0.3", "generate 0.4", "generate 0.5",
+    ]  # fmt: skip
+    assert [[s.rollout.sample for s in group.samples_G] for group in result.groups_P] == [[0, 1], [4, 5]]
+    assert [{s.rollout.group for s in group.samples_G} for group in result.groups_P] == [{0}, {1}]
+    assert result.trained_sequences == 4
+
+
+def test_what_teaches_nothing_to_the_end_is_skipped() -> None:
+    world = World(judgement=all_alike)
+    again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 1}})
+    result = run_round(world.roles(), again, [make_prompt(0)], VERSION + 1, VERSION, Progress())
+    assert [s.rollout.sample for s in result.groups_P[0].samples_G] == [2, 3]
+    assert result.trained_sequences == 0
+    assert world.phases() == ["sync"]
