@@ -190,7 +190,7 @@ class ReferenceGroup:
 
     def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
         """The sequences with the reference's log-probs, in the same order."""
-        micro_batches = split_by_tokens(sequences, self._max_tokens)
+        micro_batches = split_by_tokens([(sequence,) for sequence in sequences], self._max_tokens)
         count = len(self._actors)
         shares = [micro_batches[index::count] for index in range(count)]
         refs = [
@@ -216,7 +216,8 @@ class PolicyGroup:
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps on all ranks."""
         config = self._config
-        shares = plan_steps(sequences, config.steps_per_round, config.ranks, config.micro_batch_tokens)
+        unit = 2 if config.learns_from_pairs else 1
+        shares = plan_steps(sequences, config.steps_per_round, config.ranks, config.micro_batch_tokens, unit)
         refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
         return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
 

@@ -35,7 +35,7 @@ def plan(config: RunConfig) -> Plan:
             gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
             serving |= {f"judge-{part}-{index}": _bundle(config, gpus) for index in range(judge.actors)}
     training = {f"policy-{rank}": _bundle(config, 1) for rank in range(config.policy.ranks)}
-    if config.policy.kl_coef > 0:
+    if config.policy.needs_reference:
         training |= {f"reference-{index}": _bundle(config, 1) for index in range(config.reference.actors)}
     return Plan(serving, training)
 

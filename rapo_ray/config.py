@@ -167,6 +167,8 @@ class CreditConfig(Strict):
     """Which groups teach nothing: those whose reward does not vary, or those whose raw safety label (G) does not."""
     resample: int = Field(default=0, ge=0)
     """How often completions of a group that teaches nothing are drawn again; what is left is skipped."""
+    min_margin: float = Field(default=0.0, ge=0)
+    """Reward by which the best of a group must exceed its worst to make a preference pair (DPO, IPO, export)."""
 
 
 class PolicyConfig(Strict):
@@ -196,6 +198,10 @@ class PolicyConfig(Strict):
     """Optimizer steps a round; the round's sequences are dealt over them."""
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Padded tokens of a micro-batch; longer sequences go alone."""
+    objective: Literal["clip", "dpo", "ipo"] = "clip"
+    """What the update minimises: the clipped loss on advantages, or DPO or IPO on the best and worst of a group."""
+    pair_beta: float = Field(default=0.1, gt=0)
+    """Strength of the reference in DPO and IPO."""
     clip_low: float = Field(default=0.2, gt=0)
     """Lower clip of the policy ratio."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -205,7 +211,7 @@ class PolicyConfig(Strict):
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     """The ratio's denominator: recomputed by the policy, or the engines' own log-probs (a forward pass less)."""
     kl_coef: float = Field(default=0.01, ge=0)
-    """Weight of the KL to the reference; 0 starts no reference actor."""
+    """Weight of the KL to the reference in the clipped loss; 0 starts no reference actor there."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """Schulman's estimator of the KL."""
     importance_correction: Literal["off", "token", "sequence"] = "token"
@@ -214,6 +220,16 @@ class PolicyConfig(Strict):
     """Weights outside are clipped (token) or their sequences dropped (sequence)."""
     offload: bool = False
     """Keep optimizer states in host memory."""
+
+    @property
+    def learns_from_pairs(self) -> bool:
+        """True where training rows are chosen and rejected in turn."""
+        return self.objective != "clip"
+
+    @property
+    def needs_reference(self) -> bool:
+        """True where the update wants the reference's log-probs."""
+        return self.learns_from_pairs or self.kl_coef > 0
 
     @field_validator("importance_correction", mode="before")
     @classmethod

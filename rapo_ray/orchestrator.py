@@ -14,6 +14,7 @@ from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.phases import Phases
 from rapo_ray.protocols import Judge, Policy, Reference, Rollouts, WeightSync
 from rapo_ray.reward.credit import assign_credit, teaches
+from rapo_ray.reward.pairs import make_pairs
 from rapo_ray.types import Group, Prompt, RoundResult, Sample, Sequence, Status, UpdateResult
 
 
@@ -49,7 +50,7 @@ def run_round(
         check_versions(groups_P, version)
         check_failures(groups_P, config.judge.failure_budget)
     credited_P = assign_credit(groups_P, config.credit)
-    sequences = build_sequences(credited_P)
+    sequences = build_sequences(credited_P, config)
     update = UpdateResult()
     if sequences:
         if roles.reference is not None:
@@ -124,18 +125,24 @@ def check_failures(groups_P: tuple[Group, ...], budget: float) -> None:
         )
 
 
-def build_sequences(groups_P: tuple[Group, ...]) -> list[Sequence]:
-    """Training rows of every sample that has an advantage, group by group."""
-    return [
-        Sequence(
-            tokens=sample.rollout.prompt_tokens + sample.rollout.tokens,
-            prompt_length=len(sample.rollout.prompt_tokens),
-            advantage=sample.advantage,
-            rollout_logprobs=sample.rollout.logprobs,
-        )
-        for sample in _samples(groups_P)
-        if sample.advantage is not None and sample.rollout.tokens
-    ]
+def build_sequences(groups_P: tuple[Group, ...], config: RunConfig) -> list[Sequence]:
+    """Training rows: every sample that has an advantage, group by group, or chosen and rejected of every pair."""
+    if config.policy.learns_from_pairs:
+        pairs = make_pairs(groups_P, config.credit.min_margin)
+        whole = [pair for pair in pairs if pair.chosen.rollout.tokens and pair.rejected.rollout.tokens]
+        return [_sequence(sample) for pair in whole for sample in (pair.chosen, pair.rejected)]
+    samples = [sample for sample in _samples(groups_P) if sample.advantage is not None]
+    return [_sequence(sample) for sample in samples if sample.rollout.tokens]
+
+
+def _sequence(sample: Sample) -> Sequence:
+    rollout = sample.rollout
+    return Sequence(
+        tokens=rollout.prompt_tokens + rollout.tokens,
+        prompt_length=len(rollout.prompt_tokens),
+        advantage=sample.advantage or 0.0,
+        rollout_logprobs=rollout.logprobs,
+    )
 
 
 def _samples(groups_P: tuple[Group, ...]) -> Iterator[Sample]:

@@ -174,6 +174,9 @@ def _update(result: RoundResult) -> dict[str, float | None]:
         "grad_norm": per_step("grad_norm"),
         "learning_rate": sums.get("learning_rate"),
         "optimizer_steps": sums.get("optimizer_steps"),
+        "pairs": sums.get("pairs"),
+        "pair_accuracy": per_token("pair_accuracy", "pairs"),
+        "pair_margin": per_token("pair_margin", "pairs"),
     }
 
 

@@ -14,6 +14,7 @@ from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.learn.files import random_state_file
 from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, save_language_model, spread
 from rapo_ray.learn.objective import Objective, TokenInputs
+from rapo_ray.learn.pair_objective import PairObjective
 
 DEEPSPEED_TAG = "policy"
 
@@ -35,7 +36,8 @@ class PolicyRank:
             config.ranks,
             lambda optimizer: _schedule(config, optimizer, total_steps),
         )
-        self._objective = Objective(config, config.ranks)
+        objective = PairObjective if config.learns_from_pairs else Objective
+        self._objective = objective(config, config.ranks)
         self._device: torch.device = self._engine.device
 
     def update(self, steps: list[Step]) -> dict[str, float]:
@@ -59,7 +61,7 @@ class PolicyRank:
 
     def _old_logprobs(self, steps: list[Step]) -> dict[tuple[int, int], torch.Tensor]:
         """Log-probs before the first step; one step needs none, its own are the old ones."""
-        if len(steps) < 2 or self._config.old_logprobs == "rollout":
+        if len(steps) < 2 or self._config.old_logprobs == "rollout" or self._config.learns_from_pairs:
             return {}
         with torch.no_grad():
             return {
@@ -102,7 +104,7 @@ class PolicyRank:
     ) -> TokenInputs:
         rows = micro_batch.sequences
         reference = None
-        if self._config.kl_coef > 0:
+        if self._config.needs_reference:
             reference = spread([row.reference_logprobs or () for row in rows], batch.action_mask)
         advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())

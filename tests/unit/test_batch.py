@@ -92,7 +92,7 @@ def test_totals_count_the_whole_step_on_every_rank_and_no_filler(
 @given(LENGTHS, BUDGET)
 def test_like_lengths_go_together_longest_first(lengths: list[tuple[int, int]], budget: int) -> None:
     sequences = make(lengths)
-    order = [index for batch in split_by_tokens(sequences, budget) for index in batch]
+    order = [index for batch in split_by_tokens([(sequence,) for sequence in sequences], budget) for index in batch]
     widths = [len(sequences[index].tokens) for index in order]
     assert sorted(order) == list(range(len(sequences)))
     assert widths == sorted(widths, reverse=True)
@@ -121,3 +121,17 @@ def test_one_micro_batch_is_halved_for_two_ranks_before_any_filler() -> None:
 
 def test_nothing_to_train_on_is_no_step() -> None:
     assert plan_steps([], num_steps=2, num_ranks=2, max_tokens=10) == [[], []]
+
+
+@given(LENGTHS.filter(lambda lengths: len(lengths) % 2 == 0), STEPS, RANKS, BUDGET)
+def test_the_two_of_a_pair_stay_together_in_order(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
+) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget, unit=2)
+    batches = [batch for steps in plan for step in steps for batch in step.micro_batches]
+    assert numbers(batches) == Counter(range(len(lengths)))
+    for batch in batches:
+        rows = [row.tokens[0] for row in batch.sequences]
+        assert all(first % 2 == 0 and second == first + 1 for first, second in zip(rows[::2], rows[1::2], strict=True))
+        widest = max(len(row.tokens) for row in batch.sequences)
+        assert len(rows) == 2 or widest * len(rows) <= budget

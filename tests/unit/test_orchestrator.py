@@ -235,7 +235,9 @@ def test_a_completion_without_tokens_is_no_training_row() -> None:
     group = make_group(scored(1.0), scored(-1.0))
     empty, full = (replace(sample, advantage=0.5) for sample in group.samples_G)
     empty = replace(empty, rollout=replace(empty.rollout, tokens=(), logprobs=()))
-    assert [row.tokens for row in build_sequences((replace(group, samples_G=(empty, full)),))] == [(1, 2, 5, 6)]
+    assert [row.tokens for row in build_sequences((replace(group, samples_G=(empty, full)),), config())] == [
+        (1, 2, 5, 6)
+    ]
 
 
 def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
@@ -262,3 +264,14 @@ def test_what_teaches_nothing_to_the_end_is_skipped() -> None:
     assert [s.rollout.sample for s in result.groups_P[0].samples_G] == [2, 3]
     assert result.trained_sequences == 0
     assert world.phases() == ["sync"]
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ipo"])
+def test_pairs_are_trained_on_as_chosen_and_rejected_in_turn(objective: str) -> None:
+    world = World(judgement=lambda rollout: scored(2.0 if rollout.sample == 1 else 0.0))
+    by_pairs = RunConfig.model_validate({"samples_per_prompt": 3, "policy": {"objective": objective, "kl_coef": 0}})
+    play_prompts = [make_prompt(0), make_prompt(1)]
+    run_round(world.roles(), by_pairs, play_prompts, VERSION + 1, VERSION, Progress())
+    assert [row.tokens[-1] for row in world.trained] == [21, 20, 21, 20]
+    assert [row.advantage > 0 for row in world.trained] == [True, False, True, False]
+    assert all(row.reference_logprobs for row in world.trained)
