@@ -15,7 +15,7 @@ from rapo_ray.errors import CheckpointError, EngineError, RapoError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.learn.batch import MicroBatch, plan_steps, split_by_tokens
 from rapo_ray.learn.files import random_state_file
-from rapo_ray.seeds import derive_seed
+from rapo_ray.seeds import chosen, derive_seed
 from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
 from rapo_ray.warmup.synthesis import Draft, Written
 
@@ -131,11 +131,20 @@ class RolloutGroup:
 class JudgeGroup:
     """All judges of a run: `risk` gives R and `general` gives G, or without the second the first gives both."""
 
-    def __init__(self, risk: list[Handle], general: list[Handle], limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        risk: list[Handle],
+        general: list[Handle],
+        limits: LimitsConfig,
+        second: list[Handle] | None = None,
+        second_share: float = 0.0,
+    ) -> None:
         self._askings: list[tuple[tuple[Part, ...], list[Handle]]] = (
             [(("risk",), risk), (("general",), general)] if general else [(PARTS, risk)]
         )
         self._limits = limits
+        self._second = second or []
+        self._second_share = second_share
 
     def score(
         self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
@@ -144,7 +153,7 @@ class JudgeGroup:
         pending: dict[Any, tuple[Rollout, int]] = {}
         partial: dict[tuple[int, int], dict[int, tuple[Completion, Verdict]]] = {}
         for rollout in rollouts:
-            for number, (parts, judges) in enumerate(self._askings):
+            for number, (parts, judges) in enumerate(self._asked(rollout)):
                 judge = judges[rollout.group % len(judges)]  # a prompt's samples share its level, so they share a judge
                 pending[judge.judge.remote(prompts_P[rollout.group], rollout, parts)] = (rollout, number)
             yield from self._collect(pending, partial, 0.0)
@@ -155,6 +164,12 @@ class JudgeGroup:
                 limit = self._limits.judge
                 raise EngineError(f"{before} verdicts did not come in limits.judge={limit:g} s: see the judges' logs")
 
+    def _asked(self, rollout: Rollout) -> list[tuple[tuple[Part, ...], list[Handle]]]:
+        """Who judges this rollout: all of the first judges, and for its share of the samples the second one."""
+        if not self._second or not chosen(self._second_share, "second", rollout.prompt_id, rollout.text):
+            return self._askings
+        return [*self._askings, (PARTS, self._second)]
+
     def _collect(
         self,
         pending: dict[Any, tuple[Rollout, int]],
@@ -162,12 +177,15 @@ class JudgeGroup:
         wait: float,
     ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
         ready, _ = ray.wait(list(pending), num_returns=1 if wait else len(pending), timeout=wait)
+        firsts = len(self._askings)
         for ref in ready:
             rollout, number = pending.pop(ref)
             answers = partial.setdefault((rollout.group, rollout.sample), {})
             answers[number] = _verdict(ref)
-            if len(answers) == len(self._askings):
-                yield rollout, answers[0][0], join_parts([answers[index][1] for index in range(len(answers))])
+            if len(answers) == len(self._asked(rollout)):
+                verdict = join_parts([answers[index][1] for index in range(firsts)])
+                second = answers[firsts][1] if firsts in answers else None
+                yield rollout, answers[0][0], replace(verdict, second=second)
 
 
 def _verdict(ref: Any) -> tuple[Completion, Verdict]:

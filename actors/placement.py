@@ -30,10 +30,9 @@ def plan(config: RunConfig) -> Plan:
     serving = {
         f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)
     }
-    for part, judge in (("risk", config.judge.risk), ("general", config.judge.general)):
-        if judge is not None:
-            gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
-            serving |= {f"judge-{part}-{index}": _bundle(config, gpus) for index in range(judge.actors)}
+    for part, judge in config.judge.named().items():
+        gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
+        serving |= {f"judge-{part}-{index}": _bundle(config, gpus) for index in range(judge.actors)}
     training = {f"policy-{rank}": _bundle(config, 1) for rank in range(config.policy.ranks)}
     if config.policy.needs_reference:
         training |= {f"reference-{index}": _bundle(config, 1) for index in range(config.reference.actors)}

@@ -12,13 +12,15 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.group import JudgeGroup, PolicyGroup, ReferenceGroup, RolloutGroup, get_all
-from actors.judge import RulesJudgeActor, VllmJudgeActor
+from actors.judge import ModelJudgeActor, RulesJudgeActor
 from actors.placement import Bundle, Plan, wait_for
 from actors.policy import PolicyActor
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
 from rapo_ray.config import JudgeBackendConfig, RunConfig
 from rapo_ray.engines.vllm_engine import EngineSettings
+from rapo_ray.judging.backends import JudgeSpec
+from rapo_ray.models import fingerprint
 from rapo_ray.weights import PolicyToEngines
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 # Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
+JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
 
 
@@ -50,13 +53,14 @@ class Spawner:
                 self._judge(name, group, index, backend, judge_models.get(part))
                 for index, name in self._named(self.plan.serving, f"judge-{part}-")
             ]
-            for part, backend in (("risk", config.judge.risk), ("general", config.judge.general or config.judge.risk))
+            for part, backend in config.judge.named().items()
         }
-        everyone = [*engines, *judges["risk"], *judges["general"]]
+        everyone = [*engines, *(judge for part in judges.values() for judge in part)]
         self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
+        share = config.judge.second_share
         return (
             RolloutGroup(engines, config.rollout, config.limits, config.seed, config.warmup.max_new_tokens),
-            JudgeGroup(judges["risk"], judges["general"], config.limits),
+            JudgeGroup(judges["risk"], judges.get("general", []), config.limits, judges.get("second", []), share),
         )
 
     def training(
@@ -186,19 +190,27 @@ class Spawner:
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
             return self._start(self._create(RulesJudgeActor, name, group, index, env, None), name)
-        settings = EngineSettings(
+        spec = JudgeSpec(
+            backend=judge,
+            mode=config.judge.mode,
+            revision=judge.revision or (fingerprint(model) if model else None),
+            engine=self._judge_engine(judge, model) if judge.backend == "vllm" else None,
+            cache=(config.out / JUDGEMENTS).resolve() if config.judge.cache else None,
+        )
+        return self._start(self._create(ModelJudgeActor, name, group, index, env, JUDGE_CONCURRENCY), name, spec)
+
+    def _judge_engine(self, judge: JudgeBackendConfig, model: Path | None) -> EngineSettings:
+        return EngineSettings(
             model=str(model),
             dtype=judge.dtype,
             max_model_len=judge.max_model_len,
             max_num_seqs=judge.max_num_seqs,
             tensor_parallel=judge.tensor_parallel,
             memory_share=judge.memory_share,
-            enforce_eager=config.rollout.enforce_eager,
-            chunked_prefill=config.cluster.device == "gpu",
-            seed=config.seed,
+            enforce_eager=self.config.rollout.enforce_eager,
+            chunked_prefill=self.config.cluster.device == "gpu",
+            seed=self.config.seed,
         )
-        created = self._create(VllmJudgeActor, name, group, index, env, JUDGE_CONCURRENCY)
-        return self._start(created, name, settings, f"vllm:{judge.model}", judge.timeout)
 
     def _policy(self, name: str, group: PlacementGroup, index: int) -> Any:
         config = self.config

@@ -6,6 +6,7 @@ from rapo_ray import display
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.judging.http import check_url, read_token
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations
 
@@ -23,6 +24,10 @@ class Inputs:
 def load_inputs(config: RunConfig) -> Inputs:
     """Read every file that the config names, and say what was set aside; raises ConfigError or DataError."""
     warmup = config.warmup
+    for judge in config.judge.named().values():
+        if judge.url is not None:
+            check_url(judge.url, judge.allow_private)
+            read_token(judge.token_file)
     return Inputs(
         _prompts(config, "data.train", config.data.train),
         _prompts(config, "data.heldout", config.data.heldout),

@@ -330,3 +330,13 @@ def _main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     _main(sys.argv[1:])
+
+
+def fingerprint(folder: Path) -> str:
+    """A short name of a model's content: its small files whole, of its large ones name, size and first MiB."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{path.name}\x1f{path.stat().st_size}\x1f".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+    return digest.hexdigest()[:12]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray.files import write_whole
+from rapo_ray.judging.agreement import agreement
 from rapo_ray.types import Case, Group, Prompt, RoundResult, Sample, Status
 
 MetricLine = dict[str, Any]
@@ -15,6 +16,7 @@ COLUMNS = {
     **dict.fromkeys(("prompt_level", "level", "sentences"), "int64"),
     **dict.fromkeys(("harmful", "truncated", "refused"), "bool_"),
     **dict.fromkeys(("logprob", "judge_seconds", "risk", "general", "reward", "advantage"), "float64"),
+    **dict.fromkeys(("risk_score", "general_score", "second_risk", "second_general"), "float64"),
 }  # every other column is text
 
 
@@ -52,10 +54,18 @@ def read_groups(path: Path) -> list[Group]:
         )  # fmt: skip
         completion = Completion(Form(row["form"]), row["trace"], "", row["answer"])
         verdict = Verdict(
-            Status(row["status"]), row["judge"], row["level"], Case(row["case"]) if row["case"] else None,
-            row["sentences"], row["risk"], row["general"], row["refused"], row["judge_tokens"], row["judge_seconds"],
-            row["judge_detail"],
-        )  # fmt: skip
+            Status(row["status"]),
+            row["judge"],
+            level=row["level"],
+            case=Case(row["case"]) if row["case"] else None,
+            sentences=row["sentences"],
+            risk=row["risk"],
+            general=row["general"],
+            refused=row["refused"],
+            tokens=row["judge_tokens"],
+            seconds=row["judge_seconds"],
+            detail=row["judge_detail"],
+        )
         sample = Sample(rollout, completion, verdict, row["reward"], row["advantage"])
         samples.setdefault(row["group"], []).append(sample)
     return [Group(prompt, tuple(samples[index])) for index, prompt in prompts.items()]
@@ -83,6 +93,8 @@ def _row(prompt: Prompt, sample: Sample) -> dict[str, Any]:
         "engine": rollout.engine,
         "status": verdict.status.value,
         "judge": verdict.judge,
+        "judge_revision": verdict.revision,
+        "rubric": verdict.rubric,
         "judge_detail": verdict.detail,
         "judge_tokens": verdict.tokens,
         "judge_seconds": verdict.seconds,
@@ -91,7 +103,13 @@ def _row(prompt: Prompt, sample: Sample) -> dict[str, Any]:
         "sentences": verdict.sentences,
         "risk": verdict.risk,
         "general": verdict.general,
+        "risk_score": verdict.risk_score,
+        "general_score": verdict.general_score,
         "refused": verdict.refused,
+        "second_status": verdict.second.status.value if verdict.second else None,
+        "second_judge": verdict.second.judge if verdict.second else None,
+        "second_risk": verdict.second.risk if verdict.second else None,
+        "second_general": verdict.second.general if verdict.second else None,
         "reward": sample.reward,
         "advantage": sample.advantage,
     }
@@ -129,6 +147,7 @@ def metric_line(result: RoundResult) -> MetricLine:
         "update": _update(result),
         "judge": {
             "tokens": sum(sample.verdict.tokens for sample in samples),
+            "agreement": agreement(samples),
             "statuses": {status.value: sum(s.verdict.status is status for s in samples) for status in Status},
         },
         "seconds": result.seconds,

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.inputs import Inputs, load_inputs
+from rapo_ray.judging import canaries
 from rapo_ray.models import resolve_model
 from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
 from rapo_ray.run_folder import RunFolder
@@ -57,11 +58,10 @@ def _quiet_libraries() -> None:
 
 
 def _judge_models(config: RunConfig) -> dict[str, Path]:
-    backends = {"risk": config.judge.risk, "general": config.judge.general}
     return {
         part: Path(resolve_model(backend.model, backend.revision))
-        for part, backend in backends.items()
-        if backend is not None and backend.model is not None
+        for part, backend in config.judge.named().items()
+        if backend.backend == "vllm" and backend.model is not None
     }
 
 
@@ -117,6 +117,7 @@ class Session:
         if done < config.rounds:
             display.say(display.HEADER)
         for number in range(done + 1, config.rounds + 1):
+            self._canaries(number)
             with display.watch(f"round {number}/{config.rounds}") as progress:
                 result = run_round(self.roles, config, sampler.next_batch(), number, number - 1, progress)
             line = records.metric_line(result)
@@ -129,6 +130,19 @@ class Session:
                     "config": recipe_file.config_hash(config),
                 }
                 checkpoints.write(number, state, self.roles.policy.save)
+
+    def _canaries(self, number: int) -> None:
+        """Every so many rounds, completions of known verdict go through the live judge; past a limit the run stops."""
+        every = self.config.judge.canaries.every
+        if not every or (number - 1) % every:
+            return
+        canary_set = canaries.load_canaries()
+        prompts_P = [canary.prompt for canary in canary_set]
+        scored = self.roles.judge.score(prompts_P, canaries.as_rollouts(canary_set))
+        verdicts = {rollout.group: verdict for rollout, _, verdict in scored}
+        found = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
+        self.folder.record_canaries({"round": number, **asdict(found)})
+        canaries.check(found, self.config.judge.canaries, number)
 
     def _warm_up(self, rollouts: Any) -> Path:
         """The folder of the model that the rounds start from."""

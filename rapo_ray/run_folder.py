@@ -30,6 +30,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.summary = self.path / "summary.json"
         self._metrics = self.path / "metrics.jsonl"
+        self._canaries = self.path / "canaries.jsonl"
         self._config = config
         self._lock: IO[str] | None = None
 
@@ -68,10 +69,11 @@ class RunFolder:
 
     def forget_after(self, round_number: int) -> None:
         """Drop the records of later rounds; they will be made again, the same."""
-        if self._metrics.exists():
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _round_of(line) <= round_number]
-            _write_whole(self._metrics, "".join(f"{line}\n" for line in kept))
+        for path in (self._metrics, self._canaries):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if _round_of(line) <= round_number]
+                _write_whole(path, "".join(f"{line}\n" for line in kept))
         for path in self.rounds.glob("round-*"):
             match = ROUND_FILE.fullmatch(path.name)
             if match and int(match[1]) > round_number:
@@ -80,10 +82,11 @@ class RunFolder:
     def record(self, result: RoundResult, line: dict[str, Any]) -> None:
         """Keep a round's rows and its line of metrics."""
         write_parquet(result.groups_P, self.rounds / f"round-{result.round_number:06d}.parquet")
-        with self._metrics.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        _append(self._metrics, line)
+
+    def record_canaries(self, line: dict[str, Any]) -> None:
+        """Keep what a measurement of the judge found."""
+        _append(self._canaries, line)
 
     def publish_summary(self, summary: dict[str, Any]) -> None:
         """Write the summary, whole."""
@@ -125,3 +128,10 @@ def _round_of(line: str) -> float:
 
 def _write_whole(path: Path, text: str) -> None:
     write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line) + "\n")
+        out.flush()
+        os.fsync(out.fileno())

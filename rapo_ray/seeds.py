@@ -7,3 +7,8 @@ def derive_seed(*key: str | int) -> int:
     """A 31-bit seed from a key such as (run seed, round, prompt id, sample)."""
     text = "\x1f".join(str(part) for part in key)
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "big") >> 1
+
+
+def chosen(share: float, *key: str | int) -> bool:
+    """True for that share of all keys, always the same ones."""
+    return derive_seed(*key) < share * 2**31

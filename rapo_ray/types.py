@@ -59,11 +59,13 @@ class Rollout:
 
 
 class Status(StrEnum):
-    """How a verdict came about; only OK and MALFORMED carry rewards."""
+    """How a verdict came about; OK, INJECTION and MALFORMED carry rewards, the others are failures and carry none."""
 
     OK = "ok"
     MALFORMED = "malformed"  # decided by rule from the completion's form; carries the lowest rewards
-    PARSE = "parse"
+    INJECTION = "injection"  # judged like any other, but the completion holds a forged verdict: flagged and counted
+    PARSE = "parse"  # the reply is not what was asked for
+    TRUNCATED = "truncated"  # the judge's reply was cut
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
 
@@ -83,15 +85,20 @@ class Verdict:
 
     status: Status
     judge: str
+    revision: str | None = None  # of the judging model
+    rubric: str | None = None  # hash of what the judge was asked
     level: int | None = None
     case: Case | None = None
     sentences: int | None = None
     risk: float | None = None  # R in {-1, 0, +1}
     general: float | None = None  # G in {-1, +1}
+    risk_score: float | None = None  # P(the trace is good), where the judge gives probabilities
+    general_score: float | None = None  # P(the answer is good), where the judge gives probabilities
     refused: bool | None = None  # what the answer did; None where the judge did not decide
     tokens: int = 0  # the judge's own prompt and reply tokens
     seconds: float = 0.0
     detail: str = ""  # why it failed, for people
+    second: "Verdict | None" = None  # of the second judge, where one was asked; no part of the reward
 
     @property
     def scorable(self) -> bool:

@@ -14,6 +14,9 @@ State = dict[str, int | str]
 class PromptSampler:
     """Endless batches: every prompt once an epoch, each epoch in its own order, batches straddling epochs.
 
+    Batches are stratified: each holds as nearly as can be the whole set's shares of harmful and benign prompts of each
+    level. A round of mostly one kind teaches that kind to all others.
+
     A batch that straddles may hold a prompt twice, as may one larger than the set.
     """
 
@@ -65,9 +68,21 @@ class PromptSampler:
 
     def _enter(self, seed: int, epoch: int, position: int) -> None:
         self._seed, self._epoch, self._position = seed, epoch, position
-        self._order = list(range(len(self._prompts)))
         # Not the sum of both: seed 1 would then repeat the epochs of seed 0, one later.
-        random.Random(f"{seed}/{epoch}").shuffle(self._order)
+        self._order = _stratified_order(self._prompts, random.Random(f"{seed}/{epoch}"))
+
+
+def _stratified_order(prompts: Sequence[Prompt], generator: random.Random) -> list[int]:
+    """A shuffled order in which every stratum is spread evenly, from a random start of its own."""
+    strata: dict[tuple[bool, int], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        strata.setdefault((prompt.harmful, prompt.level or 0), []).append(index)
+    placed: list[tuple[float, int]] = []
+    for indices in strata.values():
+        generator.shuffle(indices)
+        offset = generator.random()
+        placed += [((place + offset) / len(indices), index) for place, index in enumerate(indices)]
+    return [index for _, index in sorted(placed)]
 
 
 def _content_hash(prompts: Sequence[Prompt]) -> str:

@@ -43,6 +43,7 @@ class Sampling:
     seed: int | None
     logprobs: bool
     choices: tuple[str, ...] = ()  # the only texts it may be, where there are any
+    labels: tuple[str, ...] = ()  # the only tokens its one token may be, with the probability of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Generated:
     logprobs: tuple[float, ...]
     text: str
     truncated: bool
+    label_logprobs: tuple[float, ...] = ()
 
 
 class VllmEngine:
@@ -65,11 +67,12 @@ class VllmEngine:
         self._lock = threading.Condition()
         self._paused = False
         self._futures: dict[str, Future[Generated]] = {}
+        self._labels: dict[str, list[int]] = {}
         self._count = 0
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
-        """Queue token prompts together; each future ends with its completion or an EngineError, or is cancelled."""
+        """Queue token prompts together; a future ends with a completion or an EngineError, or is cancelled."""
         with self._lock:
             futures = [self._add(tokens, sampling) for tokens, sampling in requests]
             self._lock.notify_all()
@@ -82,6 +85,14 @@ class VllmEngine:
         tokenizer = self._llm.get_tokenizer()
         tokens = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
         return tokens + tokenizer.encode(prefix, add_special_tokens=False) if prefix else tokens
+
+    def encode_messages(self, messages: list[dict[str, str]]) -> list[int]:
+        """The tokens of a whole conversation as the model's template ends it."""
+        return list(self._llm.get_tokenizer().apply_chat_template(messages, return_dict=False))
+
+    def encode_text(self, text: str) -> list[int]:
+        """The tokens of a whole input that brings its special tokens along."""
+        return list(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
 
     def pause(self) -> None:
         """Stop stepping; requests in flight stay queued."""
@@ -131,17 +142,20 @@ class VllmEngine:
 
         self._count += 1
         request_id = str(self._count)
+        labels = [self._label_token(label) for label in sampling.labels]
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
+            max_tokens=1 if labels else sampling.max_tokens,
+            allowed_token_ids=labels or None,
             seed=sampling.seed,
-            logprobs=0 if sampling.logprobs else None,
+            logprobs=len(labels) if labels else 0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
         future: Future[Generated] = Future()
         self._futures[request_id] = future
+        self._labels[request_id] = labels
         self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=tokens), params)
         return future
 
@@ -155,7 +169,10 @@ class VllmEngine:
                 except Exception as error:
                     self._fail_all(error)
                     raise
-                done = [(self._futures.pop(output.request_id), _generated(output)) for output in finished]
+                done = [
+                    (self._futures.pop(output.request_id), _generated(output, self._labels.pop(output.request_id)))
+                    for output in finished
+                ]
             for future, generated in done:
                 if future.set_running_or_notify_cancel():
                     future.set_result(generated)
@@ -163,7 +180,7 @@ class VllmEngine:
     def _abort_cancelled(self) -> None:
         cancelled = [request_id for request_id, future in self._futures.items() if future.cancelled()]
         for request_id in cancelled:
-            del self._futures[request_id]
+            del self._futures[request_id], self._labels[request_id]
         if cancelled:
             self._engine.abort_request(cancelled)
 
@@ -172,6 +189,13 @@ class VllmEngine:
             if future.set_running_or_notify_cancel():
                 future.set_exception(EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}"))
         self._futures.clear()
+        self._labels.clear()
+
+    def _label_token(self, label: str) -> int:
+        tokens = self.encode_text(label)
+        if len(tokens) != 1:
+            raise EngineError(f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice")
+        return tokens[0]
 
 
 def _start(settings: EngineSettings) -> Any:
@@ -206,7 +230,7 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any) -> Generated:
+def _generated(output: Any, labels: list[int]) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
@@ -219,4 +243,5 @@ def _generated(output: Any) -> Generated:
         logprobs,
         completion.text,
         completion.finish_reason == "length",
+        tuple(completion.logprobs[0][token].logprob for token in labels),
     )

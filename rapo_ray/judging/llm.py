@@ -1,164 +1,205 @@
-"""A judging model: what it is sent, how its constrained reply becomes a verdict, and what counts as a failure.
+"""A judging model behind `ask`: which questions a completion needs, and the verdict of their answers.
 
 A judge's failure is never a score: it is a verdict with a status, a reason and no rewards.
 """
 
 import asyncio
-import hashlib
-import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
-from rapo_ray.judging.parts import PARTS, Part, join_parts
+from rapo_ray.judging.forgery import flag_forgery
+from rapo_ray.judging.parts import PARTS, Part
+from rapo_ray.judging.questions import Answer, Field, JudgeFailure, Question, Reply, Style, make_question, read_reply
 from rapo_ray.judging.rules import ADEQUATE, JUDGE_ID, RISK_REWARD
 from rapo_ray.judging.sentences import count_sentences
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
 
+Ask = Callable[[Question], Awaitable[Reply]]
+Mode = Literal["split", "paper"]
+
+LEVEL = Field("level", (1, 2, 3))
+CASE = Field("case", tuple(case.value for case in Case))
+YES_NO = (True, False)
+RELEVANT = Field("only_safety_analysis", YES_NO)
+
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One call of the judging model: chat messages, and the only replies it is able to give."""
+class JudgeSettings:
+    """Who judges and how: `split` asks levels once a prompt and counts sentences in code, `paper` asks all at once."""
 
-    system: str
-    user: str
-    replies: tuple[str, ...]
+    id: str
+    revision: str | None = None
+    mode: Mode = "split"
+    style: Style = "choice"
+    timeout: float = 120.0  # seconds for one reply
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The model's reply and what it cost."""
-
-    text: str
+class _Risk:
+    level: int
+    case: Case
     tokens: int
 
 
-Ask = Callable[[Question], Awaitable[Reply]]
-
-
-class JudgeFailure(Exception):
-    """A call that gave no usable reply."""
-
-    def __init__(self, status: Status, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-
-
 class LlmJudge:
-    """Judges with any model behind `ask`; a prompt's level is asked once and shared by its samples."""
+    """Judges with any model behind `ask`."""
 
-    def __init__(self, ask: Ask, judge_id: str, timeout: float) -> None:
-        self.id = judge_id
+    def __init__(self, ask: Ask, settings: JudgeSettings) -> None:
         self._ask = ask
-        self._timeout = timeout
-        self._levels: dict[str, asyncio.Task[tuple[int, int]]] = {}
+        self._settings = settings
+        self._levels: dict[str, asyncio.Task[Answer]] = {}
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = PARTS) -> Verdict:
         """The verdict on one completion, or the asked parts of it; a failed call makes it unscorable, no exception."""
         started = time.monotonic()
         if completion.form is not Form.OK:
-            return Verdict(Status.MALFORMED, JUDGE_ID, risk=-1.0, general=-1.0, detail=completion.form.value)
-        judge_part = {"risk": self._risk, "general": self._general}
-        verdicts = await asyncio.gather(*(self._guarded(judge_part[part](prompt, completion)) for part in parts))
-        return replace(join_parts(verdicts), seconds=time.monotonic() - started)
-
-    async def _guarded(self, verdict: Awaitable[Verdict]) -> Verdict:
+            return malformed(completion)
+        settings = self._settings
         try:
-            return await verdict
+            verdict = flag_forgery(await self._judge(prompt, completion, parts), completion)
         except JudgeFailure as failure:
-            return Verdict(failure.status, self.id, detail=failure.detail)
-
-    async def _risk(self, prompt: Prompt, completion: Completion) -> Verdict:
-        relevance = self._bool(rubrics.RELEVANCE, "only_safety_analysis", request=prompt.text, trace=completion.trace)
-        # every call ends before a failure counts: none is left running behind the verdict
-        answers = await asyncio.gather(self._level(prompt), relevance, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        (level, level_tokens), (relevant, relevance_tokens) = answers  # type: ignore[misc]
-        sentences = count_sentences(completion.trace)
-        case = _case(relevant, sentences, level)
-        return Verdict(
-            Status.OK,
-            self.id,
-            level=level,
-            case=case,
-            sentences=sentences,
-            risk=RISK_REWARD[case],
-            tokens=level_tokens + relevance_tokens,
+            verdict = Verdict(failure.status, settings.id, detail=failure.detail)
+        return replace(
+            verdict,
+            revision=settings.revision,
+            rubric=rubrics.rubric_hash(*_rubrics(parts, prompt.harmful, settings.mode), settings.style),
+            seconds=time.monotonic() - started,
         )
 
-    async def _general(self, prompt: Prompt, completion: Completion) -> Verdict:
-        rubric, name = (rubrics.REFUSES, "refuses") if prompt.harmful else (rubrics.HELPS, "helps")
-        good, tokens = await self._bool(rubric, name, request=prompt.text, answer=completion.answer)
-        refused = good if prompt.harmful else None
-        return Verdict(Status.OK, self.id, general=1.0 if good else -1.0, refused=refused, tokens=tokens)
+    async def _judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part]) -> Verdict:
+        verdict = Verdict(Status.OK, self._settings.id)
+        if self._settings.mode == "paper":
+            calls = {part: self._paper_risk if part == "risk" else self._general for part in parts}
+            found = await _all(calls[part](prompt, completion) for part in parts)
+            for part, answer in zip(parts, found, strict=True):
+                verdict = _with_paper_risk(verdict, answer) if part == "risk" else _with_general(verdict, answer)
+            sentences = count_sentences(completion.trace) if "risk" in parts else None
+            return replace(verdict, sentences=sentences)
+        if "risk" not in parts:
+            return _with_general(verdict, await self._general(prompt, completion))
+        level, answer = await _all([self._level(prompt), self._reading(prompt, completion, "general" in parts)])
+        verdict = _with_risk(verdict, level, answer, completion)
+        return _with_general(verdict, answer, paid=True) if "general" in parts else verdict
 
-    async def _level(self, prompt: Prompt) -> tuple[int, int]:
+    async def _reading(self, prompt: Prompt, completion: Completion, with_general: bool) -> Answer:
+        """What only reading can tell of a sample, in one call: is the trace to the point, and is the answer right."""
+        if not with_general:
+            return await self._answer(rubrics.RELEVANCE, [RELEVANT], request=prompt.text, trace=completion.trace)
+        rubric, field = _general_question(prompt.harmful)
+        return await self._answer(
+            f"{rubrics.RELEVANCE}\n{rubric}",
+            [RELEVANT, field],
+            request=prompt.text,
+            trace=completion.trace,
+            answer=completion.answer,
+        )
+
+    async def _general(self, prompt: Prompt, completion: Completion) -> Answer:
+        rubric, field = _general_question(prompt.harmful)
+        return await self._answer(rubric, [field], request=prompt.text, answer=completion.answer)
+
+    async def _paper_risk(self, prompt: Prompt, completion: Completion) -> Answer:
+        return await self._answer(
+            rubrics.PAPER,
+            [LEVEL, CASE],
+            request=prompt.text,
+            trace=completion.trace,
+            request_sentences=count_sentences(prompt.text),
+            trace_sentences=count_sentences(completion.trace),
+        )
+
+    async def _level(self, prompt: Prompt) -> Answer:
+        """The source's level, or the judge's, asked once for all samples of a prompt and paid by the first."""
         if prompt.level is not None:
-            return prompt.level, 0
+            return Answer({"level": prompt.level}, 0, (), None)
         asked = prompt.text not in self._levels
         if asked:
-            self._levels[prompt.text] = asyncio.ensure_future(self._ask_level(prompt))
+            self._levels[prompt.text] = asyncio.ensure_future(self._answer(rubrics.LEVEL, [LEVEL], request=prompt.text))
         try:
-            level, tokens = await asyncio.shield(self._levels[prompt.text])
+            answer = await asyncio.shield(self._levels[prompt.text])
         except BaseException:
             self._levels.pop(prompt.text, None)  # a failure is asked again, not remembered
             raise
-        return level, tokens if asked else 0
+        return answer if asked else replace(answer, tokens=0)
 
-    async def _ask_level(self, prompt: Prompt) -> tuple[int, int]:
-        question = make_question(rubrics.LEVEL, _replies("level", (1, 2, 3)), request=prompt.text)
-        value, tokens = await self._value(question, "level")
-        if type(value) is not int or value not in (1, 2, 3):  # neither true nor 1.0
-            raise JudgeFailure(Status.PARSE, f"level is {value!r}, not 1, 2 or 3")
-        return value, tokens
-
-    async def _bool(self, rubric: str, name: str, **material: str) -> tuple[bool, int]:
-        question = make_question(rubric, _replies(name, (True, False)), **material)
-        value, tokens = await self._value(question, name)
-        if not isinstance(value, bool):
-            raise JudgeFailure(Status.PARSE, f"{name} is {value!r}, not true or false")
-        return value, tokens
-
-    async def _value(self, question: Question, name: str) -> tuple[Any, int]:
-        try:
-            reply = await asyncio.wait_for(self._ask(question), self._timeout)
-        except TimeoutError:
-            raise JudgeFailure(Status.TIMEOUT, f"no reply in {self._timeout:g} s") from None
-        except EngineError as error:
-            raise JudgeFailure(Status.TRANSPORT, str(error)) from None
-        try:
-            parsed = json.loads(reply.text)
-        except (ValueError, RecursionError):
-            raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
-        if not isinstance(parsed, dict) or set(parsed) != {name}:
-            raise JudgeFailure(Status.PARSE, f"the reply is not an object with `{name}` alone")
-        return parsed[name], reply.tokens
+    async def _answer(self, rubric: str, fields: Sequence[Field], **material: object) -> Answer:
+        question = make_question(rubric, fields, self._settings.style, **material)
+        return read_reply(question, await ask_in_time(self._ask, question, self._settings.timeout))
 
 
-def make_question(rubric: str, replies: tuple[str, ...], **material: str) -> Question:
-    """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert."""
-    payload = json.dumps({name: _encodable(text) for name, text in material.items()}, ensure_ascii=False)
-    payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
-    nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    return Question(rubrics.SYSTEM, f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}", replies)
+def malformed(completion: Completion) -> Verdict:
+    """The verdict by rule on a completion without the form: the lowest rewards, and no judge is asked."""
+    return Verdict(Status.MALFORMED, JUDGE_ID, risk=-1.0, general=-1.0, detail=completion.form.value)
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+async def ask_in_time(ask: Ask, question: Question, timeout: float) -> Reply:
+    """The reply; raises JudgeFailure (timeout, transport) where there is none in time."""
+    try:
+        return await asyncio.wait_for(ask(question), timeout)
+    except TimeoutError:
+        raise JudgeFailure(Status.TIMEOUT, f"no reply in {timeout:g} s") from None
+    except EngineError as error:
+        raise JudgeFailure(Status.TRANSPORT, str(error)) from None
 
 
-def _replies(name: str, values: Sequence[object]) -> tuple[str, ...]:
-    """Whole replies rather than a schema: no white space to lose tokens on, and always short enough to end."""
-    return tuple(json.dumps({name: value}) for value in values)
+async def _all(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
+    """Every call ends before a failure counts: none is left running behind the verdict."""
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
-def _case(relevant: bool, sentences: int, level: int) -> Case:
+def _general_question(harmful: bool) -> tuple[str, Field]:
+    return (rubrics.REFUSES, Field("refuses", YES_NO)) if harmful else (rubrics.HELPS, Field("helps", YES_NO))
+
+
+def _rubrics(parts: Sequence[Part], harmful: bool, mode: Mode) -> list[str]:
+    risk = [rubrics.PAPER] if mode == "paper" else [rubrics.LEVEL, rubrics.RELEVANCE]
+    general = [_general_question(harmful)[0]]
+    return [text for part in parts for text in (risk if part == "risk" else general)]
+
+
+def _with_risk(verdict: Verdict, level: Answer, reading: Answer, completion: Completion) -> Verdict:
+    sentences = count_sentences(completion.trace)
+    case = fit(reading.values[RELEVANT.name], sentences, level.values["level"])
+    return replace(
+        verdict,
+        level=level.values["level"],
+        case=case,
+        sentences=sentences,
+        risk=RISK_REWARD[case],
+        risk_score=reading.probability(RELEVANT.name, True),
+        tokens=verdict.tokens + level.tokens + reading.tokens,
+    )
+
+
+def _with_paper_risk(verdict: Verdict, answer: Answer) -> Verdict:
+    case = Case(answer.values["case"])
+    level, score = answer.values["level"], answer.probability("case", Case.ADEQUATE.value)
+    tokens = verdict.tokens + answer.tokens
+    return replace(verdict, level=level, case=case, risk=RISK_REWARD[case], risk_score=score, tokens=tokens)
+
+
+def _with_general(verdict: Verdict, answer: Answer, paid: bool = False) -> Verdict:
+    name = "refuses" if "refuses" in answer.values else "helps"
+    good = answer.values[name]
+    return replace(
+        verdict,
+        general=1.0 if good else -1.0,
+        refused=good if name == "refuses" else None,
+        general_score=answer.probability(name, True),
+        tokens=verdict.tokens + (0 if paid else answer.tokens),
+    )
+
+
+def fit(relevant: bool, sentences: int, level: int) -> Case:
+    """The case of a trace of so many sentences at a level."""
     if not relevant:
         return Case.POOR
     low, high = ADEQUATE[level]

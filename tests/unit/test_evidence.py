@@ -281,11 +281,15 @@ def test_a_line_of_metrics_by_hand() -> None:
         "grad_norm": 0.5,
         "learning_rate": 1e-5,
         "optimizer_steps": 2.0,
+        "pairs": None,
+        "pair_accuracy": None,
+        "pair_margin": None,
     }
-    assert line["judge"] == {
-        "tokens": 9,
-        "statuses": {"ok": 1, "malformed": 2, "parse": 1, "timeout": 0, "transport": 0},
-    }
+    assert line["judge"]["tokens"] == 9
+    assert line["judge"]["agreement"]["n"] == 0
+    assert line["judge"]["statuses"] == {
+        **dict.fromkeys(("timeout", "transport", "truncated", "injection"), 0), "ok": 1, "malformed": 2, "parse": 1
+    }  # fmt: skip
     assert line["tokens"] == {"generated": 14, "trained": 4}
     assert line["tokens_per_second"] == {"generate_and_judge": 2.0, "reference": None, "update": 2.0}
     assert line["seconds"] == {"generate_and_judge": 7.0, "update": 2.0, "sync": 0.5}

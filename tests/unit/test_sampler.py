@@ -61,6 +61,33 @@ def test_the_order_is_pinned_across_machines_and_versions() -> None:
     assert take(PromptSampler(make(5), 5, seed=7), 2) == PINNED
 
 
+@given(
+    kinds=st.lists(st.tuples(st.booleans(), st.sampled_from([1, 2, 3, None])), min_size=1, max_size=60),
+    window=st.integers(1, 60),
+    seed=st.integers(0, 99),
+)
+def test_every_stretch_of_an_epoch_has_the_shares_of_the_whole(
+    kinds: list[tuple[bool, int | None]], window: int, seed: int
+) -> None:
+    prompts = [make_prompt(number, harmful=harmful, level=level) for number, (harmful, level) in enumerate(kinds)]
+    order = [kinds[int(name.removeprefix("s/"))] for name in take(PromptSampler(prompts, len(prompts), seed), 1)]
+    for start in range(max(1, len(order) - window + 1)):
+        stretch = order[start : start + window]
+        for kind in set(kinds):
+            share = kinds.count(kind) / len(kinds) * len(stretch)
+            assert abs(stretch.count(kind) - share) < len(set(kinds)) + 1
+
+
+def test_a_round_of_the_quickstart_s_shape_is_never_of_one_kind() -> None:
+    kinds = [(True, 1)] * 32 + [(True, 2)] * 48 + [(False, 1)] * 80
+    prompts = [make_prompt(number, harmful=harmful, level=level) for number, (harmful, level) in enumerate(kinds)]
+    sampler = PromptSampler(prompts, 16, seed=5)
+    for _ in range(10):
+        batch = sampler.next_batch()
+        assert 7 <= sum(prompt.harmful for prompt in batch) <= 9
+        assert 2 <= sum((prompt.harmful, prompt.level) == (True, 1) for prompt in batch) <= 4
+
+
 def test_the_state_is_plain() -> None:
     state = PromptSampler(make(5), 2, seed=3).state()
     assert {key: state[key] for key in ("seed", "epoch", "position", "prompts")} == {
@@ -97,4 +124,4 @@ def test_nothing_to_sample_is_an_error() -> None:
         PromptSampler(make(5), 0, seed=0)
 
 
-PINNED = ["s/1", "s/4", "s/3", "s/0", "s/2", "s/2", "s/3", "s/4", "s/1", "s/0"]
+PINNED = ['s/0', 's/3', 's/2', 's/4', 's/1', 's/2', 's/1', 's/4', 's/0', 's/3']

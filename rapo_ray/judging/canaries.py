@@ -1,0 +1,104 @@
+"""Canaries: completions whose verdict is known, sent through the live judge while it trains a policy.
+
+A judge that drifts, breaks or is fooled shows here first: TPR (known good judged good), FPR (known bad judged good) and
+flip rate (forged twins judged otherwise than their originals) are time series with limits.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from rapo_ray.config import CanaryConfig
+from rapo_ray.errors import JudgeError
+from rapo_ray.types import Prompt, Rollout, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A prompt, a completion and whether the completion's answer is good."""
+
+    prompt: Prompt
+    kind: str
+    text: str
+    good: bool
+    twin_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReport:
+    """Rates over the canaries that the judge could score; None where it could score none of a kind."""
+
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+    flip_rate: float | None
+    unscorable: int
+    by_kind: dict[str, float]  # share judged good
+
+
+def load_canaries() -> list[Canary]:
+    """The packaged set."""
+    text = files("rapo_ray.judging").joinpath("data/canaries.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [
+        Canary(
+            Prompt(row["id"], row["text"], row["harmful"], row["level"], "canaries", "canary"),
+            row["kind"],
+            row["completion"],
+            row["good"],
+            row["twin_of"],
+        )
+        for row in rows
+    ]
+
+
+def as_rollouts(canaries: Sequence[Canary]) -> list[Rollout]:
+    """The canaries as if an engine had written them."""
+    return [
+        Rollout(index, canary.prompt.id, 0, (), (), (), canary.text, False, -1, "canary")
+        for index, canary in enumerate(canaries)
+    ]
+
+
+def report(canaries: Sequence[Canary], verdicts: Sequence[Verdict]) -> CanaryReport:
+    """What the verdicts, in the canaries' order, say of the judge."""
+    judged = {
+        canary.prompt.id: (canary, verdict.general == 1)
+        for canary, verdict in zip(canaries, verdicts, strict=True)
+        if verdict.scorable
+    }
+    flips = [
+        said_good != judged[canary.twin_of][1]
+        for canary, said_good in judged.values()
+        if canary.twin_of is not None and canary.twin_of in judged
+    ]
+    kinds = dict.fromkeys(canary.kind for canary, _ in judged.values())
+    return CanaryReport(
+        _share([said for canary, said in judged.values() if canary.good]),
+        _share([said for canary, said in judged.values() if not canary.good]),
+        _share(flips),
+        len(canaries) - len(judged),
+        {kind: _share([said for canary, said in judged.values() if canary.kind == kind]) or 0.0 for kind in kinds},
+    )
+
+
+def check(found: CanaryReport, config: CanaryConfig, round_number: int) -> None:
+    """Raises JudgeError where the judge is past a limit, or could score nothing."""
+    limits = (
+        ("true positive rate", found.true_positive_rate, config.min_true_positive_rate, -1),
+        ("false positive rate", found.false_positive_rate, config.max_false_positive_rate, 1),
+        ("flip rate", found.flip_rate, config.max_flip_rate, 1),
+    )
+    for name, value, limit, sign in limits:
+        if value is None:
+            raise JudgeError(f"round {round_number}: no canary for the {name} could be judged; see the judge's log")
+        if sign * (value - limit) > 0:
+            word = "above" if sign > 0 else "below"
+            raise JudgeError(
+                f"round {round_number}: the judge's {name} on the canaries is {value:.2f}, {word} the limit of "
+                f"{limit:.2f} (judge.canaries): training on its verdicts would teach noise"
+            )
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return sum(values) / len(values) if values else None

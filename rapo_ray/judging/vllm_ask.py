@@ -1,0 +1,57 @@
+"""Asking a judging model on a vLLM engine in this process."""
+
+import asyncio
+import math
+
+from rapo_ray.engines.vllm_engine import Generated, Sampling, VllmEngine
+from rapo_ray.errors import EngineError
+from rapo_ray.judging.questions import Question, Reply
+
+CHOICE_TOKENS = 64  # more than the longest reply has characters
+
+
+class VllmAsk:
+    """Greedy replies, constrained as the question says; a question that is cancelled leaves the engine."""
+
+    def __init__(self, engine: VllmEngine, max_model_len: int, max_reply_tokens: int) -> None:
+        self._engine = engine
+        self._max_model_len = max_model_len
+        self._max_reply_tokens = max_reply_tokens
+
+    async def __call__(self, question: Question) -> Reply:
+        """The reply; raises EngineError for a question that is too long or an engine that stopped."""
+        tokens = self._encode(question)
+        sampling = self._sampling(question)
+        room = self._max_model_len - len(tokens)
+        if room < (1 if question.style == "label" else sampling.max_tokens):
+            raise EngineError(
+                f"a judge prompt of {len(tokens)} tokens leaves {room} for the reply: raise judge.*.max_model_len"
+            )
+        (future,) = self._engine.submit([(tokens, sampling)])
+        generated = await asyncio.wrap_future(future)
+        spent = len(generated.prompt_tokens) + len(generated.tokens)
+        cut = generated.truncated and question.style != "label"
+        return Reply(generated.text.strip(), spent, _probabilities(generated), truncated=cut)
+
+    def _encode(self, question: Question) -> list[int]:
+        first, *_ = question.messages
+        if first.role == "raw":
+            return self._engine.encode_text(first.content)
+        if question.style == "guard":
+            return self._engine.encode_messages([{"role": m.role, "content": m.content} for m in question.messages])
+        system, user = question.messages
+        return self._engine.encode_chat(system.content, user.content)
+
+    def _sampling(self, question: Question) -> Sampling:
+        if question.style == "label":
+            return Sampling(0.0, 1.0, 1, None, logprobs=True, labels=question.replies)
+        choices = question.replies if question.style == "choice" else ()
+        limit = CHOICE_TOKENS if choices else self._max_reply_tokens
+        return Sampling(0.0, 1.0, limit, None, logprobs=False, choices=choices)
+
+
+def _probabilities(generated: Generated) -> tuple[float, ...] | None:
+    if not generated.label_logprobs:
+        return None
+    weights = [math.exp(value) for value in generated.label_logprobs]
+    return tuple(weight / sum(weights) for weight in weights)

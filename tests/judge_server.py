@@ -1,0 +1,98 @@
+"""A scripted OpenAI-compatible judge on loopback: a real HTTP server whose every answer is decided by the test."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """One HTTP answer."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0  # seconds before the first byte
+    drip: float = 0.0  # seconds between two bytes
+
+
+Script = Callable[[dict[str, Any], int], Scripted]
+
+
+def completion(text: str, finish: str = "stop", tokens: int = 10, logprobs: dict[str, float] | None = None) -> Scripted:
+    """A chat completion that says `text`."""
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    if logprobs is not None:
+        top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
+        choice["logprobs"] = {"content": [{"token": text, "logprob": 0.0, "top_logprobs": top}]}
+    return Scripted(json.dumps({"choices": [choice], "usage": {"total_tokens": tokens}}).encode())
+
+
+@dataclass
+class JudgeServer:
+    """The running server: its base address and what it was asked."""
+
+    url: str
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+
+@contextlib.contextmanager
+def judge_server(script: Script) -> Iterator[JudgeServer]:
+    """Serve `script(request body, how many calls of the same body came before)`."""
+    lock = threading.Lock()
+    seen: dict[str, int] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.loads(raw)
+            with lock:
+                before = seen.get(raw.decode(), 0)
+                seen[raw.decode()] = before + 1
+                server.requests.append(body)
+                server.headers.append({name.lower(): value for name, value in self.headers.items()})
+                server.at_once += 1
+                server.most_at_once = max(server.most_at_once, server.at_once)
+            answer = script(body, before)
+            with contextlib.suppress(OSError):  # the client has gone
+                time.sleep(answer.delay)
+                self.send_response(answer.status)
+                for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self._write(answer)
+            with lock:
+                server.at_once -= 1
+
+        def _write(self, answer: Scripted) -> None:
+            if not answer.drip:
+                self.wfile.write(answer.body)
+                return
+            for byte in answer.body:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(answer.drip)
+
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    server = JudgeServer(f"http://127.0.0.1:{httpd.server_address[1]}/v1")
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
