@@ -48,7 +48,7 @@ class DataConfig(Strict):
     heldout: str = "quickstart-heldout:all"
     """Prompts that measure base, sft and rapo, sampled as in the rounds; never trained on."""
     heldout_samples: int = Field(default=1, ge=1)
-    """Completions of each held-out prompt."""
+    """Completions of each held-out prompt for sft and rapo; base, which no difference is taken to, has one."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)

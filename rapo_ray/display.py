@@ -92,7 +92,7 @@ def round_line(line: dict[str, Any], rounds: int) -> str:
 
 def summary_table(summary: dict[str, Any]) -> Table:
     """Held-out figures of every stage."""
-    table = Table(title="held-out prompts, one sample each", title_justify="left")
+    table = Table(title="held-out prompts, sampled as in the rounds", title_justify="left")
     names = ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "n")
     for column in ("stage", *names):
         table.add_column(column.replace("_", " "), justify="left" if column == "stage" else "right")

@@ -160,7 +160,7 @@ class Session:
         if path.exists():
             return
         with self._timed(f"measure_{stage}"), display.watch(f"measuring {stage}") as progress:
-            samples = range(self.config.data.heldout_samples)
+            samples = range(1 if stage == "base" else self.config.data.heldout_samples)
             groups_P = collect_groups(self.roles, self.inputs.heldout_P, samples, 0, progress.judged)
             check_failures(groups_P, self.config.judge.failure_budget)
         records.write_parquet(groups_P, path)

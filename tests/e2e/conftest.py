@@ -116,7 +116,7 @@ def tiny_recipe(folder: Path, out: Path, **changes: Any) -> Path:
         },
         "checkpoint": {"every": 1, "keep": 2},
         "cluster": {"device": "cpu", "cpus_per_actor": 0.1},
-        "limits": {"start": 300, "generate": 120, "judge": 120, "update": 120, "sync": 60, "warmup": 300},
+        "limits": {"start": 300, "generate": 120, "judge": 180, "update": 120, "sync": 60, "warmup": 300},
     }
     for name, change in changes.items():
         recipe[name] = {**recipe[name], **change} if isinstance(change, dict) else change

@@ -107,8 +107,8 @@ def test_a_round_is_kept_as_rows_and_a_line(folder: RunFolder) -> None:
     record(folder, 1, 2)
     assert recorded(folder) == [1, 2]
     assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
-    verdicts = [group.samples_G[0].verdict.risk for group in read_groups(folder.rounds / "round-000002.parquet")]
-    assert verdicts == [1.0, -1.0]
+    (group,) = read_groups(folder.rounds / "round-000002.parquet")
+    assert [sample.verdict.risk for sample in group.samples_G] == [1.0, -1.0]
 
 
 def test_lines_are_appended_after_a_reopening(folder: RunFolder, tmp_path: Path) -> None:

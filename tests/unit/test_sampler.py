@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.types import Prompt
+from tests.make import make_prompt
 
 pytestmark = pytest.mark.unit
 
@@ -124,4 +125,4 @@ def test_nothing_to_sample_is_an_error() -> None:
         PromptSampler(make(5), 0, seed=0)
 
 
-PINNED = ['s/0', 's/3', 's/2', 's/4', 's/1', 's/2', 's/1', 's/4', 's/0', 's/3']
+PINNED = ["s/0", "s/3", "s/2", "s/4", "s/1", "s/2", "s/1", "s/4", "s/0", "s/3"]
