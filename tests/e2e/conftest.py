@@ -119,7 +119,7 @@ def tiny_recipe(folder: Path, out: Path, **changes: Any) -> Path:
         "limits": {"start": 300, "generate": 120, "judge": 180, "update": 120, "sync": 60, "warmup": 300},
     }
     for name, change in changes.items():
-        recipe[name] = {**recipe[name], **change} if isinstance(change, dict) else change
+        recipe[name] = {**recipe.get(name, {}), **change} if isinstance(change, dict) else change
     out.mkdir(parents=True, exist_ok=True)
     path = out / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
