@@ -49,6 +49,10 @@ class DataConfig(Strict):
     """Prompts that measure base, sft and rapo, sampled as in the rounds; never trained on."""
     heldout_samples: int = Field(default=1, ge=1)
     """Completions of each held-out prompt for sft and rapo; base, which no difference is taken to, has one."""
+    evaluation: str | None = None
+    """Prompts of evaluation suites, as `name:n,name:n`; with the held-out ones they may not be trained on."""
+    contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
+    """`refuse` leaves training prompts and demonstrations out that a suite holds; the other words keep them."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)

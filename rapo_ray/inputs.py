@@ -1,14 +1,18 @@
 """What a run reads: all of it is loaded and checked before anything starts, in a dry run too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rapo_ray import display
 from rapo_ray.config import RunConfig
+from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.errors import DataError
 from rapo_ray.judging.http import check_url, read_token
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations
+
+ACCEPTED = "keep and accept contaminated figures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class Inputs:
     heldout_P: list[Prompt]
     synthesis_P: list[Prompt]  # for which the model writes its own demonstrations
     demonstrations: list[Demonstration]
+    contaminated: list[Hit]  # training prompts and demonstrations that an evaluation prompt repeats
 
 
 def load_inputs(config: RunConfig) -> Inputs:
@@ -28,12 +33,46 @@ def load_inputs(config: RunConfig) -> Inputs:
         if judge.url is not None:
             check_url(judge.url, judge.allow_private)
             read_token(judge.token_file)
-    return Inputs(
+    inputs = Inputs(
         _prompts(config, "data.train", config.data.train),
         _prompts(config, "data.heldout", config.data.heldout),
         _prompts(config, "warmup.recipe", warmup.recipe or "") if warmup.source == "synthesis" else [],
         read_demonstrations(warmup.path) if warmup.source == "demonstrations" else [],
+        [],
     )
+    suites = inputs.heldout_P
+    if config.data.evaluation is not None:
+        suites = suites + _prompts(config, "data.evaluation", config.data.evaluation)
+    return _guarded(config, inputs, suites)
+
+
+def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
+    """The inputs without what a suite holds, or with it where the config says so; DataError where nothing is left."""
+    guard = Guard(suites)
+    train_P, train_hits = guard.split(inputs.train_P)
+    synthesis_P, synthesis_hits = guard.split(inputs.synthesis_P)
+    _, demonstration_hits = guard.split([demonstration.prompt for demonstration in inputs.demonstrations])
+    hits = [*train_hits, *synthesis_hits, *demonstration_hits]
+    if not hits:
+        return inputs
+    first = f"first: {hits[0].prompt.id} is {hits[0].match} with {hits[0].suite.id}"
+    if config.data.contamination != "refuse":
+        display.say(f"contamination: {len(hits)} training prompts that a suite holds are KEPT, as configured ({first})")
+        return replace(inputs, contaminated=hits)
+    display.say(f"contamination: {len(hits)} training prompts that a suite holds are left out ({first})")
+    refused = {hit.prompt.id for hit in demonstration_hits}
+    demonstrations = [each for each in inputs.demonstrations if each.prompt.id not in refused]
+    for setting, before, after in (
+        ("data.train", inputs.train_P, train_P),
+        ("warmup.recipe", inputs.synthesis_P, synthesis_P),
+        ("the demonstrations", inputs.demonstrations, demonstrations),
+    ):
+        if before and not after:
+            raise DataError(
+                f"{setting}: every prompt is in an evaluation suite ({first}); train on other prompts, or set "
+                f"data.contamination={ACCEPTED!r}"
+            )
+    return replace(inputs, train_P=train_P, synthesis_P=synthesis_P, demonstrations=demonstrations, contaminated=hits)
 
 
 def _prompts(config: RunConfig, setting: str, recipe: str) -> list[Prompt]:

@@ -13,6 +13,7 @@ from rapo_ray import display, recipe_file, records
 from rapo_ray.checkpoint import CheckpointStore
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import RunConfig
+from rapo_ray.data.contamination import report_rows
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.heldout import summarise_stage, total_difference
@@ -37,6 +38,7 @@ def run(config: RunConfig) -> None:
             display.say(f"{folder.path} is finished already; change `name` for a new run")
             display.console.print(display.summary_table(summary))
             return
+        folder.record_contamination(report_rows(inputs.contaminated))
         session = Session(config, folder, inputs)
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = _judge_models(config)

@@ -84,6 +84,10 @@ class RunFolder:
         write_parquet(result.groups_P, self.rounds / f"round-{result.round_number:06d}.parquet")
         _append(self._metrics, line)
 
+    def record_contamination(self, rows: list[dict[str, str]]) -> None:
+        """Write what the contamination guard found; the file is there, and empty, where it found nothing."""
+        _write_whole(self.path / "contamination.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+
     def record_canaries(self, line: dict[str, Any]) -> None:
         """Keep what a measurement of the judge found."""
         _append(self._canaries, line)

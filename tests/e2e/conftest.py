@@ -98,6 +98,7 @@ def tiny_recipe(folder: Path, out: Path, **changes: Any) -> Path:
         "data": {
             "train": "tiny:all",
             "heldout": "tiny:all",
+            "contamination": "keep and accept contaminated figures",  # it only has two prompts
             "sources": {"tiny": {"kind": "file", "path": str(folder / "prompts.jsonl")}},
         },
         "warmup": {

@@ -86,3 +86,50 @@ def test_settings_may_stand_on_both_sides_of_an_option(capsys: pytest.CaptureFix
     assert main(["--config", "quickstart", "seed=41", "--dry-run", "rounds=3"]) == 0
     shown = capsys.readouterr().out
     assert "seed: 41\nrounds: 3\n" in shown
+
+
+KEEP = "data.contamination=keep and accept contaminated figures"
+
+
+def contaminated(tmp_path: Path, *overrides: str) -> list[str]:
+    heldout = [p.text for p in load_inputs(load_config("quickstart")).heldout_P]
+    rows = [{"text": f"{text.upper()} !", "harmful": True} for text in heldout[:3]] + [
+        {"text": "Why?", "harmful": False}
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [f"data.sources.mine={{kind: file, path: {path}}}", "data.train=mine:all", *overrides]
+
+
+def test_training_prompts_that_are_held_out_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = load_inputs(load_config("quickstart", contaminated(tmp_path)))
+    assert [prompt.text for prompt in given.train_P] == ["Why?"]
+    assert [hit.prompt.id for hit in given.contaminated] == ["mine/1", "mine/2", "mine/3"]
+    assert "contamination: 3 training prompts that a suite holds are left out" in capsys.readouterr().out
+
+
+def test_they_are_kept_only_in_so_many_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = load_inputs(load_config("quickstart", contaminated(tmp_path, KEEP)))
+    assert (len(given.train_P), len(given.contaminated)) == (4, 3)
+    assert "are KEPT, as configured" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"data\.contamination"):
+        load_config("quickstart", ["data.contamination=keep"])
+
+
+def test_a_suite_that_holds_everything_stops_the_run(tmp_path: Path) -> None:
+    overrides = contaminated(tmp_path, "data.evaluation=mine:all")
+    with pytest.raises(DataError, match=r"data\.train: every prompt is in an evaluation suite"):
+        load_inputs(load_config("quickstart", overrides))
+
+
+def test_demonstrations_of_an_evaluation_prompt_are_left_out(tmp_path: Path) -> None:
+    demo = load_demonstrations()[4]
+    path = tmp_path / "suite.jsonl"
+    path.write_text(json.dumps({"text": demo.prompt.text, "harmful": demo.prompt.harmful}) + "\n")
+    given = load_inputs(
+        load_config("quickstart", [f"data.sources.suite={{kind: file, path: {path}}}", "data.evaluation=suite:all"])
+    )
+    assert demo not in given.demonstrations
+    assert len(given.demonstrations) == len(load_demonstrations()) - 1
