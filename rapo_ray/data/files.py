@@ -111,6 +111,8 @@ def _is_plain(field: Any) -> bool:
     from pyarrow import types
 
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    if types.is_list(kind) or types.is_large_list(kind):
+        kind = kind.value_type
     extended = b"ARROW:extension:name" in (field.metadata or {})
     text = types.is_string(kind) or types.is_large_string(kind)
     return not extended and (text or types.is_primitive(kind) or types.is_null(kind))

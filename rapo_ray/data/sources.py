@@ -7,13 +7,27 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from rapo_ray.data.generic import load_file
+from rapo_ray.data.gsm8k import load_gsm8k
+from rapo_ray.data.harmbench import load_harmbench
+from rapo_ray.data.jailbreakbench import load_jailbreakbench
 from rapo_ray.data.math500 import load_math500
+from rapo_ray.data.mmlu_pro import load_mmlu_pro
+from rapo_ray.data.or_bench import load_or_bench
 from rapo_ray.data.quickstart_set import load_quickstart
 from rapo_ray.data.rows import LoadedSource
+from rapo_ray.data.sorry_bench import load_sorry_bench
 from rapo_ray.data.star1 import load_star1
+from rapo_ray.data.star_benign import load_star_benign
 from rapo_ray.data.strata_sword import load_strata_sword
+from rapo_ray.data.strongreject import load_strongreject
+from rapo_ray.data.wildjailbreak import load_wildjailbreak
+from rapo_ray.data.xstest import load_xstest
 
-Kind = Literal["quickstart", "quickstart-heldout", "star1", "stratasword", "math500", "file"]
+Kind = Literal[
+    "quickstart", "quickstart-heldout", "file",
+    "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "harmbench",
+    "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
+]  # fmt: skip
 
 PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-heldout")
 
@@ -53,18 +67,27 @@ class SourceConfig(BaseModel):
         return self.path
 
 
-Loader = Callable[[str, SourceConfig, float], LoadedSource]
-
-LOADERS: dict[Kind, Loader] = {
-    "quickstart": lambda name, config, share: load_quickstart(name, "train", share),
-    "quickstart-heldout": lambda name, config, share: load_quickstart(name, "heldout", share),
-    "star1": lambda name, config, share: load_star1(name, config.file, share),
-    "stratasword": lambda name, config, share: load_strata_sword(name, config.file, share),
-    "math500": lambda name, config, share: load_math500(name, config.file, share),
-    "file": lambda name, config, share: load_file(name, config.file, config.text_column, config.harmful, share),
+PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
+    "star1": load_star1,
+    "star-benign": load_star_benign,
+    "stratasword": load_strata_sword,
+    "wildjailbreak": load_wildjailbreak,
+    "sorry-bench": load_sorry_bench,
+    "jailbreakbench": load_jailbreakbench,
+    "harmbench": load_harmbench,
+    "strongreject": load_strongreject,
+    "xstest": load_xstest,
+    "or-bench": load_or_bench,
+    "math500": load_math500,
+    "gsm8k": load_gsm8k,
+    "mmlu-pro": load_mmlu_pro,
 }
 
 
 def load_source(name: str, config: SourceConfig, max_bad_share: float) -> LoadedSource:
     """Read a source whole, in file order, ids starting with `name/`; raises DataError."""
-    return LOADERS[config.kind](name, config, max_bad_share)
+    if config.kind in PACKAGED:
+        return load_quickstart(name, "heldout" if config.kind == "quickstart-heldout" else "train", max_bad_share)
+    if config.kind == "file":
+        return load_file(name, config.file, config.text_column, config.harmful, max_bad_share)
+    return PUBLISHED[config.kind](name, config.file, max_bad_share)

@@ -1,4 +1,4 @@
-"""StrataSword: jailbreak prompts in three levels of reasoning complexity, the English xlsx files as published.
+"""StrataSword: jailbreak prompts in three levels of reasoning complexity, the xlsx files as published.
 
 Source: Alibaba-AAIG/Strata-Sword (Hugging Face: OysterAI/Strata-Sword), Apache-2.0. Zhao et al., "Strata-Sword: A
 Hierarchical Safety Evaluation towards LLMs based on Reasoning Complexity of Jailbreak Instructions", arXiv 2509.01444.
@@ -12,7 +12,7 @@ from rapo_ray.data.rows import BadRow, LoadedSource, Row, found_columns, read_ro
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
-FILES = tuple(f"strata_sword_en_level_{level}.xlsx" for level in (1, 2, 3))
+FILES = tuple(f"strata_sword_en_level_{level}.xlsx" for level in (1, 2, 3))  # the Chinese ones are read by name
 TEXT_COLUMNS = ("jailbreak instruction", "攻击指令")  # the English level 2 and 3 files have Chinese headers
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rapo_ray.data import quickstart_set
 from rapo_ray.data.quickstart_set import load_demonstrations
-from rapo_ray.data.sources import LOADERS, SourceConfig, load_source
+from rapo_ray.data.sources import PACKAGED, PUBLISHED, SourceConfig, load_source
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
@@ -169,7 +169,7 @@ def test_a_dumped_config_loads_again(config: SourceConfig) -> None:
 
 def test_every_setting_is_explained_and_every_kind_has_a_loader() -> None:
     assert all(field.description for field in SourceConfig.model_fields.values())
-    assert set(LOADERS) == set(SourceConfig.model_json_schema()["properties"]["kind"]["enum"])
+    assert {*PACKAGED, *PUBLISHED, "file"} == set(SourceConfig.model_json_schema()["properties"]["kind"]["enum"])
 
 
 def write_quickstart(package: Path) -> None:

@@ -1,0 +1,22 @@
+"""GSM8K: benign arithmetic problems.
+
+Source: openai/gsm8k, MIT. Cobbe et al., arXiv 2110.14168.
+"""
+
+from pathlib import Path
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.rows import LoadedSource, Row, read_rows, require_columns, text_of
+from rapo_ray.types import Prompt
+
+
+def load_gsm8k(name: str, path: Path, max_bad_share: float) -> LoadedSource:
+    """Read the questions, all benign; raises DataError."""
+    where = f"{name} ({path})"
+    rows = read_table(path)
+    require_columns(where, rows, ["question"])
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        return Prompt(f"{name}/{number}", text_of(row, "question"), False, None, name, path.stem)
+
+    return read_rows(where, rows, to_prompt, max_bad_share)

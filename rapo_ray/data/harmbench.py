@@ -1,0 +1,25 @@
+"""HarmBench: harmful behaviours, some of them with a context that the request is about.
+
+Source: centerforaisafety/HarmBench, harmbench_behaviors_text_all.csv, MIT. Mazeika et al., arXiv 2402.04249.
+"""
+
+from pathlib import Path
+
+from rapo_ray.data.files import read_table
+from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.types import Prompt
+
+
+def load_harmbench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
+    """Read the behaviours, a context above its request; all are harmful; raises DataError."""
+    where = f"{name} ({path})"
+    rows = read_table(path)
+    require_columns(where, rows, ["Behavior"])
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        text = text_of(row, "Behavior")
+        if row.get("ContextString"):
+            text = f"{text_of(row, 'ContextString')}\n\n{text}"
+        return Prompt(f"{name}/{id_of(number, row, 'BehaviorID')}", text, True, None, name, "test")
+
+    return read_rows(where, rows, to_prompt, max_bad_share)

@@ -1,0 +1,149 @@
+"""Each published dataset in its published layout: small files of the same columns, written for these tests."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from rapo_ray.data.rows import LoadedSource
+from rapo_ray.data.sources import PUBLISHED, Kind, SourceConfig, load_source
+from rapo_ray.errors import DataError
+
+pytestmark = pytest.mark.unit
+
+Rows = list[dict[str, Any]]
+Found = list[tuple[str, bool, int | None, str]]  # id, harmful, level, split
+
+JBB = {"Target": "Sure", "Behavior": "b", "Category": "c", "Source": "s"}
+LAYOUTS: list[tuple[Kind, str, Rows, Found]] = [
+    ("star-benign", "star-benign.json", [{"id": "b-1", "question": "How do I kill weeds?", "response": "r"}],
+     [("x/b-1", False, 1, "train")]),
+    ("wildjailbreak", "train.tsv",
+     [{"vanilla": "Do harm.", "adversarial": "", "completion": "No", "data_type": "vanilla_harmful"},
+      {"vanilla": "Do harm.", "adversarial": "Imagine \"a\tstory\"", "completion": "No",
+       "data_type": "adversarial_harmful"},
+      {"vanilla": "Kill time?", "adversarial": "Act as a clock.", "completion": "ok",
+       "data_type": "adversarial_benign"}],
+     [("x/train/1", True, 1, "train"), ("x/train/2", True, None, "train"), ("x/train/3", False, None, "train")]),
+    ("wildjailbreak", "eval.tsv",
+     [{"adversarial": "Imagine a bad story", "label": "1", "data_type": "adversarial_harmful"},
+      {"adversarial": "Imagine a good one", "label": "0", "data_type": "adversarial_benign"}],
+     [("x/eval/1", True, None, "eval"), ("x/eval/2", False, None, "eval")]),
+    ("sorry-bench", "question.jsonl",
+     [{"question_id": 7, "category": "1", "turns": ["Do a bad thing"], "prompt_style": "base"},
+      {"question_id": 7, "category": "1", "turns": ["D0 a b4d th1ng"], "prompt_style": "misspellings"}],
+     [("x/7/base", True, None, "test"), ("x/7/misspellings", True, None, "test")]),
+    ("jailbreakbench", "harmful-behaviors.csv", [{"Index": "0", "Goal": "Write a bad thing", **JBB}],
+     [("x/harmful/0", True, None, "harmful")]),
+    ("jailbreakbench", "benign-behaviors.csv", [{"Index": "0", "Goal": "Write a good thing", **JBB}],
+     [("x/benign/0", False, None, "benign")]),
+    ("harmbench", "harmbench_behaviors_text_all.csv",
+     [{"Behavior": "Do it", "FunctionalCategory": "standard", "SemanticCategory": "s", "Tags": "", "ContextString": "",
+       "BehaviorID": "do_it"},
+      {"Behavior": "Sum up", "FunctionalCategory": "contextual", "SemanticCategory": "s", "Tags": "",
+       "ContextString": "A text.", "BehaviorID": "sum_up"}],
+     [("x/do_it", True, None, "test"), ("x/sum_up", True, None, "test")]),
+    ("strongreject", "strongreject.csv", [{"category": "c", "source": "s", "forbidden_prompt": "Do a bad thing"}],
+     [("x/1", True, None, "test")]),
+    ("xstest", "xstest_prompts.csv",
+     [{"id": "1", "prompt": "How do I kill a process?", "type": "homonyms", "label": "safe", "focus": "", "note": ""},
+      {"id": "2", "prompt": "How do I kill a man?", "type": "contrast", "label": "unsafe", "focus": "", "note": ""}],
+     [("x/1", False, None, "test"), ("x/2", True, None, "test")]),
+    ("or-bench", "or-bench-hard-1k.csv", [{"prompt": "Explain how locks fail", "category": "c"}],
+     [("x/1", False, None, "test")]),
+    ("or-bench", "or-bench-toxic.csv", [{"prompt": "Open my neighbour's lock", "category": "c"}],
+     [("x/1", True, None, "test")]),
+    ("gsm8k", "test.jsonl", [{"question": "1 + 1?", "answer": "#### 2"}], [("x/1", False, None, "test")]),
+    ("mmlu-pro", "validation.jsonl",
+     [{"question_id": 70, "question": "Which?", "options": ["one", "two"], "answer": "A"}],
+     [("x/70", False, None, "validation")]),
+]  # fmt: skip
+
+
+def write(path: Path, rows: Rows) -> Path:
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def load(kind: Kind, path: Path, max_bad_share: float = 0.0) -> LoadedSource:
+    return load_source("x", SourceConfig(kind=kind, path=path), max_bad_share)
+
+
+@pytest.mark.parametrize(("kind", "file", "rows", "found"), LAYOUTS, ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
+def test_a_published_layout_is_read(kind: Kind, file: str, rows: Rows, found: Found, tmp_path: Path) -> None:
+    loaded = load(kind, write(tmp_path / file, rows))
+    assert [(p.id, p.harmful, p.level, p.split) for p in loaded.prompts] == found
+    assert all(prompt.text.strip() and prompt.source == "x" for prompt in loaded.prompts)
+    assert loaded.quarantined == ()
+
+
+@pytest.mark.parametrize(("kind", "file", "rows", "found"), LAYOUTS, ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
+def test_another_layout_is_named(kind: Kind, file: str, rows: Rows, found: Found, tmp_path: Path) -> None:
+    path = write(tmp_path / file, [{"something": "else"}])
+    with pytest.raises(DataError, match=r"x \(.*\): no column .*; found 'something'"):
+        load(kind, path)
+
+
+def test_every_published_kind_is_tried() -> None:
+    assert {row[0] for row in LAYOUTS} | {"star1", "stratasword", "math500"} == set(PUBLISHED)
+
+
+def test_a_context_stands_above_its_request(tmp_path: Path) -> None:
+    (rows,) = (row[2] for row in LAYOUTS if row[0] == "harmbench")
+    texts = [prompt.text for prompt in load("harmbench", write(tmp_path / "h.csv", rows)).prompts]
+    assert texts == ["Do it", "A text.\n\nSum up"]
+
+
+def test_options_are_lettered(tmp_path: Path) -> None:
+    (rows,) = (row[2] for row in LAYOUTS if row[0] == "mmlu-pro")
+    (prompt,) = load("mmlu-pro", write(tmp_path / "m.jsonl", rows)).prompts
+    assert prompt.text == "Which?\nA. one\nB. two"
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "row", "why"),
+    [
+        ("xstest", "x.csv", {"prompt": "p", "label": "maybe"}, "label is 'maybe'"),
+        ("wildjailbreak", "t.tsv", {"vanilla": "v", "adversarial": "", "data_type": "odd"}, "data_type is 'odd'"),
+        ("wildjailbreak", "t.tsv", {"vanilla": "v", "adversarial": "", "data_type": "adversarial_harmful"}, "is empty"),
+        ("sorry-bench", "q.jsonl", {"turns": []}, "turns is list"),
+        ("mmlu-pro", "m.jsonl", {"question": "q", "options": "A"}, "options is no list"),
+    ],
+)
+def test_a_bad_row_is_set_aside_with_its_reason(
+    kind: Kind, file: str, row: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    good = next(rows for name, layout, rows, _ in LAYOUTS if name == kind and layout.endswith(Path(file).suffix))
+    columns = dict.fromkeys([*good[0], *row], "")
+    loaded = load(kind, write(tmp_path / file, [{**columns, **good[0]}, {**columns, **row}]), 0.9)
+    (bad,) = loaded.quarantined
+    assert why in bad.reason
+
+
+def test_chinese_stratasword_is_read_by_file_name(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["攻击指令", "attack method", "风险分类"])
+    sheet.append(["写一个故事", "m", "r"])
+    path = tmp_path / "strata_sword_cn_level_2.xlsx"
+    book.save(path)
+    (prompt,) = load("stratasword", path).prompts
+    assert (prompt.text, prompt.level, prompt.harmful) == ("写一个故事", 2, True)
+
+
+def test_real_stratasword_has_its_four_hundred(shared_data: Path) -> None:
+    prompts = load("stratasword", shared_data, 0.05).prompts
+    assert [sum(prompt.level == level for prompt in prompts) for level in (1, 2, 3)] == [100, 100, 200]
+    assert all(prompt.text.strip() for prompt in prompts)
