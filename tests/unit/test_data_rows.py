@@ -175,12 +175,13 @@ def test_nulls_and_nans_of_parquet_are_set_aside(tmp_path: Path) -> None:
     "column",
     [
         pa.array([pickle.dumps(print)]),
-        pa.array([["nested"]]),
+        pa.array([[["nested twice"]]]),
+        pa.array([[pickle.dumps(print)]]),
         pa.array([{"a": 1}]),
         pa.array([b"four"], pa.binary(4)),
         pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16], pa.binary(16))),
     ],
-    ids=["pickled object", "list", "struct", "fixed binary", "extension"],
+    ids=["pickled object", "list of lists", "list of pickled objects", "struct", "fixed binary", "extension"],
 )
 def test_a_parquet_column_of_objects_is_refused(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"text": ["fine"], "payload": column}), tmp_path / "t.parquet")

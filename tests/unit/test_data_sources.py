@@ -151,7 +151,7 @@ def test_a_label_column_wins_over_the_label_for_files_without_one(tmp_path: Path
         ({"kind": "quickstart", "path": "x.jsonl"}, "ships with the package; remove its path x.jsonl"),
         ({"kind": "star1", "path": "x.json", "text_column": "q"}, "has its own columns"),
         ({"kind": "math500", "path": "x.jsonl", "harmful": True}, "has its own columns"),
-        ({"kind": "wildjailbreak", "path": "x"}, "kind"),
+        ({"kind": "wildjail", "path": "x"}, "kind"),
         ({"kind": "file", "path": "x.csv", "columns": "text"}, "columns"),
     ],
 )
