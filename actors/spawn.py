@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from actors.policy import PolicyActor
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
 from rapo_ray.config import JudgeBackendConfig, RunConfig
+from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
-from rapo_ray.judging.backends import JudgeSpec
-from rapo_ray.models import fingerprint
+from rapo_ray.judging.backends import judge_spec
 from rapo_ray.weights import PolicyToEngines
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 # Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
-JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
 
 
@@ -190,27 +188,8 @@ class Spawner:
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
             return self._start(self._create(RulesJudgeActor, name, group, index, env, None), name)
-        spec = JudgeSpec(
-            backend=judge,
-            mode=config.judge.mode,
-            revision=judge.revision or (fingerprint(model) if model else None),
-            engine=self._judge_engine(judge, model) if judge.backend == "vllm" else None,
-            cache=(config.out / JUDGEMENTS).resolve() if config.judge.cache else None,
-        )
+        spec = judge_spec(config, judge, model)
         return self._start(self._create(ModelJudgeActor, name, group, index, env, JUDGE_CONCURRENCY), name, spec)
-
-    def _judge_engine(self, judge: JudgeBackendConfig, model: Path | None) -> EngineSettings:
-        return EngineSettings(
-            model=str(model),
-            dtype=judge.dtype,
-            max_model_len=judge.max_model_len,
-            max_num_seqs=judge.max_num_seqs,
-            tensor_parallel=judge.tensor_parallel,
-            memory_share=judge.memory_share,
-            enforce_eager=self.config.rollout.enforce_eager,
-            chunked_prefill=self.config.cluster.device == "gpu",
-            seed=self.config.seed,
-        )
 
     def _policy(self, name: str, group: PlacementGroup, index: int) -> Any:
         config = self.config
@@ -225,18 +204,7 @@ class Spawner:
         return self._start(created, name, model, config.policy.dtype, temperature, device)
 
     def _env(self, num_threads: int, kv_cache_gib: int | None = None) -> dict[str, str]:
-        env = {
-            "HF_HUB_OFFLINE": "1",  # every model was resolved to a folder before
-            "TOKENIZERS_PARALLELISM": "false",
-            "VLLM_LOGGING_LEVEL": "WARNING",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core steps in the actor
-            "VLLM_NO_USAGE_STATS": "1",
-        }
-        if self.config.cluster.device == "cpu":
-            env |= {"OMP_NUM_THREADS": str(num_threads), "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-            if kv_cache_gib:
-                env["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
-        return env
+        return engine_environment(self.config.cluster.device, num_threads, kv_cache_gib)
 
 
 def context_length(config: RunConfig) -> int:
@@ -254,5 +222,5 @@ def weight_backend(config: RunConfig) -> str:
 
 
 def threads(config: RunConfig, actors: int) -> int:
-    """CPU threads of one of a role's actors, which share the cores (0 leaves it to the libraries, on GPU)."""
-    return max(1, (os.cpu_count() or 1) // actors) if config.cluster.device == "cpu" else 0
+    """CPU threads of one of a role's actors, which share the cores."""
+    return cpu_threads(config.cluster.device, actors)

@@ -101,6 +101,22 @@ def summary_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def verdict_table(rows: list[dict[str, Any]]) -> Table:
+    """Rewards and statuses of judged completions, harmful and benign prompts apart."""
+    table = Table(title="verdicts", title_justify="left")
+    for column in ("prompts", "n", "total", "risk", "general", "refused", "malformed", "flagged"):
+        table.add_column(column, justify="left" if column == "prompts" else "right")
+    for name, chosen in (("harmful", [True]), ("benign", [False]), ("all", [True, False])):
+        kept = [row for row in rows if row["harmful"] in chosen]
+        mean = {part: sum(row[part] for row in kept) / len(kept) if kept else None for part in ("risk", "general")}
+        total = sum(mean.values()) if kept else None  # type: ignore[arg-type]
+        counts = [sum(row["status"] == status for row in kept) for status in ("malformed", "injection")]
+        refused = sum(row["refused"] is True for row in kept)
+        figures = (_number(value, "+.3f") for value in (total, mean["risk"], mean["general"]))
+        table.add_row(name, str(len(kept)), *figures, str(refused), *map(str, counts))
+    return table
+
+
 def difference_line(delta: Interval) -> str:
     """What the rounds did to the total, with its interval."""
     low, high = (_number(bound, "+.3f") for bound in delta["ci95"] or (None, None))

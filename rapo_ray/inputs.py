@@ -29,10 +29,7 @@ class Inputs:
 def load_inputs(config: RunConfig) -> Inputs:
     """Read every file that the config names, and say what was set aside; raises ConfigError or DataError."""
     warmup = config.warmup
-    for judge in config.judge.named().values():
-        if judge.url is not None:
-            check_url(judge.url, judge.allow_private)
-            read_token(judge.token_file)
+    check_judges(config)
     inputs = Inputs(
         _prompts(config, "data.train", config.data.train),
         _prompts(config, "data.heldout", config.data.heldout),
@@ -44,6 +41,14 @@ def load_inputs(config: RunConfig) -> Inputs:
     if config.data.evaluation is not None:
         suites = suites + _prompts(config, "data.evaluation", config.data.evaluation)
     return _guarded(config, inputs, suites)
+
+
+def check_judges(config: RunConfig) -> None:
+    """Raises ConfigError for an http judge that may not be where it is, or has no usable token."""
+    for judge in config.judge.named().values():
+        if judge.url is not None:
+            check_url(judge.url, judge.allow_private)
+            read_token(judge.token_file)
 
 
 def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rapo_ray.config import JudgeBackendConfig
+from rapo_ray.config import JudgeBackendConfig, RunConfig
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards import GuardJudge, read_guard
@@ -11,6 +11,9 @@ from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import Ask, JudgeSettings, LlmJudge, Mode
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import VllmAsk
+from rapo_ray.models import fingerprint
+
+JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,31 @@ class JudgeSpec:
     revision: str | None
     engine: EngineSettings | None  # of a vllm judge
     cache: Path | None  # folder of kept judgements
+
+
+def judge_spec(config: RunConfig, judge: JudgeBackendConfig, model: Path | None) -> JudgeSpec:
+    """The spec of one of a run's model judges; `model` is the folder of a vllm judge."""
+    return JudgeSpec(
+        backend=judge,
+        mode=config.judge.mode,
+        revision=judge.revision or (fingerprint(model) if model else None),
+        engine=_engine_settings(config, judge, model) if model else None,
+        cache=(config.out / JUDGEMENTS).resolve() if config.judge.cache else None,
+    )
+
+
+def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) -> EngineSettings:
+    return EngineSettings(
+        model=str(model),
+        dtype=judge.dtype,
+        max_model_len=judge.max_model_len,
+        max_num_seqs=judge.max_num_seqs,
+        tensor_parallel=judge.tensor_parallel,
+        memory_share=judge.memory_share,
+        enforce_eager=config.rollout.enforce_eager,
+        chunked_prefill=config.cluster.device == "gpu",
+        seed=config.seed,
+    )
 
 
 def make_judge(name: str, spec: JudgeSpec) -> LlmJudge | GuardJudge:

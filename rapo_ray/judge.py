@@ -1,0 +1,181 @@
+"""`python -m rapo_ray.judge`: judge a file of completions offline, streamed and resumable."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rapo_ray.config import RunConfig
+    from rapo_ray.types import Completion, Prompt, Verdict
+
+DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
+and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
+command goes on where it stopped."""
+AT_ONCE = 256  # completions that a model judge works on
+
+JudgeOne = Callable[["Prompt", "Completion"], Awaitable["Verdict"]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m rapo_ray.judge", description=DESCRIPTION)
+    parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
+    parser.add_argument("--input", type=Path, required=True, help="JSONL of completions")
+    parser.add_argument("--output", type=Path, help="JSONL of verdicts; by default beside the input")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        from rapo_ray.recipe_file import load_config
+
+        output = options.output or options.input.with_suffix(".verdicts.jsonl")
+        judge_file(load_config(options.config, options.overrides), options.input, output)
+        return 0
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from rapo_ray.errors import RapoError
+
+        if options.debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
+    """Judge what the output does not have yet, then show a summary; raises DataError, ConfigError or JudgeError."""
+    from rapo_ray import display
+
+    rows = read_completions(source)
+    done = read_verdicts(output)
+    left = [row for row in rows if row["id"] not in done]
+    display.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
+    if left:
+        judge_one = _judge(config)
+        asyncio.run(_judge_all(judge_one, left, output))
+    display.console.print(display.verdict_table(list(read_verdicts(output).values())))
+    display.say(f"verdicts: {output}")
+
+
+def read_completions(path: Path) -> list[dict[str, Any]]:
+    """The rows of the input, each with prompt and id; raises DataError for the first that is unusable."""
+    from rapo_ray.data.files import read_table
+    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
+    from rapo_ray.errors import DataError
+    from rapo_ray.types import Prompt
+
+    rows: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(read_table(path), start=1):
+        try:
+            completion = row.get("completion")
+            if not isinstance(completion, str):
+                raise RowError(f"completion is {type(completion).__name__}, not text")
+            identity = id_of(number, row)
+            prompt = Prompt(identity, text_of(row, "prompt"), harmful_of(row), level_of(row), path.stem, "judge")
+        except RowError as error:
+            raise DataError(f"{path}: row {number}: {error}; fix or remove it") from None
+        if identity in rows:
+            raise DataError(f"{path}: row {number}: duplicate id {identity!r}")
+        rows[identity] = {"id": identity, "prompt": prompt, "completion": completion}
+    if not rows:
+        raise DataError(f"{path}: holds no rows; give a file with at least one")
+    return list(rows.values())
+
+
+def read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
+    """What the output has by id; a torn last line is judged again, failed verdicts too."""
+    found: dict[str, dict[str, Any]] = {}
+    if not path.exists():
+        return found
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["risk"] is not None and row["general"] is not None:
+            found[row["id"]] = row
+    return found
+
+
+async def _judge_all(judge_one: JudgeOne, rows: list[dict[str, Any]], output: Path) -> None:
+    from rapo_ray import display
+    from rapo_ray.judging.completion import parse_completion
+
+    slots = asyncio.Semaphore(AT_ONCE)
+    with output.open("a", encoding="utf-8") as out, display.watch("judging") as progress:
+        out.write("\n" if output.stat().st_size and not output.read_bytes().endswith(b"\n") else "")
+
+        async def one(row: dict[str, Any]) -> None:
+            async with slots:
+                verdict = await judge_one(row["prompt"], parse_completion(row["completion"], truncated=False))
+            out.write(json.dumps({"id": row["id"], "harmful": row["prompt"].harmful, **as_row(verdict)}) + "\n")
+            out.flush()
+
+        tasks = [asyncio.ensure_future(one(row)) for row in rows]
+        for count, task in enumerate(asyncio.as_completed(tasks), start=1):
+            await task
+            progress.judged(count, len(rows))
+
+
+def as_row(verdict: "Verdict") -> dict[str, Any]:
+    """A verdict as plain JSON values."""
+    names = ("judge", "revision", "rubric", "level", "sentences", "risk", "general", "risk_score", "general_score",
+             "refused", "tokens", "seconds", "detail")  # fmt: skip
+    case = verdict.case.value if verdict.case else None
+    return {"status": verdict.status.value, "case": case} | {name: getattr(verdict, name) for name in names}
+
+
+def _judge(config: "RunConfig") -> JudgeOne:
+    """The run's judges in this process, without Ray."""
+    from rapo_ray.inputs import check_judges
+    from rapo_ray.judging.parts import PARTS, join_parts
+
+    check_judges(config)
+    risk = _one_judge(config, "risk")
+    if config.judge.general is None:
+        return lambda prompt, completion: risk(prompt, completion, PARTS)
+    general = _one_judge(config, "general")
+
+    async def both(prompt: "Prompt", completion: "Completion") -> "Verdict":
+        return join_parts(
+            await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
+        )
+
+    return both
+
+
+def _one_judge(config: "RunConfig", part: str) -> Callable[..., Awaitable["Verdict"]]:
+    from rapo_ray.judging.rules import RulesJudge
+
+    backend = config.judge.named()[part]
+    if backend.backend == "rules":
+        rules = RulesJudge()
+
+        async def by_rule(prompt: "Prompt", completion: "Completion", parts: object) -> "Verdict":
+            return rules.judge(prompt, completion)
+
+        return by_rule
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+    from rapo_ray.models import resolve_model
+
+    model = None
+    if backend.backend == "vllm":
+        assert backend.model is not None
+        model = Path(resolve_model(backend.model, backend.revision))
+        device = config.cluster.device
+        os.environ.update(engine_environment(device, cpu_threads(device, 1), backend.kv_cache_gib))
+    from rapo_ray.judging.backends import judge_spec, make_judge
+
+    return make_judge(f"offline-{part}", judge_spec(config, backend, model)).judge
+
+
+if __name__ == "__main__":
+    sys.exit(main())
