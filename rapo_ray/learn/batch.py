@@ -1,19 +1,31 @@
-"""Which sequences go into which optimizer step, rank and micro-batch (pure; equal work on every rank)."""
+"""Which sequences go into which optimizer step, rank, micro-batch and row (pure; equal work on every rank).
 
+A row lays sequences one behind the other; those of one prompt share its tokens, so that a group's prompt is computed
+once (`model.collate` lets no sequence see another).
+"""
+
+import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import groupby
 
 from rapo_ray.types import Sequence
 
-Unit = tuple[Sequence, ...]  # what may not be parted
+Unit = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
+Row = tuple[Unit, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Sequences of one forward pass; a filler repeats a sequence with no weight so that ranks stay in step."""
+    """Rows of one forward pass; a filler repeats a row with no weight so that ranks stay in step."""
 
-    sequences: tuple[Sequence, ...]
+    rows: tuple[tuple[Sequence, ...], ...]
     filler: bool = False
+
+    @property
+    def sequences(self) -> tuple[Sequence, ...]:
+        """Its sequences, row by row."""
+        return tuple(sequence for row in self.rows for sequence in row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,49 +38,88 @@ class Step:
 
 
 def plan_steps(
-    sequences: Seq[Sequence], num_steps: int, num_ranks: int, max_tokens: int, unit: int = 1
+    sequences: Seq[Sequence], num_steps: int, num_ranks: int, max_tokens: int, row_tokens: int = 0, unit: int = 1
 ) -> list[list[Step]]:
-    """Deal sequences over steps, then ranks: `[rank][step]`, every rank with as many micro-batches as the others.
+    """Deal prompts over steps, then rows over ranks: `[rank][step]`, each rank with as many micro-batches as any other.
 
     Each run of `unit` sequences (the two of a preference pair) stays together, in order.
     """
     units = [tuple(sequences[start : start + unit]) for start in range(0, len(sequences), unit)]
-    steps = [units[start::num_steps] for start in range(num_steps)]
-    plans = [_plan_step(step, num_ranks, max_tokens) for step in steps if step]
+    prompts = [list(same) for _, same in groupby(units, key=lambda unit: _prompt(unit[0]))]
+    steps = [[unit for prompt in prompts[start::num_steps] for unit in prompt] for start in range(num_steps)]
+    plans = [_plan_step(step, num_ranks, max_tokens, row_tokens) for step in steps if step]
     return [[plan[rank] for plan in plans] for rank in range(num_ranks)]
 
 
-def split_by_tokens(units: Seq[Unit], max_tokens: int) -> list[list[int]]:
-    """Indices of units in micro-batches of like lengths, longest first, each within `max_tokens` padded tokens."""
-    order = sorted(range(len(units)), key=lambda index: (-_width(units[index]), index))
+def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
+    """Rows of up to `row_tokens` tokens in the order of the units; a wider unit has a row of its own."""
+    rows: list[Row] = []
+    for unit in units:
+        if rows and row_width((*rows[-1], unit)) <= row_tokens:
+            rows[-1] = (*rows[-1], unit)
+        else:
+            rows.append((unit,))
+    return rows
+
+
+def row_width(row: Row) -> int:
+    """Tokens of a row, a prompt that consecutive sequences share counted once."""
+    width = 0
+    before: tuple[int, ...] | None = None
+    for sequence in (sequence for unit in row for sequence in unit):
+        prompt = _prompt(sequence)
+        width += sequence.completion_length + (0 if prompt == before else len(prompt))
+        before = prompt
+    return width
+
+
+def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
+    """Indices of rows in micro-batches of like widths, widest first, each within `max_tokens` padded tokens."""
+    widths = [row_width(row) for row in rows]
     micro_batches: list[list[int]] = []
     widest = 0
-    for index in order:
-        rows = len(units[index])
-        if micro_batches and widest * rows * (len(micro_batches[-1]) + 1) <= max_tokens:
+    for index in sorted(range(len(rows)), key=lambda index: (-widths[index], index)):
+        if micro_batches and widest * (len(micro_batches[-1]) + 1) <= max_tokens:
             micro_batches[-1].append(index)
         else:
             micro_batches.append([index])
-            widest = _width(units[index])
+            widest = widths[index]
     return micro_batches
 
 
-def _width(unit: Unit) -> int:
-    return max(len(sequence.tokens) for sequence in unit)
+def _prompt(sequence: Sequence) -> tuple[int, ...]:
+    return sequence.tokens[: sequence.prompt_length]
 
 
-def _plan_step(units: list[Unit], num_ranks: int, max_tokens: int) -> list[Step]:
-    micro_batches = [[units[index] for index in indices] for indices in split_by_tokens(units, max_tokens)]
+def _plan_step(units: list[Unit], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
+    fair = math.ceil(sum(row_width((unit,)) for unit in units) / num_ranks)  # so that no rank is left without a row
+    rows = pack_rows(units, min(row_tokens, fair))
+    micro_batches = [[rows[index] for index in indices] for indices in split_by_tokens(rows, max_tokens)]
     fillers = 0
     while (len(micro_batches) + fillers) % num_ranks:
-        largest = max(range(len(micro_batches)), key=lambda index: len(micro_batches[index]))
-        rows = micro_batches[largest]
-        if len(rows) > 1:
-            micro_batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        else:
+        if not _split_largest(micro_batches):
             fillers += 1
-    planned = [MicroBatch(tuple(row for unit in rows for row in unit)) for rows in micro_batches]
-    planned += [MicroBatch(min(units, key=_width), filler=True)] * fillers
+    planned = [MicroBatch(tuple(_flat(row) for row in batch)) for batch in micro_batches]
+    planned += [MicroBatch((min(units, key=lambda unit: row_width((unit,))),), filler=True)] * fillers
     total_tokens = sum(row.completion_length for unit in units for row in unit)
     total_sequences = sum(len(unit) for unit in units)
     return [Step(tuple(planned[rank::num_ranks]), total_sequences, total_tokens) for rank in range(num_ranks)]
+
+
+def _split_largest(micro_batches: list[list[Row]]) -> bool:
+    """Halve the micro-batch of most units, between rows or within its only one; False where all have one unit."""
+    index = max(range(len(micro_batches)), key=lambda index: sum(len(row) for row in micro_batches[index]))
+    rows = micro_batches[index]
+    if len(rows) > 1:
+        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    elif len(rows[0]) > 1:
+        (row,) = rows
+        halves = [[row[: len(row) // 2]], [row[len(row) // 2 :]]]
+    else:
+        return False
+    micro_batches[index : index + 1] = halves
+    return True
+
+
+def _flat(row: Row) -> tuple[Sequence, ...]:
+    return tuple(sequence for unit in row for sequence in unit)

@@ -1,7 +1,7 @@
 """The language model as the update sees it: log-probs of action tokens, nothing else materialised."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +10,105 @@ from torch import nn
 
 from rapo_ray.errors import ModelError
 from rapo_ray.learn.batch import MicroBatch
+from rapo_ray.types import Sequence
 
 LOGIT_ROWS = 1024  # rows of the vocabulary projection at once; bounds the largest intermediate
+ENTROPY_EVERY = 4  # entropy is a metric: a quarter of the tokens tells it at a quarter of the cost
 
 
 @dataclass(frozen=True, slots=True)
 class Collated:
-    """A right-padded micro-batch; column t of the [B, L-1] tensors predicts token t+1."""
+    """A micro-batch of R right-padded rows with S sequences and N action tokens in all."""
 
-    tokens: torch.Tensor  # [B, L] int64
-    attention_mask: torch.Tensor  # [B, L] int64
-    action_mask: torch.Tensor  # [B, L-1] bool
+    tokens: torch.Tensor  # [R, L] int64
+    positions: torch.Tensor  # [R, L] int64, counted within each sequence
+    visible: torch.Tensor | None  # [R, 1, L, L] bool; None where every row is one sequence and plainly causal
+    sources: torch.Tensor  # [N] where in the flattened rows each action token is predicted
+    labels: torch.Tensor  # [N] int64
+    action_mask: torch.Tensor  # [S, T] bool
 
     def to(self, device: torch.device) -> "Collated":
         """The same micro-batch on another device."""
-        return Collated(self.tokens.to(device), self.attention_mask.to(device), self.action_mask.to(device))
+        visible = None if self.visible is None else self.visible.to(device)
+        moved = (part.to(device) for part in (self.sources, self.labels, self.action_mask))
+        return Collated(self.tokens.to(device), self.positions.to(device), visible, *moved)
+
+
+@dataclass(slots=True)
+class _Layout:
+    """One row: per token its position, the first token of its prompt and the completion it is part of (0: none)."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+
+    def add(self, tokens: tuple[int, ...], first_position: int, origin: int, branch: int) -> None:
+        """Put tokens behind what is there."""
+        self.tokens += tokens
+        self.positions += range(first_position, first_position + len(tokens))
+        self.origins += [origin] * len(tokens)
+        self.branches += [branch] * len(tokens)
+
+
+def _lay_out(row: tuple[Sequence, ...]) -> _Layout:
+    layout = _Layout()
+    before: tuple[int, ...] | None = None
+    origin = 0
+    for branch, sequence in enumerate(row, start=1):
+        prompt, completion = sequence.tokens[: sequence.prompt_length], sequence.tokens[sequence.prompt_length :]
+        if prompt != before:
+            origin, before = len(layout.tokens), prompt
+            layout.add(prompt, 0, origin, 0)
+        start = len(layout.tokens)
+        layout.add(completion, len(prompt), origin, branch)
+        # the prompt's last token predicts the first of the completion, which may lie further on
+        layout.sources += [origin + len(prompt) - 1, *range(start, start + len(completion) - 1)]
+    return layout
 
 
 def collate(micro_batch: MicroBatch) -> Collated:
-    """Pad a micro-batch on the right."""
-    rows = micro_batch.sequences
-    width = max(len(row.tokens) for row in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
-    action_mask = torch.zeros(len(rows), width - 1, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        length = len(row.tokens)
-        tokens[index, :length] = torch.tensor(row.tokens)
-        attention_mask[index, :length] = 1
-        action_mask[index, row.prompt_length - 1 : length - 1] = True
-    return Collated(tokens, attention_mask, action_mask)
+    """Lay a micro-batch out; a token sees the tokens of its own sequence before it, and no other."""
+    layouts = [_lay_out(row) for row in micro_batch.rows]
+    width = max(len(layout.tokens) for layout in layouts)
+
+    def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
+        return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
+
+    visible = None
+    if any(len(row) > 1 for row in micro_batch.rows):
+        origins = padded([layout.origins for layout in layouts], -1)
+        branches = padded([layout.branches for layout in layouts], -1)
+        same = origins.unsqueeze(2) == origins.unsqueeze(1)
+        seen = (branches.unsqueeze(1) == 0) | (branches.unsqueeze(2) == branches.unsqueeze(1))
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        visible = (same & seen & causal).unsqueeze(1)
+    sequences = micro_batch.sequences
+    longest = max(sequence.completion_length for sequence in sequences)
+    lengths = torch.tensor([sequence.completion_length for sequence in sequences])
+    sources = [number * width + source for number, layout in enumerate(layouts) for source in layout.sources]
+    labels = [token for sequence in sequences for token in sequence.tokens[sequence.prompt_length :]]
+    return Collated(
+        padded([layout.tokens for layout in layouts], 0),
+        padded([layout.positions for layout in layouts], 0),
+        visible,
+        torch.tensor(sources, dtype=torch.long),
+        torch.tensor(labels, dtype=torch.long),
+        torch.arange(longest) < lengths.unsqueeze(1),
+    )
 
 
-def spread(values_per_row: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
-    """Lay ragged per-token values [B][T] onto the action positions of a [B, L-1] tensor."""
+def spread(values_per_sequence: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
+    """Lay ragged per-token values [S][T] onto the action positions of an [S, T] tensor."""
     out = torch.zeros(action_mask.shape, dtype=torch.float32, device=action_mask.device)
-    flat = [value for row in values_per_row for value in row]
+    flat = [value for row in values_per_sequence for value in row]
     out[action_mask] = torch.tensor(flat, dtype=torch.float32, device=action_mask.device)
     return out
 
 
 class ActionLogProbs(nn.Module):
-    """A causal language model whose forward returns log-probs and entropies of the action tokens.
+    """A causal language model whose forward returns the log-probs of the action tokens.
 
     Hidden states are projected onto the vocabulary only where an action token is predicted.
     """
@@ -62,32 +119,43 @@ class ActionLogProbs(nn.Module):
         self.temperature = temperature
 
     def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs (with gradient) and entropies (without), both [B, L-1], zero where nothing is predicted."""
+        """Log-probs (with gradient) [S, T], zero where there is none, and the entropies of every fourth token."""
         hidden = self.language_model.base_model(
-            input_ids=batch.tokens, attention_mask=batch.attention_mask, use_cache=False
-        ).last_hidden_state[:, :-1]
-        labels = batch.tokens[:, 1:][batch.action_mask]
+            input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state.flatten(0, 1)[batch.sources]
         head = self.language_model.get_output_embeddings()
-        pieces = [
-            _label_logprobs(head(rows), targets, self.temperature)
-            for rows, targets in zip(hidden[batch.action_mask].split(LOGIT_ROWS), labels.split(LOGIT_ROWS), strict=True)
-        ]
-        logprobs = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=hidden.device)
-        entropies = torch.zeros_like(logprobs)
-        logprobs = logprobs.masked_scatter(batch.action_mask, torch.cat([piece[0] for piece in pieces]))
-        entropies = entropies.masked_scatter(batch.action_mask, torch.cat([piece[1] for piece in pieces]))
-        return logprobs, entropies
+        logprobs, entropies = [], []
+        for rows, labels in zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True):
+            logits = head(rows).float()
+            entropies.append(_entropies(logits.detach()[::ENTROPY_EVERY], self.temperature))
+            logprobs.append(_LabelLogProbs.apply(logits, labels, self.temperature))  # type: ignore[no-untyped-call]  # torch's own
+        flat = torch.cat(logprobs)
+        out = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=flat.device)
+        return out.masked_scatter(batch.action_mask, flat), torch.cat(entropies)
 
 
-def _label_logprobs(
-    logits: torch.Tensor, labels: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    scaled = logits.float() / temperature  # [N, V]
-    normaliser = torch.logsumexp(scaled, dim=-1)
-    picked = scaled.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    with torch.no_grad():
-        entropy = normaliser - (torch.exp(scaled - normaliser.unsqueeze(-1)) * scaled).sum(-1)
-    return picked - normaliser, entropy
+def _entropies(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+class _LabelLogProbs(torch.autograd.Function):
+    """Log-probs [N] of labels [N] under logits [N, V]; the gradient is made in the logits' own memory."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+        scaled = logits if temperature == 1 else logits / temperature
+        normaliser = torch.logsumexp(scaled, dim=-1)
+        ctx.save_for_backward(scaled, normaliser, labels)
+        ctx.temperature = temperature
+        return scaled.gather(-1, labels.unsqueeze(-1)).squeeze(-1) - normaliser
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        scaled, normaliser, labels = ctx.saved_tensors
+        grad = (grads[0] / ctx.temperature).unsqueeze(-1)
+        out = scaled.sub_(normaliser.unsqueeze(-1)).exp_().mul_(-grad)
+        return out.scatter_add_(-1, labels.unsqueeze(-1), grad), None, None
 
 
 def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = False) -> Any:

@@ -14,13 +14,13 @@ from rapo_ray.learn import flash_attn_stand_in
 
 @dataclass(frozen=True, slots=True)
 class TokenInputs:
-    """Per-token inputs of the loss, all [B, L-1] over the action mask."""
+    """Per-token inputs of the loss, all [S, T] over the action mask."""
 
     logprobs: torch.Tensor
     old_logprobs: torch.Tensor
     rollout_logprobs: torch.Tensor
     reference_logprobs: torch.Tensor | None
-    advantages: torch.Tensor  # [B, 1]
+    advantages: torch.Tensor  # [S, 1]
     mask: torch.Tensor  # float
 
 

@@ -88,7 +88,7 @@ class PolicyRank:
         if micro_batch.filler:
             return {}
         sums = {**terms.sums, "loss": float(terms.loss.detach()) / self._config.ranks}
-        sums["entropy"] = float((entropies * inputs.mask).sum())
+        sums |= {"entropy": float(entropies.sum()), "entropy_tokens": float(len(entropies))}
         if first_step:  # later the policy has moved, and the difference is no gap any more
             gap = (logprobs.detach() - rollout).abs() * inputs.mask
             sums.update(gap=float(gap.sum()), gap_max=float(gap.max()), gap_tokens=float(inputs.mask.sum()))

@@ -26,7 +26,8 @@ def plan_epochs(sequences: list[Sequence], warmup: WarmupConfig, policy: PolicyC
         random.Random(f"{seed}/{epoch}").shuffle(order)
         for start in range(0, len(order), warmup.batch_size):
             batch = order[start : start + warmup.batch_size]
-            for share, steps in zip(shares, plan_steps(batch, 1, policy.ranks, policy.micro_batch_tokens), strict=True):
+            plan = plan_steps(batch, 1, policy.ranks, policy.micro_batch_tokens, policy.row_tokens)
+            for share, steps in zip(shares, plan, strict=True):
                 share += steps
     return shares
 

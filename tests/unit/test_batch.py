@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.learn.batch import MicroBatch, Step, plan_steps, split_by_tokens
+from rapo_ray.learn.batch import MicroBatch, Step, pack_rows, plan_steps, row_width, split_by_tokens
 from rapo_ray.types import Sequence
 
 pytestmark = pytest.mark.unit
@@ -58,8 +58,9 @@ def test_a_micro_batch_keeps_the_token_budget_or_is_one_sequence(
 ) -> None:
     for steps in plan_steps(make(lengths), num_steps, ranks, budget):
         for batch in (batch for step in steps for batch in step.micro_batches):
-            widest = max(len(row.tokens) for row in batch.sequences)
-            assert len(batch.sequences) == 1 or widest * len(batch.sequences) <= budget
+            widest = max(len(row[0].tokens) for row in batch.rows)
+            assert all(len(row) == 1 for row in batch.rows)  # no row is shared without row_tokens
+            assert len(batch.rows) == 1 or widest * len(batch.rows) <= budget
 
 
 @given(LENGTHS, STEPS, RANKS, BUDGET)
@@ -92,7 +93,7 @@ def test_totals_count_the_whole_step_on_every_rank_and_no_filler(
 @given(LENGTHS, BUDGET)
 def test_like_lengths_go_together_longest_first(lengths: list[tuple[int, int]], budget: int) -> None:
     sequences = make(lengths)
-    order = [index for batch in split_by_tokens([(sequence,) for sequence in sequences], budget) for index in batch]
+    order = [index for batch in split_by_tokens([((sequence,),) for sequence in sequences], budget) for index in batch]
     widths = [len(sequences[index].tokens) for index in order]
     assert sorted(order) == list(range(len(sequences)))
     assert widths == sorted(widths, reverse=True)
@@ -133,5 +134,48 @@ def test_the_two_of_a_pair_stay_together_in_order(
     for batch in batches:
         rows = [row.tokens[0] for row in batch.sequences]
         assert all(first % 2 == 0 and second == first + 1 for first, second in zip(rows[::2], rows[1::2], strict=True))
-        widest = max(len(row.tokens) for row in batch.sequences)
-        assert len(rows) == 2 or widest * len(rows) <= budget
+        assert all(len(row) == 2 for row in batch.rows)
+
+
+def group(prompt: tuple[int, ...], *completions: int) -> list[Sequence]:
+    """A prompt's sequences, of these completion lengths."""
+    return [Sequence((*prompt, *[9] * length), len(prompt), 0.0, (0.0,) * length) for length in completions]
+
+
+def test_a_shared_prompt_counts_once() -> None:
+    first, second = group((1, 2, 3), 4, 5)
+    (other,) = group((1, 2, 4), 5)
+    assert row_width(((first,), (second,))) == 3 + 4 + 5
+    assert row_width(((first,), (other,))) == 3 + 4 + 3 + 5
+    assert row_width(((first, second),)) == 12
+
+
+@given(LENGTHS, st.integers(0, 80))
+def test_rows_keep_order_and_their_limit(lengths: list[tuple[int, int]], row_tokens: int) -> None:
+    sequences = make(lengths)
+    rows = pack_rows([(sequence,) for sequence in sequences], row_tokens)
+    assert [unit[0] for row in rows for unit in row] == sequences
+    assert all(len(row) == 1 or row_width(row) <= row_tokens for row in rows)
+
+
+@given(LENGTHS, STEPS, RANKS, BUDGET, st.integers(0, 120))
+def test_packed_rows_lose_nothing_and_keep_ranks_equal(
+    lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int, row_tokens: int
+) -> None:
+    plan = plan_steps(make(lengths), num_steps, ranks, budget, row_tokens)
+    assert numbers(batch for steps in plan for step in steps for batch in step.micro_batches) == Counter(
+        range(len(lengths))
+    )
+    shapes = [[len(step.micro_batches) for step in steps] for steps in plan]
+    assert all(shape == shapes[0] for shape in shapes)
+    for batch in (batch for steps in plan for step in steps for batch in step.micro_batches):
+        widest = max(sum(len(sequence.tokens) for sequence in row) for row in batch.rows)
+        assert len(batch.rows) == 1 or widest * len(batch.rows) <= budget
+
+
+def test_a_group_s_samples_stay_in_one_step() -> None:
+    sequences = [*group((1,), 4, 4), *group((2,), 4, 4), *group((3,), 4, 4)]
+    ((first, second),) = plan_steps(sequences, num_steps=2, num_ranks=1, max_tokens=1000, row_tokens=9)
+    assert [row[0].tokens[0] for batch in first.micro_batches for row in batch.rows] == [1, 3]
+    assert [len(row) for batch in first.micro_batches for row in batch.rows] == [2, 2]
+    assert [sequence.tokens[0] for batch in second.micro_batches for sequence in batch.sequences] == [2, 2]
