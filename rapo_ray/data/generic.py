@@ -9,6 +9,7 @@ from rapo_ray.data.rows import (
     found_columns,
     harmful_of,
     id_of,
+    label_of,
     level_of,
     read_rows,
     require_columns,
@@ -19,9 +20,9 @@ from rapo_ray.types import Prompt
 
 
 def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max_bad_share: float) -> LoadedSource:
-    """Read `text_column` and, where there, the columns `harmful`, `level` and `id`; the split is the file's stem.
+    """Read `text_column` and, where there, `harmful`, `level`, `id`, `category` and `expected` (an exact answer).
 
-    `harmful` labels every row of a file without that column. Raises DataError where neither says it.
+    The split is the stem. `harmful` labels every row of a file without that column; DataError where neither does.
     """
     where = f"{name} ({path})"
     rows = read_table(path)
@@ -33,6 +34,7 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
     def to_prompt(number: int, row: Row) -> Prompt:
         text = text_of(row, text_column)
         label = harmful_of(row) if labelled else bool(harmful)
-        return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, path.stem)
+        category, expected = label_of(row, "category"), label_of(row, "expected")
+        return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, path.stem, category, expected)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

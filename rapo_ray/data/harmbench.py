@@ -6,7 +6,7 @@ Source: centerforaisafety/HarmBench, harmbench_behaviors_text_all.csv, MIT. Maze
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -20,6 +20,7 @@ def load_harmbench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
         text = text_of(row, "Behavior")
         if row.get("ContextString"):
             text = f"{text_of(row, 'ContextString')}\n\n{text}"
-        return Prompt(f"{name}/{id_of(number, row, 'BehaviorID')}", text, True, None, name, "test")
+        category = label_of(row, "SemanticCategory", "FunctionalCategory")
+        return Prompt(f"{name}/{id_of(number, row, 'BehaviorID')}", text, True, None, name, "test", category)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

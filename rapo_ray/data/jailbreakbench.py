@@ -6,7 +6,7 @@ Source: JailbreakBench/JBB-Behaviors, MIT. Chao et al., arXiv 2404.01318.
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -19,6 +19,7 @@ def load_jailbreakbench(name: str, path: Path, max_bad_share: float) -> LoadedSo
     split = "harmful" if harmful else "benign"
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        return Prompt(f"{name}/{split}/{id_of(number, row, 'Index')}", text_of(row, "Goal"), harmful, None, name, split)
+        identity = f"{name}/{split}/{id_of(number, row, 'Index')}"
+        return Prompt(identity, text_of(row, "Goal"), harmful, None, name, split, label_of(row, "Category"))
 
     return read_rows(where, rows, to_prompt, max_bad_share)

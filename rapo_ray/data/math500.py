@@ -7,7 +7,7 @@ Source: MATH-500.jsonl as in UCSC-VLAA/STAR-1, benchmark/ (Apache-2.0 repository
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -18,6 +18,8 @@ def load_math500(name: str, path: Path, max_bad_share: float) -> LoadedSource:
     require_columns(where, rows, ["problem"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        return Prompt(f"{name}/{id_of(number, row, 'unique_id')}", text_of(row, "problem"), False, None, name, "test")
+        identity = f"{name}/{id_of(number, row, 'unique_id')}"
+        subject, answer = label_of(row, "subject"), label_of(row, "answer")
+        return Prompt(identity, text_of(row, "problem"), False, None, name, "test", subject, answer)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

@@ -6,7 +6,7 @@ Source: TIGER-Lab/MMLU-Pro, MIT. Wang et al., arXiv 2406.01574.
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -24,6 +24,8 @@ def load_mmlu_pro(name: str, path: Path, max_bad_share: float) -> LoadedSource:
             raise RowError("options is no list of texts")
         lettered = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
         text = f"{text_of(row, 'question')}\n{lettered}"
-        return Prompt(f"{name}/{id_of(number, row, 'question_id')}", text, False, None, name, path.stem)
+        identity = f"{name}/{id_of(number, row, 'question_id')}"
+        answer = label_of(row, "answer")
+        return Prompt(identity, text, False, None, name, path.stem, label_of(row, "category"), answer)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

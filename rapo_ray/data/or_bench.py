@@ -6,7 +6,7 @@ Source: bench-llm/or-bench, CC-BY-4.0. Cui et al., arXiv 2405.20947.
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -18,6 +18,7 @@ def load_or_bench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
     harmful = "toxic" in path.stem.lower()
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        return Prompt(f"{name}/{number}", text_of(row, "prompt"), harmful, None, name, "test")
+        category = label_of(row, "category")
+        return Prompt(f"{name}/{number}", text_of(row, "prompt"), harmful, None, name, "test", category)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

@@ -165,6 +165,15 @@ def id_of(number: int, row: Row, column: str = "id") -> str:
     return text_of(row, column).strip()
 
 
+def label_of(row: Row, *columns: str) -> str | None:
+    """The first of the columns that holds a text or number, as text; None where none does."""
+    for column in columns:
+        value = row.get(column)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return None
+
+
 def _short(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

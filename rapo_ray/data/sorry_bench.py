@@ -6,7 +6,7 @@ Source: sorry-bench/sorry-bench-202503 (gated), its own licence. Xie et al., arX
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -20,6 +20,14 @@ def load_sorry_bench(name: str, path: Path, max_bad_share: float) -> LoadedSourc
         turns = row.get("turns")
         text = text_of({"turns": turns[0] if isinstance(turns, list) and turns else turns}, "turns")
         style = row.get("prompt_style") or "base"
-        return Prompt(f"{name}/{id_of(number, row, 'question_id')}/{style}", text, True, None, name, "test")
+        return Prompt(
+            f"{name}/{id_of(number, row, 'question_id')}/{style}",
+            text,
+            True,
+            None,
+            name,
+            "test",
+            label_of(row, "category"),
+        )
 
     return read_rows(where, rows, to_prompt, max_bad_share)

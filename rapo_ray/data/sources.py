@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rapo_ray.data.generic import load_file
 from rapo_ray.data.gsm8k import load_gsm8k
 from rapo_ray.data.harmbench import load_harmbench
+from rapo_ray.data.hub import fetch
+from rapo_ray.data.jailbreak_artifacts import load_jailbreak_artifacts
 from rapo_ray.data.jailbreakbench import load_jailbreakbench
 from rapo_ray.data.math500 import load_math500
 from rapo_ray.data.mmlu_pro import load_mmlu_pro
@@ -25,8 +27,8 @@ from rapo_ray.data.xstest import load_xstest
 
 Kind = Literal[
     "quickstart", "quickstart-heldout", "file",
-    "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "harmbench",
-    "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
+    "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
+    "harmbench", "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
 PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-heldout")
@@ -43,6 +45,12 @@ class SourceConfig(BaseModel):
     path: Path | None = None
     """The file; for `stratasword` one level file or the folder of all three. The packaged sets take none."""
 
+    hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+    """A Hugging Face dataset, `owner/name`, that holds the file at `path`."""
+
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """For `hub`: the dataset's commit in full, so that a run can be repeated."""
+
     text_column: str = "text"
     """For `file`: the column of the prompts."""
 
@@ -55,16 +63,21 @@ class SourceConfig(BaseModel):
             raise ValueError(f"source of kind {self.kind!r} ships with the package; remove its path {self.path}")
         if self.kind not in PACKAGED and self.path is None:
             raise ValueError(f"source of kind {self.kind!r} needs a path")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision go together: a dataset `owner/name`, and its commit of 40 hex digits")
+        if self.hub is not None and self.path is None:
+            raise ValueError(f"source of kind {self.kind!r} ships with the package; remove its hub {self.hub}")
         # Compared with the defaults, not with what was set: a dumped config sets every field and must load again.
         if self.kind != "file" and (self.text_column != "text" or self.harmful is not None):
             raise ValueError(f"source of kind {self.kind!r} has its own columns; remove text_column and harmful")
         return self
 
-    @property
     def file(self) -> Path:
-        """The path, which a kind that is not packaged always has."""
+        """The local file, fetched from the hub where it comes from there; not for packaged kinds. Raises DataError."""
         assert self.path is not None
-        return self.path
+        if self.hub is None or self.revision is None:
+            return self.path
+        return fetch(self.hub, self.path.as_posix(), self.revision)
 
 
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
@@ -74,6 +87,7 @@ PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
     "wildjailbreak": load_wildjailbreak,
     "sorry-bench": load_sorry_bench,
     "jailbreakbench": load_jailbreakbench,
+    "jbb-artifacts": load_jailbreak_artifacts,
     "harmbench": load_harmbench,
     "strongreject": load_strongreject,
     "xstest": load_xstest,
@@ -89,5 +103,5 @@ def load_source(name: str, config: SourceConfig, max_bad_share: float) -> Loaded
     if config.kind in PACKAGED:
         return load_quickstart(name, "heldout" if config.kind == "quickstart-heldout" else "train", max_bad_share)
     if config.kind == "file":
-        return load_file(name, config.file, config.text_column, config.harmful, max_bad_share)
-    return PUBLISHED[config.kind](name, config.file, max_bad_share)
+        return load_file(name, config.file(), config.text_column, config.harmful, max_bad_share)
+    return PUBLISHED[config.kind](name, config.file(), max_bad_share)

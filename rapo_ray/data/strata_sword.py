@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import BadRow, LoadedSource, Row, found_columns, read_rows, text_of
+from rapo_ray.data.rows import BadRow, LoadedSource, Row, found_columns, label_of, read_rows, text_of
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
@@ -39,7 +39,8 @@ def _load_level(name: str, path: Path, max_bad_share: float, seen: dict[str, str
     split = f"level_{level}"
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        return Prompt(f"{name}/{split}/{number}", text_of(row, column), True, level, name, split)
+        category = label_of(row, "risk type", "风险分类")
+        return Prompt(f"{name}/{split}/{number}", text_of(row, column), True, level, name, split, category)
 
     return read_rows(where, rows, to_prompt, max_bad_share, seen)
 

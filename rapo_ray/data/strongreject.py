@@ -6,7 +6,7 @@ Source: alexandrasouly/strongreject, MIT. Souly et al., arXiv 2402.10260.
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -17,6 +17,8 @@ def load_strongreject(name: str, path: Path, max_bad_share: float) -> LoadedSour
     require_columns(where, rows, ["forbidden_prompt"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        return Prompt(f"{name}/{number}", text_of(row, "forbidden_prompt"), True, None, name, "test")
+        return Prompt(
+            f"{name}/{number}", text_of(row, "forbidden_prompt"), True, None, name, "test", label_of(row, "category")
+        )
 
     return read_rows(where, rows, to_prompt, max_bad_share)

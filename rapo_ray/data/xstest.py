@@ -6,7 +6,7 @@ Source: paul-rottger/xstest, xstest_prompts.csv, CC-BY-4.0. Röttger et al., arX
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, read_rows, require_columns, text_of
+from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, label_of, read_rows, require_columns, text_of
 from rapo_ray.types import Prompt
 
 
@@ -20,6 +20,8 @@ def load_xstest(name: str, path: Path, max_bad_share: float) -> LoadedSource:
         label = text_of(row, "label").strip().lower()
         if label not in ("safe", "unsafe"):
             raise RowError(f"label is {label!r}, not safe or unsafe")
-        return Prompt(f"{name}/{id_of(number, row)}", text_of(row, "prompt"), label == "unsafe", None, name, "test")
+        identity = f"{name}/{id_of(number, row)}"
+        kind = label_of(row, "type")
+        return Prompt(identity, text_of(row, "prompt"), label == "unsafe", None, name, "test", kind)
 
     return read_rows(where, rows, to_prompt, max_bad_share)

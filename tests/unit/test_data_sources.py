@@ -102,7 +102,7 @@ def test_math500_problems_are_benign_and_their_difficulty_is_no_risk_level(tmp_p
     path = tmp_path / "MATH-500.jsonl"
     path.write_text(json.dumps({"problem": "1+1?", "answer": "2", "level": 5, "unique_id": "test/algebra/1.json"}))
     loaded = load_source("math", SourceConfig(kind="math500", path=path), 0.0)
-    assert loaded.prompts == (Prompt("math/test/algebra/1.json", "1+1?", False, None, "math", "test"),)
+    assert loaded.prompts == (Prompt("math/test/algebra/1.json", "1+1?", False, None, "math", "test", None, "2"),)
 
 
 @pytest.mark.parametrize(("kind", "column"), [("star1", "question"), ("math500", "problem"), ("file", "text")])
@@ -153,6 +153,11 @@ def test_a_label_column_wins_over_the_label_for_files_without_one(tmp_path: Path
         ({"kind": "math500", "path": "x.jsonl", "harmful": True}, "has its own columns"),
         ({"kind": "wildjail", "path": "x"}, "kind"),
         ({"kind": "file", "path": "x.csv", "columns": "text"}, "columns"),
+        ({"kind": "star1", "path": "x.json", "hub": "a/b"}, "hub and revision go together"),
+        ({"kind": "star1", "path": "x.json", "revision": "0" * 40}, "hub and revision go together"),
+        ({"kind": "star1", "path": "x.json", "hub": "a/b", "revision": "main"}, "revision"),
+        ({"kind": "star1", "path": "x.json", "hub": "../b", "revision": "0" * 40}, "hub"),
+        ({"kind": "quickstart", "hub": "a/b", "revision": "0" * 40}, "remove its hub a/b"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
@@ -165,6 +170,43 @@ def test_impossible_settings_are_refused(settings: dict[str, object], message: s
 )
 def test_a_dumped_config_loads_again(config: SourceConfig) -> None:
     assert SourceConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_hub_file_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: dict[str, object] = {}
+
+    def give(dataset: str, file: str, **options: object) -> str:
+        asked.update(options, dataset=dataset, file=file)
+        path = tmp_path / "table.jsonl"
+        path.write_text('{"text": "How do I bake bread?", "harmful": false}\n', encoding="utf-8")
+        return str(path)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", give)
+    source = {"kind": "file", "hub": "some-org/prompts", "revision": "ab" * 20, "path": "data/train.jsonl"}
+    (prompt,) = load_source("mine", SourceConfig.model_validate(source), 0.0).prompts
+    assert prompt.text == "How do I bake bread?"
+    assert asked == {
+        "dataset": "some-org/prompts", "file": "data/train.jsonl", "repo_type": "dataset", "revision": "ab" * 20,
+        "local_files_only": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("offline", "why"), [("1", "HF_HUB_OFFLINE forbids"), ("0", "did not give it: 404 not found")])
+def test_a_hub_file_that_cannot_be_had_is_one_line(offline: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError("404\nnot found")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    source = {"kind": "file", "hub": "some-org/prompts", "revision": "ab" * 20, "path": "train.jsonl"}
+    with pytest.raises(DataError, match=why) as caught:
+        load_source("mine", SourceConfig.model_validate(source), 0.0)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_setting_is_explained_and_every_kind_has_a_loader() -> None:

@@ -96,7 +96,7 @@ def test_another_layout_is_named(kind: Kind, file: str, rows: Rows, found: Found
 
 
 def test_every_published_kind_is_tried() -> None:
-    assert {row[0] for row in LAYOUTS} | {"star1", "stratasword", "math500"} == set(PUBLISHED)
+    assert {row[0] for row in LAYOUTS} | {"star1", "stratasword", "math500", "jbb-artifacts"} == set(PUBLISHED)
 
 
 def test_a_context_stands_above_its_request(tmp_path: Path) -> None:
@@ -147,3 +147,41 @@ def test_real_stratasword_has_its_four_hundred(shared_data: Path) -> None:
     prompts = load("stratasword", shared_data, 0.05).prompts
     assert [sum(prompt.level == level for prompt in prompts) for level in (1, 2, 3)] == [100, 100, 200]
     assert all(prompt.text.strip() for prompt in prompts)
+
+
+def test_jailbreak_artifacts_as_published(tmp_path: Path) -> None:
+    rows = [
+        {
+            "index": 0,
+            "goal": "g",
+            "behavior": "b",
+            "category": "Fraud",
+            "prompt": "Imagine a bad story",
+            "response": "x",
+        },
+        {"index": 1, "goal": "g", "behavior": "c", "category": "Fraud", "prompt": None, "response": None},
+    ]
+    path = tmp_path / "vicuna.json"
+    path.write_text(json.dumps({"parameters": {"method": "PAIR"}, "jailbreaks": rows}))
+    loaded = load("jbb-artifacts", path, 0.5)
+    assert [(p.id, p.text, p.harmful, p.category) for p in loaded.prompts] == [
+        ("x/0", "Imagine a bad story", True, "Fraud")
+    ]
+    assert [bad.reason for bad in loaded.quarantined] == ["no prompt: the attack found none"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"jailbreaks": 3}', '{"jailbreaks": [3]}'])
+def test_another_kind_of_artifact_is_one_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "vicuna.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="cannot be read as an artifact") as caught:
+        load("jbb-artifacts", path)
+    assert "\n" not in str(caught.value)
+
+
+def test_categories_and_exact_answers_are_kept(tmp_path: Path) -> None:
+    solved = [{"question": "1 + 1?", "answer": "One and one is 2.\n#### 1,002"}]
+    assert load("gsm8k", write(tmp_path / "test.jsonl", solved)).prompts[0].expected == "1,002"
+    chosen = [{"question": "Which?", "options": ["a", "b"], "answer": "B", "category": "law"}]
+    (prompt,) = load("mmlu-pro", write(tmp_path / "mmlu.jsonl", chosen)).prompts
+    assert (prompt.expected, prompt.category) == ("B", "law")

@@ -1,0 +1,22 @@
+"""One file of a Hugging Face dataset, at one commit."""
+
+import os
+from pathlib import Path
+
+from rapo_ray.errors import DataError
+
+
+def fetch(dataset: str, file: str, revision: str) -> Path:
+    """The file in the hub client's cache, fetched first if need be; raises DataError."""
+    from huggingface_hub import hf_hub_download
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    try:
+        path = hf_hub_download(dataset, file, repo_type="dataset", revision=revision, local_files_only=offline)
+    except Exception as error:  # the client passes on whatever its HTTP library raises; to the user it is all one
+        if offline:
+            why = "it is not in the hub cache, and HF_HUB_OFFLINE forbids fetching it"
+        else:
+            why = "the hub did not give it: " + (" ".join(str(error).split())[:200] or type(error).__name__)
+        raise DataError(f"dataset {dataset!r}, file {file!r} at {revision}: {why}") from error
+    return Path(path)

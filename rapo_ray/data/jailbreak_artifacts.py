@@ -1,0 +1,34 @@
+"""JailbreakBench's artifacts: prompts that published attacks (PAIR, GCG, JBC, random search, DSN) found.
+
+Source: JailbreakBench/artifacts, attack-artifacts/METHOD/.../MODEL.json, MIT. Chao et al., arXiv 2404.01318.
+"""
+
+import json
+from pathlib import Path
+
+from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, label_of, read_rows, text_of
+from rapo_ray.errors import DataError
+from rapo_ray.types import Prompt
+
+
+def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> LoadedSource:
+    """Read one file's jailbreaks, all harmful; a behaviour given up on is a bad row; raises DataError."""
+    where = f"{name} ({path})"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        jailbreaks = content["jailbreaks"]
+        if not isinstance(jailbreaks, list) or not all(isinstance(row, dict) for row in jailbreaks):
+            raise TypeError("not a list of objects")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(
+            f"{where}: cannot be read as an artifact, an object with a list `jailbreaks` ({reason})"
+        ) from None
+
+    def to_prompt(number: int, row: Row) -> Prompt:
+        if row.get("prompt") is None:
+            raise RowError("no prompt: the attack found none")
+        identity = f"{name}/{id_of(number, row, 'index')}"
+        return Prompt(identity, text_of(row, "prompt"), True, None, name, path.stem, label_of(row, "category"))
+
+    return read_rows(where, jailbreaks, to_prompt, max_bad_share)
