@@ -3,23 +3,20 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rapo_ray.config import RunConfig
-    from rapo_ray.types import Completion, Prompt, Verdict
+    from rapo_ray.judging.local import JudgeOne
+    from rapo_ray.types import Verdict
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
 and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
 command goes on where it stopped."""
 AT_ONCE = 256  # completions that a model judge works on
-
-JudgeOne = Callable[["Prompt", "Completion"], Awaitable["Verdict"]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,13 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
 def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
     """Judge what the output does not have yet, then show a summary; raises DataError, ConfigError or JudgeError."""
     from rapo_ray import display
+    from rapo_ray.judging.local import local_judge
 
     rows = read_completions(source)
     done = read_verdicts(output)
     left = [row for row in rows if row["id"] not in done]
     display.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
     if left:
-        judge_one = _judge(config)
+        judge_one = local_judge(config)
         asyncio.run(_judge_all(judge_one, left, output))
     display.console.print(display.verdict_table(list(read_verdicts(output).values())))
     display.say(f"verdicts: {output}")
@@ -105,7 +103,7 @@ def read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def _judge_all(judge_one: JudgeOne, rows: list[dict[str, Any]], output: Path) -> None:
+async def _judge_all(judge_one: "JudgeOne", rows: list[dict[str, Any]], output: Path) -> None:
     from rapo_ray import display
     from rapo_ray.judging.completion import parse_completion
 
@@ -131,50 +129,6 @@ def as_row(verdict: "Verdict") -> dict[str, Any]:
              "refused", "tokens", "seconds", "detail")  # fmt: skip
     case = verdict.case.value if verdict.case else None
     return {"status": verdict.status.value, "case": case} | {name: getattr(verdict, name) for name in names}
-
-
-def _judge(config: "RunConfig") -> JudgeOne:
-    """The run's judges in this process, without Ray."""
-    from rapo_ray.inputs import check_judges
-    from rapo_ray.judging.parts import PARTS, join_parts
-
-    check_judges(config)
-    risk = _one_judge(config, "risk")
-    if config.judge.general is None:
-        return lambda prompt, completion: risk(prompt, completion, PARTS)
-    general = _one_judge(config, "general")
-
-    async def both(prompt: "Prompt", completion: "Completion") -> "Verdict":
-        return join_parts(
-            await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
-        )
-
-    return both
-
-
-def _one_judge(config: "RunConfig", part: str) -> Callable[..., Awaitable["Verdict"]]:
-    from rapo_ray.judging.rules import RulesJudge
-
-    backend = config.judge.named()[part]
-    if backend.backend == "rules":
-        rules = RulesJudge()
-
-        async def by_rule(prompt: "Prompt", completion: "Completion", parts: object) -> "Verdict":
-            return rules.judge(prompt, completion)
-
-        return by_rule
-    from rapo_ray.engines.environment import cpu_threads, engine_environment
-    from rapo_ray.models import resolve_model
-
-    model = None
-    if backend.backend == "vllm":
-        assert backend.model is not None
-        model = Path(resolve_model(backend.model, backend.revision))
-        device = config.cluster.device
-        os.environ.update(engine_environment(device, cpu_threads(device, 1), backend.kv_cache_gib))
-    from rapo_ray.judging.backends import judge_spec, make_judge
-
-    return make_judge(f"offline-{part}", judge_spec(config, backend, model)).judge
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""RAPO's judging and reward inside other trainers."""

@@ -1,0 +1,107 @@
+"""RAPO's reward inside OpenRLHF (0.11): as `--remote_rm_url reward_func.py`, or as an agent.
+
+This file serves as both. OpenRLHF hands each prompt's `label` through, which must be the JSON that `training_rows`
+writes. RAPO_BRIDGE_CONFIG names the recipe whose judge and credit are used, by default the quickstart's rules.
+
+OpenRLHF cannot leave one completion out of a group. A failed judge is never a score here, so it raises: the agent's
+error ends OpenRLHF's run, while `reward_func`'s is logged there and the completion goes without a reward.
+"""
+
+import asyncio
+import functools
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from openrlhf.utils.agent import AgentInstanceBase, MultiTurnAgentExecutor
+
+from rapo_ray.bridges.prompts import training_prompts
+from rapo_ray.bridges.reward import Judged, RapoReward
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import DataError, JudgeError
+from rapo_ray.types import Prompt
+
+CONFIG_VARIABLE = "RAPO_BRIDGE_CONFIG"
+# What ends a turn in the chat templates we know: <|im_end|>, <|eot_id|>, </s>, <end_of_turn>.
+_END_TOKENS = re.compile(r"(?:\s*(?:<\|[^|<>]{1,40}\|>|</s>|<end_of_turn>))+\s*\Z")
+
+
+@functools.cache
+def _reward() -> RapoReward:
+    from rapo_ray.recipe_file import load_config
+
+    return RapoReward(load_config(os.environ.get(CONFIG_VARIABLE, "quickstart"), []))
+
+
+def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Rewards [B], scores [B] (1 where safe) and logs of whole texts; raises JudgeError where a judge failed."""
+    completions = []
+    for query, prompt in zip(queries, prompts, strict=True):
+        if not query.startswith(prompt):
+            raise DataError("a query does not start with its prompt: the tokenizer does not decode what it encodes")
+        completions.append(query[len(prompt) :])
+    truncated = [_END_TOKENS.search(text) is None for text in completions]
+    return _as_result(_judge(labels, completions, truncated))
+
+
+class RapoAgent(AgentInstanceBase):  # type: ignore[misc]  # OpenRLHF is untyped
+    """One turn, judged by RAPO."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    async def step(self, state_dict: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The reward of the turn that was just taken, which is the last."""
+        judged = await asyncio.to_thread(_judge, [state_dict["label"]], [state_dict["action_text"]], [False])
+        return {**_as_result(judged), "environment_feedback": "", "done": True}
+
+
+class AgentExecutor(MultiTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF is untyped
+    """What OpenRLHF looks for in an agent file."""
+
+    def __init__(self) -> None:
+        super().__init__(RapoAgent)
+
+
+def _judge(labels: Sequence[str], completions: Sequence[str], truncated: Sequence[bool]) -> list[Judged]:
+    texts = [_END_TOKENS.sub("", text) for text in completions]
+    judged = _reward()([_prompt(label) for label in labels], texts, truncated)
+    for one in judged:
+        if one.reward is None:
+            raise JudgeError(f"a completion could not be judged ({one.verdict.status}: {one.verdict.detail})")
+    return judged
+
+
+def _prompt(label: str) -> Prompt:
+    try:
+        row = json.loads(label)
+        return Prompt("openrlhf", str(row["request"]), bool(row["harmful"]), row.get("level"), "openrlhf", "train")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            f"the label {label[:80]!r} is not what RAPO needs: write the data with rapo_ray.bridges.openrlhf"
+        ) from None
+
+
+def _as_result(judged: Sequence[Judged]) -> dict[str, Any]:
+    return {
+        "rewards": torch.tensor([one.reward for one in judged]),
+        "scores": torch.tensor([float(not one.unsafe) for one in judged]),
+        "extra_logs": {
+            "rapo_risk": torch.tensor([one.verdict.risk for one in judged]),
+            "rapo_general": torch.tensor([one.verdict.general for one in judged]),
+        },
+    }
+
+
+def training_rows(config: RunConfig) -> list[dict[str, Any]]:
+    """The prompts of `data.train` as rows for `--input_key input --label_key label --apply_chat_template`."""
+    return [
+        {
+            "input": turns,
+            "label": json.dumps({"request": prompt.text, "harmful": prompt.harmful, "level": prompt.level}),
+        }
+        for turns, prompt in training_prompts(config)
+    ]

@@ -1,0 +1,55 @@
+"""A run's judges in this process, without Ray: for offline judging and for other people's trainers."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from rapo_ray.config import RunConfig
+from rapo_ray.judging.parts import PARTS, Part, join_parts
+from rapo_ray.judging.rules import RulesJudge
+from rapo_ray.types import Completion, Prompt, Verdict
+
+JudgeOne = Callable[[Prompt, Completion], Awaitable[Verdict]]
+JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]]
+
+
+def local_judge(config: RunConfig) -> JudgeOne:
+    """What judges one completion as `config.judge` says; raises ConfigError or ModelError where it cannot start."""
+    from rapo_ray.inputs import check_judges
+
+    check_judges(config)
+    risk = _judge_of(config, "risk")
+    if config.judge.general is None:
+        return lambda prompt, completion: risk(prompt, completion, PARTS)
+    general = _judge_of(config, "general")
+
+    async def both(prompt: Prompt, completion: Completion) -> Verdict:
+        return join_parts(
+            await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
+        )
+
+    return both
+
+
+def _judge_of(config: RunConfig, part: str) -> JudgeParts:
+    backend = config.judge.named()[part]
+    if backend.backend == "rules":
+        rules = RulesJudge()
+
+        async def by_rule(prompt: Prompt, completion: Completion, parts: tuple[Part, ...]) -> Verdict:
+            return rules.judge(prompt, completion)
+
+        return by_rule
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+    from rapo_ray.models import resolve_model
+
+    model = None
+    if backend.backend == "vllm":
+        assert backend.model is not None
+        model = Path(resolve_model(backend.model, backend.revision))
+        device = config.cluster.device
+        os.environ.update(engine_environment(device, cpu_threads(device, 1), backend.kv_cache_gib))
+    from rapo_ray.judging.backends import judge_spec, make_judge  # imports vLLM, which reads the environment
+
+    return make_judge(f"local-{part}", judge_spec(config, backend, model)).judge
