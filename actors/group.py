@@ -13,7 +13,7 @@ from rapo_ray.config import LimitsConfig, PolicyConfig, RolloutConfig
 from rapo_ray.engines.vllm_engine import Sampling
 from rapo_ray.errors import CheckpointError, EngineError, RapoError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
-from rapo_ray.learn.batch import MicroBatch, plan_steps, split_by_tokens
+from rapo_ray.learn.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
 from rapo_ray.learn.files import random_state_file
 from rapo_ray.seeds import chosen, derive_seed
 from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
@@ -61,6 +61,18 @@ class RolloutGroup:
     def check(self, prompts: list[Prompt]) -> None:
         """Raises DataError for a prompt that no engine would take."""
         get_all([self.engines[0].check.remote(prompts)], self._limits.start, "checking prompts", "limits.start")
+
+    def lengths(self, prompts: list[Prompt]) -> list[int]:
+        """The tokens of each prompt as it is asked."""
+        found: list[int] = get_all(
+            [self.engines[0].lengths.remote(prompts)], self._limits.start, "measuring prompts", "limits.start"
+        )[0]
+        return found
+
+    def sampling(self, temperature: float, max_new_tokens: int) -> "RolloutGroup":
+        """The same engines, sampled otherwise; temperature 0 is greedy."""
+        config = self._config.model_copy(update={"temperature": temperature, "max_new_tokens": max_new_tokens})
+        return RolloutGroup(self.engines, config, self._limits, self._seed, max_new_tokens)
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
         """Stream rollouts as they end; a measurement is round 0, sampled like any other with seeds of its own."""
@@ -201,25 +213,29 @@ def _verdict(ref: Any) -> tuple[Completion, Verdict]:
 class ReferenceGroup:
     """All reference actors."""
 
-    def __init__(self, actors: list[Handle], limits: LimitsConfig, max_tokens: int) -> None:
+    def __init__(self, actors: list[Handle], limits: LimitsConfig, max_tokens: int, row_tokens: int) -> None:
         self._actors = actors
         self._limits = limits
         self._max_tokens = max_tokens
+        self._row_tokens = row_tokens
 
     def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
         """The sequences with the reference's log-probs, in the same order."""
-        micro_batches = split_by_tokens([(sequence,) for sequence in sequences], self._max_tokens)
+        numbers = {id(sequence): number for number, sequence in enumerate(sequences)}
+        rows = pack_rows([(sequence,) for sequence in sequences], self._row_tokens)
+        micro_batches = [
+            MicroBatch(tuple(tuple(unit[0] for unit in rows[index]) for index in indices))
+            for indices in split_by_tokens(rows, self._max_tokens)
+        ]
         count = len(self._actors)
         shares = [micro_batches[index::count] for index in range(count)]
-        refs = [
-            actor.logprobs.remote([MicroBatch(tuple(sequences[row] for row in rows)) for rows in share])
-            for actor, share in zip(self._actors, shares, strict=True)
-        ]
+        refs = [actor.logprobs.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
         results = get_all(refs, self._limits.update, "the reference's log-probs", "limits.update")
         out = list(sequences)
         for share, values in zip(shares, results, strict=True):
-            for row, logprobs in zip((row for rows in share for row in rows), values, strict=True):
-                out[row] = replace(sequences[row], reference_logprobs=tuple(logprobs))
+            asked = (sequence for micro_batch in share for sequence in micro_batch.sequences)
+            for sequence, logprobs in zip(asked, values, strict=True):
+                out[numbers[id(sequence)]] = replace(sequence, reference_logprobs=tuple(logprobs))
         return out
 
 
@@ -235,7 +251,8 @@ class PolicyGroup:
         """Take a round's optimizer steps on all ranks."""
         config = self._config
         unit = 2 if config.learns_from_pairs else 1
-        shares = plan_steps(sequences, config.steps_per_round, config.ranks, config.micro_batch_tokens, unit)
+        limits = (config.micro_batch_tokens, config.row_tokens)
+        shares = plan_steps(sequences, config.steps_per_round, config.ranks, *limits, unit)
         refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
         return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
 

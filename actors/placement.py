@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import PlacementError
@@ -14,32 +14,53 @@ Bundle = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Bundles by actor name: engines and judges live all the run, policy and reference start after the warm-up."""
+    """What each actor takes: engines and judges live all the run, policy and reference start after the warm-up."""
 
     serving: dict[str, Bundle]
     training: dict[str, Bundle]
+    hosts: dict[str, str] = field(default_factory=dict)  # judge -> the engine whose GPU it shares
 
     def total(self, resource: str) -> float:
         """What the whole run needs of a resource at once."""
         bundles = [*self.serving.values(), *self.training.values()]
         return round(sum(bundle.get(resource, 0.0) for bundle in bundles), 6)
 
+    def reserved(self, actors: dict[str, Bundle]) -> tuple[list[Bundle], dict[str, int]]:
+        """Bundles to reserve for these actors, and which of them each actor lives in; a guest adds to its host's."""
+        owners = [name for name in actors if name not in self.hosts]
+        bundles = [dict(actors[name]) for name in owners]
+        index = {name: owners.index(self.hosts.get(name, name)) for name in actors}
+        for guest, host in self.hosts.items():
+            if guest in actors:
+                for resource, amount in actors[guest].items():
+                    bundle = bundles[index[host]]
+                    bundle[resource] = round(bundle.get(resource, 0.0) + amount, 6)
+        return bundles, index
+
 
 def plan(config: RunConfig) -> Plan:
-    """Every actor's name and bundle."""
+    """Every actor's name and what it takes."""
     serving = {
         f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)
     }
+    hosts: dict[str, str] = {}
     for part, judge in config.judge.named().items():
-        gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
-        serving |= {f"judge-{part}-{index}": _bundle(config, gpus) for index in range(judge.actors)}
+        gpus = float(judge.tensor_parallel) if judge.backend == "vllm" else 0.0
+        for index in range(judge.actors):
+            name, host = f"judge-{part}-{index}", f"rollout-{index}"
+            if judge.share_rollout_gpu:
+                gpus = judge.memory_share
+                hosts[name] = host
+                if "GPU" in serving[host]:
+                    serving[host]["GPU"] = round(serving[host]["GPU"] - gpus, 6)
+            serving[name] = _bundle(config, gpus)
     training = {f"policy-{rank}": _bundle(config, 1) for rank in range(config.policy.ranks)}
     if config.policy.needs_reference:
         training |= {f"reference-{index}": _bundle(config, 1) for index in range(config.reference.actors)}
-    return Plan(serving, training)
+    return Plan(serving, training, hosts)
 
 
-def _bundle(config: RunConfig, gpus: int) -> Bundle:
+def _bundle(config: RunConfig, gpus: float) -> Bundle:
     bundle = {"CPU": config.cluster.cpus_per_actor}
     if config.cluster.device == "gpu" and gpus:
         bundle["GPU"] = float(gpus)

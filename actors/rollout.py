@@ -41,6 +41,10 @@ class RolloutActor:
         for prompt in prompts:
             self._encode(prompt)
 
+    def lengths(self, prompts: list[Prompt]) -> list[int]:
+        """The tokens of each prompt as it is asked."""
+        return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
+
     def generate(self, requests: list[SampleRequest]) -> Iterator[Rollout]:
         """Yield rollouts in the order in which they end."""
         tokens = {request.group: self._encode(request.prompt) for request in requests}

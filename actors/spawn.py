@@ -16,7 +16,8 @@ from actors.placement import Bundle, Plan, wait_for
 from actors.policy import PolicyActor
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
-from rapo_ray.config import JudgeBackendConfig, RunConfig
+from rapo_ray.config import RunConfig
+from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
@@ -28,6 +29,16 @@ log = logging.getLogger(__name__)
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
 INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one actor lives, and what it takes there."""
+
+    name: str
+    takes: Bundle
+    group: PlacementGroup
+    bundle: int
 
 
 @dataclass(slots=True)
@@ -42,14 +53,15 @@ class Spawner:
     def serving(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
         """Start all engines and judges side by side, and wait until they answer."""
         config = self.config
-        group = self._reserve(self.plan.serving, "rollout engines and judges")
-        engines = [
-            self._engine(name, group, index, model) for index, name in self._named(self.plan.serving, "rollout-")
-        ]
+        places = self._reserve(self.plan.serving, "rollout engines and judges")
+        engines = [self._engine(place, model) for name, place in places.items() if name.startswith("rollout-")]
+        if self.plan.hosts:  # vLLM measures a GPU's memory as it starts, and would count what a neighbour takes
+            self._wait_ready([engine.ready.remote() for engine in engines], "rollout engines")
         judges = {
             part: [
-                self._judge(name, group, index, backend, judge_models.get(part))
-                for index, name in self._named(self.plan.serving, f"judge-{part}-")
+                self._judge(place, backend, judge_models.get(part))
+                for name, place in places.items()
+                if name.startswith(f"judge-{part}-")
             ]
             for part, backend in config.judge.named().items()
         }
@@ -66,11 +78,9 @@ class Spawner:
     ) -> tuple[PolicyGroup, ReferenceGroup | None, PolicyToEngines]:
         """Start policy and reference from `model`, and connect the policy to the engines."""
         config = self.config
-        group = self._reserve(self.plan.training, "policy and reference")
-        ranks = [self._policy(name, group, index) for index, name in self._named(self.plan.training, "policy-")]
-        references = [
-            self._reference(name, group, index, model) for index, name in self._named(self.plan.training, "reference-")
-        ]
+        places = self._reserve(self.plan.training, "policy and reference")
+        ranks = [self._policy(places[f"policy-{rank}"], rank) for rank in range(config.policy.ranks)]
+        references = [self._reference(place, model) for name, place in places.items() if name.startswith("reference-")]
         address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
         steps = config.rounds * config.policy.steps_per_round
         started = [
@@ -81,7 +91,8 @@ class Spawner:
         policy = PolicyGroup(ranks, config.policy, config.limits)
         reference = None
         if references:
-            reference = ReferenceGroup(references, config.limits, config.reference.micro_batch_tokens)
+            limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
+            reference = ReferenceGroup(references, config.limits, *limits)
         return policy, reference, PolicyToEngines(policy, rollouts)
 
     def close(self) -> None:
@@ -111,13 +122,12 @@ class Spawner:
         ]
         get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
 
-    def _named(self, bundles: dict[str, Bundle], prefix: str) -> list[tuple[int, str]]:
-        return [(index, name) for index, name in enumerate(bundles) if name.startswith(prefix)]
-
-    def _reserve(self, bundles: dict[str, Bundle], what: str) -> PlacementGroup:
-        group: PlacementGroup = placement_group(list(bundles.values()), strategy=self.config.cluster.placement)
+    def _reserve(self, actors: dict[str, Bundle], what: str) -> dict[str, Place]:
+        """Wait for what the actors take; their places by name."""
+        bundles, index = self.plan.reserved(actors)
+        group: PlacementGroup = placement_group(bundles, strategy=self.config.cluster.placement)
         self._groups.append(group)
-        needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles.values()) for name in ("GPU", "CPU")}
+        needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("GPU", "CPU")}
 
         def describe() -> str:
             free = ray.available_resources()
@@ -125,7 +135,7 @@ class Spawner:
             return f"waiting for {' and '.join(parts)} for {what}"
 
         wait_for(lambda seconds: bool(group.wait(seconds)), describe, self.config.limits.start, log.warning)
-        return group
+        return {name: Place(name, takes, group, index[name]) for name, takes in actors.items()}
 
     def _wait_ready(self, refs: list[Any], what: str) -> None:
         left = list(refs)
@@ -142,16 +152,14 @@ class Spawner:
     def _limit(self) -> float:
         return self.config.limits.start
 
-    def _create(
-        self, cls: type, name: str, group: PlacementGroup, index: int, env: dict[str, str], concurrency: int | None
-    ) -> Any:
-        bundle = group.bundle_specs[index]
+    def _create(self, cls: type, place: Place, env: dict[str, str], concurrency: int | None) -> Any:
         options: dict[str, Any] = {"max_concurrency": concurrency} if concurrency else {}
+        strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=place.bundle)
         return ray.remote(cls).options(
-            name=name,
-            num_cpus=bundle.get("CPU", 0),
-            num_gpus=bundle.get("GPU", 0),
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            name=place.name,
+            num_cpus=place.takes.get("CPU", 0),
+            num_gpus=place.takes.get("GPU", 0),
+            scheduling_strategy=strategy,
             runtime_env={"env_vars": env},
             max_restarts=0,
             max_task_retries=0,
@@ -163,7 +171,7 @@ class Spawner:
         self._handles.append(handle)
         return handle
 
-    def _engine(self, name: str, group: PlacementGroup, index: int, model: Path) -> Any:
+    def _engine(self, place: Place, model: Path) -> Any:
         config, rollout = self.config, self.config.rollout
         settings = EngineSettings(
             model=str(model),
@@ -178,30 +186,28 @@ class Spawner:
             weight_backend=weight_backend(config),
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        created = self._create(RolloutActor, name, group, index, env, ENGINE_CONCURRENCY)
-        return self._start(created, name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
+        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY)
+        return self._start(created, place.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
-    def _judge(
-        self, name: str, group: PlacementGroup, index: int, judge: JudgeBackendConfig, model: Path | None
-    ) -> Any:
+    def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
         config = self.config
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
-            return self._start(self._create(RulesJudgeActor, name, group, index, env, None), name)
+            return self._start(self._create(RulesJudgeActor, place, env, None), place.name)
         spec = judge_spec(config, judge, model)
-        return self._start(self._create(ModelJudgeActor, name, group, index, env, JUDGE_CONCURRENCY), name, spec)
+        return self._start(self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY), place.name, spec)
 
-    def _policy(self, name: str, group: PlacementGroup, index: int) -> Any:
+    def _policy(self, place: Place, rank: int) -> Any:
         config = self.config
-        created = self._create(PolicyActor, name, group, index, self._env(threads(config, config.policy.ranks)), None)
-        return self._start(created, name, config.policy, index, config.cluster.device)
+        created = self._create(PolicyActor, place, self._env(threads(config, config.policy.ranks)), None)
+        return self._start(created, place.name, config.policy, rank, config.cluster.device)
 
-    def _reference(self, name: str, group: PlacementGroup, index: int, model: Path) -> Any:
+    def _reference(self, place: Place, model: Path) -> Any:
         config = self.config
         env = self._env(threads(config, config.reference.actors))
-        created = self._create(ReferenceActor, name, group, index, env, None)
+        created = self._create(ReferenceActor, place, env, None)
         temperature, device = config.rollout.temperature, config.cluster.device
-        return self._start(created, name, model, config.policy.dtype, temperature, device)
+        return self._start(created, place.name, model, config.policy.dtype, temperature, device)
 
     def _env(self, num_threads: int, kv_cache_gib: int | None = None) -> dict[str, str]:
         return engine_environment(self.config.cluster.device, num_threads, kv_cache_gib)

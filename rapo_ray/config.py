@@ -6,27 +6,17 @@ Order of precedence: defaults < recipe file < dotted overrides on the command li
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rapo_ray.config_base import Dtype, Strict
+from rapo_ray.config_evaluation import EvaluationConfig, GatesConfig
+from rapo_ray.config_judge import JudgeConfig
 from rapo_ray.data.sources import SourceConfig
 
-Dtype = Literal["float32", "bfloat16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Strict(BaseModel):
-    """Base of every section: unknown keys fail, and a loaded section does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_bool_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        parts = value if isinstance(value, list | tuple) else [value]
-        wants_bool = cls.model_fields[str(info.field_name)].annotation is bool
-        if not wants_bool and any(isinstance(part, bool) for part in parts):  # pydantic would take `yes` as 1
-            raise ValueError("this setting takes no true or false (nor YAML's bare yes, no, on, off)")
-        return value
+MAX_SHARED_MEMORY = 0.95  # of a GPU that engines and judges share; the rest is what each process takes beside
 
 
 class ModelConfig(Strict):
@@ -113,110 +103,7 @@ class RolloutConfig(Strict):
     """Skip graph capture and compilation; compilation pays on GPU and for long runs."""
 
 
-class JudgeBackendConfig(Strict):
-    """One judge."""
-
-    backend: Literal["rules", "vllm", "http"] = "rules"
-    """`rules` is deterministic code; `vllm` a model on an engine of its own; `http` any OpenAI-compatible endpoint."""
-    actors: int = Field(default=1, ge=1)
-    """Number of judge actors; completions are dealt over them by prompt."""
-    model: str | None = None
-    """Model of the judge: a hub id, a folder or `embedded:...`; for http the name its endpoint knows."""
-    revision: str | None = None
-    """Commit of the judge's hub model."""
-    guard: Literal["llama_guard", "wildguard", "qwen3guard"] | None = None
-    """Reply format of a guard model, which can judge the answer (`general`) only."""
-    reply: Literal["choice", "label", "text"] = "choice"
-    """`choice` constrains replies to admissible JSON, `label` to one letter with its probability, `text` to nothing."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs of one vllm judge."""
-    dtype: Dtype = "bfloat16"
-    """Weights and arithmetic of a vllm judge."""
-    max_model_len: int = Field(default=4096, ge=256)
-    """Context of a vllm judge in tokens; a longer judge prompt is a failed verdict."""
-    max_num_seqs: int = Field(default=128, ge=1)
-    """Verdicts a vllm judge works on at once."""
-    max_reply_tokens: int = Field(default=512, ge=1)
-    """Token limit of a `text` or guard reply; what reaches it is a failed verdict."""
-    timeout: float = Field(default=120, gt=0)
-    """Seconds a judge may take for one reply, retries included; after that the verdict has failed."""
-    memory_share: float = Field(default=0.85, gt=0, lt=1)
-    """Share of a GPU's memory that a vllm judge may take."""
-    kv_cache_gib: int = Field(default=1, ge=1)
-    """Key-value cache of a vllm judge on CPU, in GiB."""
-    url: str | None = None
-    """Base address of an http judge, as in `https://host/v1`."""
-    token_file: Path | None = None
-    """File with the bearer token of an http judge, readable on the judge's node."""
-    allow_private: bool = False
-    """Let an http judge lie on loopback or inside a private network, where plain http is allowed too."""
-    concurrency: int = Field(default=32, ge=1)
-    """Calls an http judge actor has in flight."""
-    per_minute: float | None = Field(default=None, gt=0)
-    """Calls a minute of all actors of this http judge together; none for no limit."""
-    retries: int = Field(default=4, ge=0)
-    """Further tries of a call that failed for a passing reason (408, 429, 5xx, connection), with back-off."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.backend != "rules" and not self.model:
-            raise ValueError(f"backend={self.backend} needs a model")
-        if self.backend == "http" and not self.url:
-            raise ValueError("backend=http needs a url")
-        if self.guard and self.backend == "rules":
-            raise ValueError(f"guard={self.guard} needs backend=vllm or backend=http")
-        if self.guard == "wildguard" and self.backend == "http":
-            raise ValueError("guard=wildguard needs backend=vllm: its template is no chat that an endpoint could apply")
-        return self
-
-
-class CanaryConfig(Strict):
-    """Completions of known verdict that go through the live judge."""
-
-    every: int = Field(default=0, ge=0)
-    """Rounds between two measurements of the judge; 0 measures never."""
-    min_true_positive_rate: float = Field(default=0.6, ge=0, le=1)
-    """Least share of good canaries judged good; below it the run stops."""
-    max_false_positive_rate: float = Field(default=0.3, ge=0, le=1)
-    """Largest share of bad canaries judged good; above it the run stops."""
-    max_flip_rate: float = Field(default=0.2, ge=0, le=1)
-    """Largest share of forged twins judged otherwise than their originals; above it the run stops."""
-
-
-class JudgeConfig(Strict):
-    """Who judges, and how much failure a run bears."""
-
-    risk: JudgeBackendConfig = JudgeBackendConfig()
-    """Judges the trace: level, case and the risk-aware reward R."""
-    general: JudgeBackendConfig | None = None
-    """Judges the answer, the general reward G; none lets the risk judge answer both."""
-    second: JudgeBackendConfig | None = None
-    """A second opinion on some samples: logged with Cohen's kappa, no part of the reward."""
-    second_share: float = Field(default=0.1, gt=0, le=1)
-    """Share of the samples that the second judge sees."""
-    mode: Literal["split", "paper"] = "split"
-    """`split`: level once a prompt, sentences counted in code. `paper`: one call for level and case, every sample."""
-    cache: bool = True
-    """Keep model judgements below the folder of runs: resumed runs and ablations ask nothing twice."""
-    canaries: CanaryConfig = CanaryConfig()
-    """Completions of known verdict that measure the judge while it trains a policy."""
-    failure_budget: float = Field(default=0.2, ge=0, le=1)
-    """Share of a round's verdicts that may fail; above it the run stops instead of learning noise."""
-
-    @model_validator(mode="after")
-    def _guards_judge_answers(self) -> Self:
-        for part in ("risk", "second"):
-            judge = getattr(self, part)
-            if judge is not None and judge.guard is not None:
-                raise ValueError(
-                    f"judge.{part}.guard={judge.guard}: a guard judges answers only, give it as judge.general"
-                )
-        return self
-
-    def named(self) -> dict[str, JudgeBackendConfig]:
-        """The judges there are, by part."""
-        parts = {"risk": self.risk, "general": self.general, "second": self.second}
-        return {part: judge for part, judge in parts.items() if judge is not None}
+GATE = 0.75  # what lies between the best unsafe and the worst safe outcome of the gated scheme
 
 
 class CreditConfig(Strict):
@@ -235,6 +122,23 @@ class CreditConfig(Strict):
     """How often completions of a group that teaches nothing are drawn again; what is left is skipped."""
     min_margin: float = Field(default=0.0, ge=0)
     """Reward by which the best of a group must exceed its worst to make a preference pair (DPO, IPO, export)."""
+    truncated: Literal["lowest", "mask"] = "lowest"
+    """A completion cut at the token limit has the lowest rewards, or is out of its group's mean, deviation and loss."""
+    overlong: tuple[int, int] | None = None
+    """From and to which completion length, in tokens, a penalty rises (DAPO's soft punishment); none for no penalty."""
+    overlong_penalty: float = Field(default=0.5, gt=0)
+    """The whole of that penalty, taken off the reward; in gdpo a part of its own."""
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> Self:
+        if self.overlong is not None and not 0 <= self.overlong[0] < self.overlong[1]:
+            raise ValueError(f"credit.overlong={list(self.overlong)} must be two lengths, the smaller first")
+        if self.overlong is not None and self.scheme == "gated" and self.overlong_penalty >= GATE:
+            raise ValueError(
+                f"credit.overlong_penalty={self.overlong_penalty:g} must be below {GATE:g} with credit.scheme=gated: "
+                "more would rank a long safe completion below a short unsafe one"
+            )
+        return self
 
 
 class PolicyConfig(Strict):
@@ -263,7 +167,9 @@ class PolicyConfig(Strict):
     steps_per_round: int = Field(default=1, ge=1)
     """Optimizer steps a round; the round's sequences are dealt over them."""
     micro_batch_tokens: int = Field(default=16384, ge=16)
-    """Padded tokens of a micro-batch; longer sequences go alone."""
+    """Padded tokens of a micro-batch; longer rows go alone."""
+    row_tokens: int = Field(default=512, ge=0)
+    """Sequences are laid in rows of up to this many tokens, a shared prompt once; 0 gives each a row of its own."""
     objective: Literal["clip", "dpo", "ipo"] = "clip"
     """What the update minimises: the clipped loss on advantages, or DPO or IPO on the best and worst of a group."""
     pair_beta: float = Field(default=0.1, gt=0)
@@ -382,6 +288,8 @@ class RunConfig(Strict):
     policy: PolicyConfig = PolicyConfig()
     reference: ReferenceConfig = ReferenceConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gates: GatesConfig = GatesConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -400,6 +308,12 @@ class RunConfig(Strict):
             )
         if self.rollout.top_p < 1 and policy.old_logprobs == "rollout":
             raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {self.rollout.top_p})")
+        overlong = self.credit.overlong
+        if overlong is not None and overlong[0] >= self.rollout.max_new_tokens:
+            raise ValueError(
+                f"credit.overlong={list(overlong)} starts where no completion comes to: "
+                f"rollout.max_new_tokens={self.rollout.max_new_tokens}"
+            )
         if policy.steps_per_round > self.prompts_per_round:
             raise ValueError(
                 f"policy.steps_per_round={policy.steps_per_round} is more than "
@@ -411,11 +325,37 @@ class RunConfig(Strict):
                     f"judge.{part}.timeout={judge.timeout:g} must be below limits.judge={self.limits.judge:g}: "
                     "a slow reply is a failed verdict, a silent judge actor ends the run"
                 )
+        self._judges_fit_beside_rollouts()
+        if self.evaluation.every % self.checkpoint.every:  # so that a resumed run need not evaluate again
+            raise ValueError(
+                f"evaluation.every={self.evaluation.every} must be a multiple of "
+                f"checkpoint.every={self.checkpoint.every}"
+            )
         judges = {f"judge.{part}": judge.tensor_parallel for part, judge in self.judge.named().items()}
         for part, tensor_parallel in ({"rollout": self.rollout.tensor_parallel} | judges).items():
             if tensor_parallel > 1 and self.cluster.device == "cpu":
                 raise ValueError(f"{part}.tensor_parallel={tensor_parallel} needs cluster.device=gpu")
         return self
+
+    def _judges_fit_beside_rollouts(self) -> None:
+        rollout = self.rollout
+        sharing = {part: judge for part, judge in self.judge.named().items() if judge.share_rollout_gpu}
+        for part, judge in sharing.items():
+            if judge.backend != "vllm" or judge.tensor_parallel > 1 or rollout.tensor_parallel > 1:
+                raise ValueError(
+                    f"judge.{part}.share_rollout_gpu needs backend=vllm, and tensor_parallel=1 on both sides"
+                )
+            if judge.actors > rollout.engines:
+                raise ValueError(
+                    f"judge.{part}.actors={judge.actors} share the GPUs of rollout.engines={rollout.engines}: "
+                    "at most one beside each engine"
+                )
+        total = rollout.memory_share + sum(judge.memory_share for judge in sharing.values())
+        if sharing and total > MAX_SHARED_MEMORY:
+            raise ValueError(
+                f"rollout.memory_share and the memory_share of judges that share its GPU add up to {total:g}, "
+                f"more than {MAX_SHARED_MEMORY:g}"
+            )
 
     @property
     def folder(self) -> Path:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rapo_ray.config import JudgeBackendConfig, RunConfig
+from rapo_ray.config import RunConfig
+from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+from rapo_ray.http_chat import EndpointSettings
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards import GuardJudge, read_guard
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
@@ -79,12 +81,14 @@ def _make_ask(spec: JudgeSpec) -> Ask:
     check_url(backend.url, backend.allow_private)
     return HttpAsk(
         HttpSettings(
-            backend.url,
+            EndpointSettings(
+                backend.url,
+                read_token(backend.token_file),
+                backend.concurrency,
+                None if backend.per_minute is None else backend.per_minute / backend.actors,
+                backend.retries,
+            ),
             backend.model,
-            read_token(backend.token_file),
-            backend.concurrency,
-            None if backend.per_minute is None else backend.per_minute / backend.actors,
-            backend.retries,
-            max_tokens=backend.max_reply_tokens,
+            backend.max_reply_tokens,
         )
     )

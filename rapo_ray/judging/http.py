@@ -1,42 +1,34 @@
-"""An OpenAI-compatible HTTP judge: one place for concurrency, rate, retries, deadlines, size and where it may connect.
+"""An OpenAI-compatible HTTP judge: what it is asked, how its reply is read, and where it may be.
 
-Requests go only to the configured address: no redirects, no proxies from the environment, and a host inside a private
-network only where the config says so (RFC 1918, loopback, link-local: the judge must not be a way into the cluster).
+A host inside a private network (RFC 1918, loopback, link-local) only where the config says so: the judge must not be a
+way into the cluster.
 """
 
 import asyncio
 import ipaddress
 import json
 import math
-import random
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rapo_ray.errors import ConfigError, EngineError
+from rapo_ray.errors import ConfigError
+from rapo_ray.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Status
 
-RETRIED = (408, 429, 500, 502, 503, 504)
-MAX_BODY = 1 << 20  # bytes of a reply; a verdict has a few hundred
 LABEL_LOGPROBS = 20  # the most that OpenAI gives
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Where the judge is and how hard it may be asked."""
+    """Which model of an endpoint judges."""
 
-    url: str  # base, as in http://127.0.0.1:8000/v1
+    endpoint: EndpointSettings
     model: str
-    token: str | None = None
-    concurrency: int = 32
-    per_minute: float | None = None  # calls; None for no limit
-    retries: int = 4
-    backoff: float = 0.5  # seconds before the first retry, doubled each time, with jitter
     max_tokens: int = 512  # of a free-text reply
 
 
@@ -83,48 +75,17 @@ class HttpAsk:
         settings: HttpSettings,
         client: Any = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        seed: int = 0,
     ) -> None:
-        import httpx
-
-        headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
         self._settings = settings
-        self._httpx = httpx
-        self._client = client or httpx.AsyncClient(
-            headers=headers, follow_redirects=False, trust_env=False, timeout=httpx.Timeout(None, connect=10.0)
-        )
-        self._sleep = sleep
-        self._random = random.Random(seed)
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._next_call = 0.0
+        self._endpoint = ChatEndpoint(settings.endpoint, client, sleep)
 
     async def __call__(self, question: Question) -> Reply:
         """The reply after as many tries as the settings allow; raises JudgeFailure or EngineError. The caller times."""
-        async with self._slots:
-            for attempt in range(self._settings.retries + 1):
-                await self._wait_for_turn()
-                reply, problem, wait = await self._try(question)
-                if reply is not None:
-                    return reply
-                if wait is None or attempt == self._settings.retries:
-                    raise EngineError(f"{problem} after {attempt + 1} call(s)")
-                jittered = self._settings.backoff * 2**attempt * (0.5 + self._random.random())
-                await self._sleep(max(wait, jittered))
-        raise AssertionError("unreachable")
-
-    async def _try(self, question: Question) -> tuple[Reply | None, str, float | None]:
-        """A reply, or what went wrong and how long to wait at least before the next try (None: there is no sense)."""
-        url = f"{self._settings.url.rstrip('/')}/chat/completions"
         try:
-            async with self._client.stream("POST", url, json=self._body(question)) as response:
-                if response.status_code in RETRIED:
-                    return None, f"HTTP {response.status_code}", _retry_after(response.headers.get("retry-after"))
-                if response.status_code != 200:
-                    return None, f"HTTP {response.status_code}", None
-                content = await _read(response)
-        except self._httpx.HTTPError as error:
-            return None, f"{type(error).__name__}: {error}", 0.0
-        return _reply(content, question), "", None
+            content = await self._endpoint.post(self._body(question))
+        except ReplyTooLarge as error:
+            raise JudgeFailure(Status.PARSE, str(error)) from None
+        return _reply(content, question)
 
     def _body(self, question: Question) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -138,25 +99,6 @@ class HttpAsk:
         if question.style == "choice":
             body |= {"max_tokens": 64, "response_format": _schema(question)}
         return body
-
-    async def _wait_for_turn(self) -> None:
-        if self._settings.per_minute is None:
-            return
-        now = time.monotonic()
-        turn = max(now, self._next_call)
-        self._next_call = turn + 60.0 / self._settings.per_minute
-        if turn > now:
-            await self._sleep(turn - now)
-
-
-async def _read(response: Any) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise JudgeFailure(Status.PARSE, f"the judge sent more than {MAX_BODY} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _reply(content: bytes, question: Question) -> Reply:
@@ -198,10 +140,3 @@ def _schema(question: Question) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
-
-
-def _retry_after(header: str | None) -> float:
-    try:
-        return min(max(float(header or 0.0), 0.0), 60.0)
-    except ValueError:
-        return 1.0  # a date: a plain second does

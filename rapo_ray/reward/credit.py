@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rapo_ray.config import CreditConfig
-from rapo_ray.types import Group, Status, Verdict
+from rapo_ray.types import Group, Sample, Status, Verdict
 
 STD_FLOOR = 1e-4  # added to the deviation, as in the paper's trainer (TRL)
 
@@ -64,9 +64,24 @@ _OF_ONE_REWARD: dict[str, Callable[[Sequence[float]], Advantages]] = {
 }
 
 
-def reward_of(verdict: Verdict, harmful: bool, config: CreditConfig) -> float | None:
+def verdict_reward(verdict: Verdict, harmful: bool, config: CreditConfig) -> float | None:
     """What the scheme ranks by: the gated reward, or the paper's total."""
     return gated_reward(verdict, harmful) if config.scheme == "gated" else total_reward(verdict)
+
+
+def length_penalty(sample: Sample, config: CreditConfig) -> float:
+    """DAPO's soft over-long punishment (Yu et al. 2025): rises over `credit.overlong` to `credit.overlong_penalty`."""
+    if config.overlong is None:
+        return 0.0
+    start, end = config.overlong
+    beyond = (len(sample.rollout.tokens) - start) / (end - start)
+    return config.overlong_penalty * min(1.0, max(0.0, beyond))
+
+
+def counts(sample: Sample, config: CreditConfig) -> bool:
+    """True where the sample is part of its group's mean, deviation and loss; what is not counts nowhere."""
+    masked = config.truncated == "mask" and sample.rollout.truncated
+    return sample.verdict.scorable and not masked
 
 
 def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Group, ...]:
@@ -76,24 +91,36 @@ def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Grou
 
 
 def teaches(group: Group, config: CreditConfig) -> bool:
-    """True where the group's scorable samples differ in what `credit.filter` looks at."""
-    verdicts = [sample.verdict for sample in group.samples_G if sample.verdict.scorable]
+    """True where the group's samples differ in what `credit.filter` looks at."""
+    samples = [sample for sample in group.samples_G if counts(sample, config)]
     harmful = group.prompt.harmful
     if config.filter == "label":
-        return len({(is_unsafe(verdict, harmful), verdict.general) for verdict in verdicts}) > 1
+        return len({(is_unsafe(sample.verdict, harmful), sample.verdict.general) for sample in samples}) > 1
     if config.scheme == "gdpo":
-        return len({(verdict.risk, verdict.general) for verdict in verdicts}) > 1
-    return len({reward_of(verdict, harmful, config) for verdict in verdicts}) > 1
+        return len({_parts(sample, config) for sample in samples}) > 1
+    return len({_reward(sample, harmful, config) for sample in samples}) > 1
+
+
+def _reward(sample: Sample, harmful: bool, config: CreditConfig) -> float | None:
+    if not counts(sample, config):
+        return None
+    reward = verdict_reward(sample.verdict, harmful, config)
+    return None if reward is None else reward - length_penalty(sample, config)
+
+
+def _parts(sample: Sample, config: CreditConfig) -> tuple[float, ...]:
+    """What gdpo standardises apart, of a sample that counts."""
+    return sample.verdict.risk or 0.0, sample.verdict.general or 0.0, -length_penalty(sample, config)
 
 
 def _credited(group: Group, config: CreditConfig) -> Group:
     harmful = group.prompt.harmful
-    rewards_G = [reward_of(sample.verdict, harmful, config) for sample in group.samples_G]
+    rewards_G = [_reward(sample, harmful, config) for sample in group.samples_G]
     advantages_G: list[float | None] = [None] * len(rewards_G)
     if teaches(group, config):
         scored = [index for index, reward in enumerate(rewards_G) if reward is not None]
         for index, advantage in zip(
-            scored, _advantages([group.samples_G[i].verdict for i in scored], harmful, config), strict=True
+            scored, _advantages([group.samples_G[index] for index in scored], harmful, config), strict=True
         ):
             advantages_G[index] = advantage
     samples_G = tuple(
@@ -103,11 +130,11 @@ def _credited(group: Group, config: CreditConfig) -> Group:
     return replace(group, samples_G=samples_G)
 
 
-def _advantages(verdicts: Sequence[Verdict], harmful: bool, config: CreditConfig) -> Advantages:
+def _advantages(samples: Sequence[Sample], harmful: bool, config: CreditConfig) -> Advantages:
     if config.scheme == "gdpo":
-        parts = [standardised([getattr(verdict, part) for verdict in verdicts]) for part in ("risk", "general")]
-        return [math.fsum(pair) for pair in zip(*parts, strict=True)]
-    rewards = [reward_of(verdict, harmful, config) or 0.0 for verdict in verdicts]  # all are scorable here
+        parts = zip(*(_parts(sample, config) for sample in samples), strict=True)
+        return [math.fsum(values) for values in zip(*(standardised(part) for part in parts), strict=True)]
+    rewards = [_reward(sample, harmful, config) or 0.0 for sample in samples]  # all of them count here
     return _OF_ONE_REWARD[config.scheme](rewards)
 
 

@@ -12,10 +12,12 @@ import ray
 from actors.group import JudgeGroup
 from actors.judge import ModelJudgeActor
 from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, CreditConfig, JudgeBackendConfig, LimitsConfig
+from rapo_ray.config import ClusterConfig, CreditConfig, LimitsConfig
+from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
+from rapo_ray.http_chat import EndpointSettings
 from rapo_ray.judging.backends import JudgeSpec
-from rapo_ray.judging.http import MAX_BODY, HttpAsk, HttpSettings, check_url, read_token
+from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import JudgeSettings, LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
 from rapo_ray.orchestrator import check_failures, collect_groups
@@ -42,7 +44,7 @@ def ask(script: Script, style: Style = "choice", **settings: Any) -> tuple[Reply
         waits.append(seconds)
 
     with judge_server(script) as server:
-        through = HttpAsk(HttpSettings(server.url, "m", **settings), sleep=sleep)
+        through = HttpAsk(HttpSettings(EndpointSettings(server.url, **settings), "m"), sleep=sleep)
         return asyncio.run(through(question(style))), waits
 
 
@@ -100,7 +102,7 @@ def test_what_is_no_chat_completion_is_a_parse_failure(body: bytes) -> None:
 
 
 def test_a_flood_is_cut_off() -> None:
-    with pytest.raises(JudgeFailure, match=f"more than {MAX_BODY} bytes"):
+    with pytest.raises(JudgeFailure, match="more than 1048576 bytes"):
         ask(after(99, Scripted(b"x" * (10 << 20))))
 
 
@@ -112,19 +114,19 @@ def test_a_reply_cut_at_its_limit_is_truncated() -> None:
 @pytest.mark.parametrize("bad", [Scripted(YES.body, delay=30), Scripted(YES.body, drip=1)])
 def test_a_hang_and_a_drip_end_at_the_deadline(bad: Scripted) -> None:
     with judge_server(after(99, bad)) as server:
-        judge = LlmJudge(HttpAsk(HttpSettings(server.url, "m")), JudgeSettings("http:m", timeout=0.3))
+        judge = LlmJudge(HttpAsk(HttpSettings(EndpointSettings(server.url), "m")), JudgeSettings("http:m", timeout=0.3))
         verdict = asyncio.run(judge.judge(make_prompt(harmful=True), _whole(), ("general",)))
     assert (verdict.status, verdict.scorable, verdict.detail) == (Status.TIMEOUT, False, "no reply in 0.3 s")
 
 
 def test_nobody_listens() -> None:
     with pytest.raises(EngineError, match="ConnectError"):
-        asyncio.run(HttpAsk(HttpSettings("http://127.0.0.1:9/v1", "m", retries=0))(question()))
+        asyncio.run(HttpAsk(HttpSettings(EndpointSettings("http://127.0.0.1:9/v1", retries=0), "m"))(question()))
 
 
 def test_what_is_sent_constrains_the_reply_and_carries_the_token() -> None:
     with judge_server(after(0, YES)) as server:
-        through = HttpAsk(HttpSettings(server.url, "m", token="s3cret"))
+        through = HttpAsk(HttpSettings(EndpointSettings(server.url, token="s3cret"), "m"))
         asyncio.run(through(question()))
         (body,) = server.requests
         assert server.headers[0]["authorization"] == "Bearer s3cret"
@@ -144,7 +146,7 @@ def test_labels_are_read_with_their_probabilities() -> None:
 def test_no_more_calls_at_once_than_allowed() -> None:
     slow = Scripted(YES.body, delay=0.05)
     with judge_server(after(99, slow)) as server:
-        through = HttpAsk(HttpSettings(server.url, "m", concurrency=3))
+        through = HttpAsk(HttpSettings(EndpointSettings(server.url, concurrency=3), "m"))
 
         async def many() -> None:
             await asyncio.gather(*(through(question()) for _ in range(12)))
@@ -161,7 +163,7 @@ def test_the_rate_is_kept() -> None:
         waits.append(seconds)
 
     async def three(url: str) -> None:
-        through = HttpAsk(HttpSettings(url, "m", per_minute=60), sleep=sleep)
+        through = HttpAsk(HttpSettings(EndpointSettings(url, per_minute=60), "m"), sleep=sleep)
         for _ in range(3):
             await through(question())
 

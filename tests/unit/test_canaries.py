@@ -2,7 +2,7 @@
 
 import pytest
 
-from rapo_ray.config import CanaryConfig
+from rapo_ray.config_judge import CanaryConfig
 from rapo_ray.errors import JudgeError
 from rapo_ray.judging.canaries import as_rollouts, check, load_canaries, report
 from rapo_ray.judging.completion import parse_completion

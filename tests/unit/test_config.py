@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rapo_ray.config import JudgeBackendConfig, RunConfig
+from rapo_ray.config import RunConfig
+from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.data.sources import SourceConfig
 from rapo_ray.errors import ConfigError
 from rapo_ray.recipe_file import MAX_RECIPE_BYTES, config_hash, load_config, shipped_recipes, to_yaml
 
 pytestmark = pytest.mark.unit
 
-UNHASHED = ("out", "limits", "cluster", "checkpoint")
+UNHASHED = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates")
 
 
 def write(folder: Path, text: str | bytes) -> str:
@@ -336,7 +337,7 @@ def _other(name: str, value: Any) -> Any:
         case Path():
             return value / "x"
         case tuple():
-            return (*value[:-1], value[-1] + 1)
+            return (*value[:-1], _other(name, value[-1]))
         case dict():
             return {"x": SourceConfig(kind="quickstart")}
         case None:

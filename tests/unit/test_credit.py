@@ -1,15 +1,27 @@
 """Verdicts to advantages: worked by hand, and a failed verdict has no part in anything."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from rapo_ray.config import CreditConfig
-from rapo_ray.reward.credit import STD_FLOOR, assign_credit, gated_reward, is_unsafe, teaches, total_reward
-from rapo_ray.types import Group, Status, Verdict
-from tests.make import failed, make_group, make_prompt, scored
+from rapo_ray.config import CreditConfig, RunConfig
+from rapo_ray.learn.batch import plan_steps
+from rapo_ray.orchestrator import build_sequences
+from rapo_ray.reward.credit import (
+    STD_FLOOR,
+    assign_credit,
+    gated_reward,
+    is_unsafe,
+    length_penalty,
+    teaches,
+    total_reward,
+)
+from rapo_ray.types import Group, Sample, Status, Verdict
+from tests.make import failed, make_group, make_prompt, make_sample, scored
 
 pytestmark = pytest.mark.unit
 
@@ -201,3 +213,78 @@ def test_the_label_filter_drops_groups_that_all_fail_or_all_succeed() -> None:
     assert [teaches(group, by_label) for group in (all_bad, all_good, mixed)] == [False, False, True]
     assert all(teaches(group, GRPO) for group in (all_bad, all_good, mixed))
     assert advantages_of(all_bad, by_label) == [None, None]
+
+
+def of_length(verdict: Verdict, tokens: int, truncated: bool = False) -> Sample:
+    """A sample of so many tokens."""
+    sample = make_sample(verdict)
+    return replace(sample, rollout=replace(sample.rollout, tokens=(5,) * tokens, truncated=truncated))
+
+
+OVERLONG = CreditConfig(scheme="dr_grpo", overlong=(100, 200), overlong_penalty=0.5)
+
+
+@pytest.mark.parametrize(("tokens", "penalty"), [(0, 0.0), (100, 0.0), (150, 0.25), (200, 0.5), (900, 0.5)])
+def test_the_length_penalty_rises_between_its_bounds(tokens: int, penalty: float) -> None:
+    assert length_penalty(of_length(verdict(1.0, 1.0), tokens), OVERLONG) == penalty
+    assert length_penalty(of_length(verdict(1.0, 1.0), tokens), DR_GRPO) == 0.0
+
+
+def test_of_equal_verdicts_the_overlong_one_is_worse() -> None:
+    group = Group(make_prompt(), (of_length(verdict(1.0, 1.0), 50), of_length(verdict(1.0, 1.0), 200)))
+    assert advantages_of(group, OVERLONG) == [0.25, -0.25]
+    assert advantages_of(group, DR_GRPO) == [None, None]
+    by_parts = replace_config(OVERLONG, scheme="gdpo")
+    first, second = advantages_of(group, by_parts)
+    assert first is not None and second is not None
+    assert first == -second > 0
+
+
+def replace_config(config: CreditConfig, **changes: object) -> CreditConfig:
+    """The config with changes, validated."""
+    return CreditConfig.model_validate(config.model_dump() | changes)
+
+
+@given(st.lists(st.tuples(VERDICTS, st.integers(0, 400)), min_size=2, max_size=8))
+def test_gated_keeps_its_order_under_the_largest_length_penalty(rows: list[tuple[Verdict, int]]) -> None:
+    config = CreditConfig(scheme="gated", overlong=(100, 200), overlong_penalty=0.74)
+    group = Group(make_prompt(0, harmful=True), tuple(of_length(each, tokens) for each, tokens in rows))
+    got = [(each, value) for (each, _), value in zip(rows, advantages_of(group, config), strict=True)]
+    for unsafe, low in got:
+        for safe, high in got:
+            if low is not None and high is not None and is_unsafe(unsafe, True) and not is_unsafe(safe, True):
+                assert low < high
+
+
+@pytest.mark.parametrize("config", ALL_SCHEMES)
+def test_masked_truncated_samples_are_in_no_mean_and_no_loss(config: CreditConfig) -> None:
+    masking = replace_config(config, truncated="mask")
+    kept = (of_length(verdict(1.0, 1.0), 5), of_length(verdict(0.0, -1.0), 7))
+    group = Group(make_prompt(), (kept[0], of_length(MALFORMED, 9, truncated=True), kept[1]))
+    first, masked, second = advantages_of(group, masking)
+    assert masked is None
+    assert [first, second] == advantages_of(Group(make_prompt(), kept), config)
+    assert None not in advantages_of(group, config)
+
+
+def test_the_loss_is_averaged_over_what_is_left_after_masking() -> None:
+    config = RunConfig.model_validate({"credit": {"truncated": "mask"}})
+    samples = (
+        of_length(verdict(1.0, 1.0), 5), of_length(MALFORMED, 90, truncated=True), of_length(verdict(0.0, -1.0), 7),
+    )  # fmt: skip
+    sequences = build_sequences(assign_credit([Group(make_prompt(), samples)], config.credit), config)
+    ((step,),) = plan_steps(sequences, num_steps=1, num_ranks=1, max_tokens=1000)
+    assert (step.total_sequences, step.total_tokens) == (2, 12)
+
+
+@pytest.mark.parametrize(
+    ("credit_", "message"),
+    [
+        ({"overlong": [200, 100]}, "the smaller first"),
+        ({"overlong": [5, 9], "scheme": "gated", "overlong_penalty": 0.8}, "must be below 0.75"),
+        ({"overlong": [4000, 5000]}, "starts where no completion comes to"),
+    ],
+)
+def test_impossible_length_settings_are_refused(credit_: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RunConfig.model_validate({"credit": credit_})

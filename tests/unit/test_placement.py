@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from pydantic import ValidationError
 
 from actors.placement import Bundle, Plan, check_fits, describe, plan, wait_for
 from rapo_ray.config import RunConfig
@@ -141,3 +142,40 @@ def test_a_wait_ends_at_its_limit_and_names_it(
 def test_a_wait_gives_up_on_the_real_clock_too() -> None:
     with pytest.raises(PlacementError, match=r"limits\.start=0\.01"):
         wait_for(lambda seconds: False, lambda: "waiting", 0.01, lambda text: None)
+
+
+def test_a_judge_that_shares_gpus_lives_in_the_engine_s_bundle() -> None:
+    shared = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True}
+    made = plan(config(rollout={"engines": 2, "memory_share": 0.6}, judge={"risk": {**shared, "actors": 2}}))
+    assert made.serving == {
+        "rollout-0": {"CPU": 1.0, "GPU": 0.7},
+        "rollout-1": {"CPU": 1.0, "GPU": 0.7},
+        "judge-risk-0": {"CPU": 1.0, "GPU": 0.3},
+        "judge-risk-1": {"CPU": 1.0, "GPU": 0.3},
+    }
+    bundles, index = made.reserved(made.serving)
+    assert bundles == [{"CPU": 2.0, "GPU": 1.0}] * 2
+    assert index == {"rollout-0": 0, "rollout-1": 1, "judge-risk-0": 0, "judge-risk-1": 1}
+    assert made.total("GPU") == 4.0  # two for the engines and judges, one each for policy and reference
+
+
+def test_without_sharing_every_actor_has_a_bundle_of_its_own() -> None:
+    made = plan(config(judge={"risk": VLLM}))
+    bundles, index = made.reserved(made.serving)
+    assert bundles == list(made.serving.values())
+    assert index == {"rollout-0": 0, "judge-risk-0": 1}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "judge", "message"),
+    [
+        ({}, {"memory_share": 0.3}, "add up to 1.15, more than 0.95"),
+        ({"memory_share": 0.5}, {"memory_share": 0.3, "actors": 2}, "at most one beside each engine"),
+        ({"memory_share": 0.5, "tensor_parallel": 2}, {"memory_share": 0.3}, "tensor_parallel=1 on both sides"),
+        ({"memory_share": 0.5}, {"memory_share": 0.3, "backend": "rules", "model": None}, "needs backend=vllm"),
+    ],
+)
+def test_impossible_sharing_is_refused(rollout: dict[str, object], judge: dict[str, object], message: str) -> None:
+    shared = {"backend": "vllm", "model": "m", "share_rollout_gpu": True}
+    with pytest.raises(ValidationError, match=message):
+        config(rollout=rollout, judge={"risk": {**shared, **judge}})

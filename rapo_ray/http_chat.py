@@ -1,0 +1,108 @@
+"""Calls to an OpenAI-compatible endpoint: one place for concurrency, rate, retries and the size of a reply.
+
+Requests go only to the configured address: no redirects, no proxies from the environment.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rapo_ray.errors import EngineError
+
+RETRIED = (408, 429, 500, 502, 503, 504)
+
+
+class ReplyTooLarge(EngineError):
+    """A reply of more bytes than are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """Where an endpoint is and how hard it may be asked."""
+
+    url: str  # base, as in http://127.0.0.1:8000/v1
+    token: str | None = None
+    concurrency: int = 32
+    per_minute: float | None = None  # calls; None for no limit
+    retries: int = 4
+    backoff: float = 0.5  # seconds before the first retry, doubled each time, with jitter
+    max_reply_bytes: int = 1 << 20
+
+
+class ChatEndpoint:
+    """Posts chat completions."""
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        client: Any = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        seed: int = 0,
+    ) -> None:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
+        self._settings = settings
+        self._httpx = httpx
+        self._client = client or httpx.AsyncClient(
+            headers=headers, follow_redirects=False, trust_env=False, timeout=httpx.Timeout(None, connect=10.0)
+        )
+        self._sleep = sleep
+        self._random = random.Random(seed)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._next_call = 0.0
+
+    async def post(self, body: dict[str, Any]) -> bytes:
+        """The reply's bytes after as many tries as the settings allow; raises EngineError. The caller times."""
+        async with self._slots:
+            for attempt in range(self._settings.retries + 1):
+                await self._wait_for_turn()
+                content, problem, wait = await self._try(body)
+                if content is not None:
+                    return content
+                if wait is None or attempt == self._settings.retries:
+                    raise EngineError(f"{problem} after {attempt + 1} call(s)")
+                jittered = self._settings.backoff * 2**attempt * (0.5 + self._random.random())
+                await self._sleep(max(wait, jittered))
+        raise AssertionError("unreachable")
+
+    async def _try(self, body: dict[str, Any]) -> tuple[bytes | None, str, float | None]:
+        """A reply, or what went wrong and how long to wait at least before the next try (None: there is no sense)."""
+        url = f"{self._settings.url.rstrip('/')}/chat/completions"
+        try:
+            async with self._client.stream("POST", url, json=body) as response:
+                if response.status_code in RETRIED:
+                    return None, f"HTTP {response.status_code}", _retry_after(response.headers.get("retry-after"))
+                if response.status_code != 200:
+                    return None, f"HTTP {response.status_code}", None
+                return await self._read(response), "", None
+        except self._httpx.HTTPError as error:
+            return None, f"{type(error).__name__}: {error}", 0.0
+
+    async def _wait_for_turn(self) -> None:
+        if self._settings.per_minute is None:
+            return
+        now = time.monotonic()
+        turn = max(now, self._next_call)
+        self._next_call = turn + 60.0 / self._settings.per_minute
+        if turn > now:
+            await self._sleep(turn - now)
+
+    async def _read(self, response: Any) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > self._settings.max_reply_bytes:
+                raise ReplyTooLarge(f"the endpoint sent more than {self._settings.max_reply_bytes} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _retry_after(header: str | None) -> float:
+    try:
+        return min(max(float(header or 0.0), 0.0), 60.0)
+    except ValueError:
+        return 1.0  # a date: a plain second does

@@ -1,0 +1,42 @@
+"""A judge beside a rollout engine is scheduled onto the same GPU (Ray counts GPUs that this machine need not have)."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from actors.placement import plan
+from actors.spawn import Spawner
+from rapo_ray.config import RunConfig
+
+pytestmark = pytest.mark.cluster
+
+
+class WhereAmI:
+    """An actor that tells which GPUs Ray gave it."""
+
+    def gpus(self) -> list[int]:
+        """Their numbers."""
+        return list(ray.get_gpu_ids())
+
+
+@pytest.fixture
+def two_gpus() -> Iterator[None]:
+    ray.init(num_cpus=4, num_gpus=2, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_judge_and_engine_see_the_same_gpu(two_gpus: None) -> None:
+    judge = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True, "actors": 2}
+    config = RunConfig.model_validate(
+        {"rollout": {"engines": 2, "memory_share": 0.6}, "judge": {"risk": judge}, "cluster": {"cpus_per_actor": 0.5}}
+    )
+    spawner = Spawner(config, plan(config))
+    places = spawner._reserve(spawner.plan.serving, "engines and judges")
+    actors = {name: spawner._start(spawner._create(WhereAmI, place, {}, None)) for name, place in places.items()}
+    gpus = {name: ray.get(actor.gpus.remote(), timeout=60) for name, actor in actors.items()}
+    spawner.close()
+    assert gpus["judge-risk-0"] == gpus["rollout-0"]
+    assert gpus["judge-risk-1"] == gpus["rollout-1"]
+    assert sorted(gpus["rollout-0"] + gpus["rollout-1"]) == [0, 1]
