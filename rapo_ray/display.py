@@ -117,6 +117,60 @@ def verdict_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+SHOWN = ("asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "malformed", "unscorable")
+
+
+def show_results(results: Any) -> None:
+    """An evaluation's overall and suite figures, differences, gate, and what it lacks."""
+    table = Table(title="share, 95 % interval, n", title_justify="left")
+    suites = sorted({metric["suite"] for metric in results.metrics if metric["suite"]})
+    for column in ("model", "figure", "all suites", *(suites if len(suites) > 1 else [])):
+        table.add_column(column, justify="left" if column in ("model", "figure") else "right")
+    found = {
+        (metric["model"], metric["name"], metric["suite"]): metric
+        for metric in results.metrics
+        if metric["attack"] is None and metric["category"] is None and metric["level"] is None
+    }
+    for model in results.models:
+        for name in SHOWN:
+            if (model.name, name, None) in found:
+                keys = [(model.name, name, suite) for suite in (None, *(suites if len(suites) > 1 else []))]
+                table.add_row(model.name, name, *(_share_cell(found.get(key)) for key in keys))
+    console.print(table)
+    for step in results.differences:
+        if step["suite"] is None and step["name"] in SHOWN and step["ci95"]:
+            low, high = step["ci95"]
+            pair = f"{step['of']} - {step['against']}"
+            say(f"{step['name']}: {pair} {step['value']:+.3f} [{low:+.3f}, {high:+.3f}], n {step['n']}")
+    if results.partial:
+        failed = sum(row.unscorable for model in results.models for row in model.rows)
+        say(f"PARTIAL: {failed} rows could not be judged; the same command judges them again")
+    if results.gate is not None:
+        say(f"gate: {results.gate['verdict'].upper()}")
+        for check in results.gate["checks"]:
+            say(f"  {check['verdict']:<12} {check['metric']} <= {check['bar']:g}: {check['why']}")
+
+
+def show_intervention(cells: Any) -> None:
+    """Refusal by forced depth and level."""
+    table = Table(title="harmful prompts refused, by forced trace: share, 95 % interval, n", title_justify="left")
+    levels = sorted({cell["level"] for cell in cells})
+    for column in ("trace", *(f"level {level}" for level in levels)):
+        table.add_column(column, justify="left" if column == "trace" else "right")
+    found = {(cell["depth"], cell["level"]): cell for cell in cells}
+    for depth in dict.fromkeys(cell["depth"] for cell in cells):
+        row = [found.get((depth, level)) for level in levels]
+        table.add_row(depth, *(_share_cell(cell and {**cell, "value": cell["refused"]}) for cell in row))
+    console.print(table)
+
+
+def _share_cell(metric: Any) -> str:
+    if metric is None or metric["value"] is None:
+        return "-"
+    low, high = metric["ci95"] or (None, None)
+    return f"{metric['value']:.3f} [{_number(low, '.3f')}, {_number(high, '.3f')}] {metric['n']}"
+
+
 def difference_line(delta: Interval) -> str:
     """What the rounds did to the total, with its interval."""
     low, high = (_number(bound, "+.3f") for bound in delta["ci95"] or (None, None))

@@ -44,6 +44,10 @@ class Policy(Protocol):
         """Write everything that resuming needs."""
         ...
 
+    def export(self, folder: Path, dtype: str) -> None:
+        """Write the model for transformers and vLLM."""
+        ...
+
 
 class WeightSync(Protocol):
     """The way of weights to the engines."""

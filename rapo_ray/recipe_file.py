@@ -61,7 +61,7 @@ def config_hash(config: RunConfig) -> str:
 
 def hashed_tree(config: RunConfig) -> dict[str, Any]:
     """The settings that count in `config_hash`."""
-    return config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint"})
+    return config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates"})
 
 
 def to_yaml(config: RunConfig) -> str:

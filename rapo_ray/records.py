@@ -186,7 +186,7 @@ def _update(result: RoundResult) -> dict[str, float | None]:
     return {
         "loss": per_step("loss"),
         "kl": per_token("kl"),
-        "entropy": per_token("entropy"),
+        "entropy": per_token("entropy", "entropy_tokens"),
         "clip_share": per_token("clipped"),
         "logprob_gap_mean": per_token("gap", "gap_tokens"),
         "logprob_gap_max": sums.get("gap_max"),

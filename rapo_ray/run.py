@@ -16,6 +16,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.data.contamination import report_rows
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
+from rapo_ray.evaluation.during import RunEvaluations, is_due
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.inputs import Inputs, load_inputs
 from rapo_ray.judging import canaries
@@ -41,7 +42,7 @@ def run(config: RunConfig) -> None:
         folder.record_contamination(report_rows(inputs.contaminated))
         session = Session(config, folder, inputs)
         session.base = Path(resolve_model(config.model.path, config.model.revision))
-        judges = _judge_models(config)
+        judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
         from actors.placement import check_fits, plan
         from actors.spawn import Spawner
@@ -59,7 +60,8 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _judge_models(config: RunConfig) -> dict[str, Path]:
+def judge_models(config: RunConfig) -> dict[str, Path]:
+    """The folders of the vllm judges' models, by part; raises ModelError."""
     return {
         part: Path(resolve_model(backend.model, backend.revision))
         for part, backend in config.judge.named().items()
@@ -108,6 +110,7 @@ class Session:
             weights.sync(done)
         if done == 0:
             self._measure("sft")
+        self._evaluate(done)
         with self._timed("rounds"):
             self._rounds(sampler, checkpoints, done)
         self._measure("rapo")
@@ -132,6 +135,21 @@ class Session:
                     "config": recipe_file.config_hash(config),
                 }
                 checkpoints.write(number, state, self.roles.policy.save)
+            self._evaluate(number)
+
+    def _evaluate(self, number: int) -> None:
+        """Evaluate after a round where the config asks for it; a run that was stopped before that does it now."""
+        if not (is_due(self.config, number) or (number == 0 and self.config.evaluation.every)):
+            return
+        evaluations = RunEvaluations(self.config, self.folder.path)
+        with self._timed("evaluate"):
+            results = evaluations.evaluate(number, self.roles)
+        if results is None:
+            return
+        display.show_results(results)
+        if number and evaluations.keep_best(number, results, self.roles.policy):
+            self._copy_tokenizer(self.folder.path / "best")
+            display.say(f"best so far: round {number}, in {self.folder.path / 'best'}")
 
     def _canaries(self, number: int) -> None:
         """Every so many rounds, completions of known verdict go through the live judge; past a limit the run stops."""
@@ -176,9 +194,7 @@ class Session:
         aside = self.folder.clear_partial(self.folder.model)
         try:
             self.roles.policy.export(aside, "bfloat16")
-            for path in self.base.iterdir():
-                if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
-                    shutil.copy2(path, aside)
+            self._copy_tokenizer(aside)
             if self.folder.model.exists():
                 shutil.rmtree(self.folder.model)
             aside.rename(self.folder.model)
@@ -186,6 +202,11 @@ class Session:
             raise CheckpointError(
                 f"cannot write {self.folder.model}: {error}; make room and run the same command"
             ) from error
+
+    def _copy_tokenizer(self, folder: Path) -> None:
+        for path in self.base.iterdir():
+            if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
+                shutil.copy2(path, folder)
 
     def _summarise(self) -> None:
         groups: dict[str, list[Group]] = {

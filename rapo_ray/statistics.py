@@ -1,14 +1,16 @@
-"""Small statistics of the evidence (numpy, seeded)."""
+"""Small statistics of the evidence (seeded)."""
 
+import math
 from collections.abc import Sequence
 from typing import TypedDict
 
 RESAMPLES = 10_000
 DRAWN_AT_ONCE = 2**21  # 16 bytes each: an index and the value there
+Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
 class Interval(TypedDict):
-    """A mean with its bootstrap interval; None where there was nothing to take it of."""
+    """A mean with its 95 % interval; None where there was nothing to take it of."""
 
     mean: float | None
     ci95: list[float] | None
@@ -29,3 +31,18 @@ def paired_bootstrap(differences: Sequence[float], seed: int) -> Interval:
         part[:] = values[generator.integers(0, len(values), size=(len(part), len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": float(values.mean()), "ci95": [float(low), float(high)]}
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """A share with its Wilson score 95 % interval (Wilson 1927); both None without a trial."""
+    if n == 0:
+        return {"mean": None, "ci95": None}
+    return {"mean": successes / n, "ci95": list(wilson_bounds(successes / n, n))}
+
+
+def wilson_bounds(share: float, n: int) -> tuple[float, float]:
+    """The bounds of the Wilson 95 % interval of a share among n trials."""
+    centre = share + Z95**2 / (2 * n)
+    spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -20,6 +20,8 @@ class Prompt:
     level: int | None  # 1 direct, 2 wrapped, 3 deeply obfuscated; None where the source does not say
     source: str
     split: str
+    category: str | None = None  # of harm, or of subject, as the source names it
+    expected: str | None = None  # the exact answer, where there is one
 
 
 class Form(StrEnum):

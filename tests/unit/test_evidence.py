@@ -240,7 +240,8 @@ def a_round() -> RoundResult:
     benign = Sample(long, Completion(Form.TRUNCATED, "", "", ""), MALFORMED, reward=-2.0)
     second = Group(make_prompt(1, harmful=False), (benign,))
     sums = {
-        "tokens": 4.0, "kl": 1.0, "entropy": 8.0, "clipped": 2.0, "gap": 0.5, "gap_tokens": 2.0, "gap_max": 0.4,
+        "tokens": 4.0, "kl": 1.0, "entropy": 4.0, "entropy_tokens": 2.0,
+        "clipped": 2.0, "gap": 0.5, "gap_tokens": 2.0, "gap_max": 0.4,
         "loss": 3.0, "grad_norm": 1.0, "optimizer_steps": 2.0, "learning_rate": 1e-5,
     }  # fmt: skip
     seconds = {"generate_and_judge": 7.0, "update": 2.0, "sync": 0.5}

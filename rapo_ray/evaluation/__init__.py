@@ -1,0 +1,1 @@
+"""Evidence: suites, attacks, rows that resume, metrics with intervals, and the gate."""

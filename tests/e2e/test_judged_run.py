@@ -1,0 +1,109 @@
+"""A whole run on preference pairs with a flaky HTTP judge: canaries, a second judge, and nothing judged twice."""
+
+import json
+import re
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rapo_ray.config import CreditConfig
+from rapo_ray.records import read_groups
+from rapo_ray.reward.credit import assign_credit
+from rapo_ray.types import Group
+from tests.e2e.conftest import tiny_recipe, train
+from tests.judge_server import JudgeServer, Scripted, completion, judge_server
+
+pytestmark = pytest.mark.e2e
+
+
+def said(body: dict[str, Any]) -> str:
+    """All of a request's text."""
+    return "\n".join(str(message["content"]) for message in body["messages"])
+
+
+def fails(text: str) -> bool:
+    """Three calls of ten fail, always the same ones."""
+    return zlib.crc32(text.encode()) % 10 < 3
+
+
+def script(body: dict[str, Any], before: int) -> Scripted:
+    """An arbitrary but steady opinion on everything."""
+    text = said(body)
+    if fails(text):
+        return Scripted(status=500)
+    options = re.findall(r"\{[^{}]*\}", text.rpartition("Reply with one of:")[2])
+    return completion(options[zlib.crc32(text[::-1].encode()) % len(options)])
+
+
+def survivors(group: Group) -> Group:
+    """The group without its failed verdicts."""
+    return Group(group.prompt, tuple(s for s in group.samples_G if s.verdict.scorable))
+
+
+def test_dpo_with_a_flaky_judge_learns_from_what_survives_and_asks_nothing_twice(
+    warmed: Path, tiny: Path, tmp_path: Path
+) -> None:
+    with judge_server(script) as server:
+        http = {"backend": "http", "model": "m", "url": server.url, "allow_private": True, "retries": 0}
+        judge = {
+            "risk": http,
+            "second": {"backend": "rules"},
+            "second_share": 1.0,
+            "failure_budget": 0.9,
+            "canaries": {
+                "every": 1, "min_true_positive_rate": 0, "max_false_positive_rate": 1, "max_flip_rate": 1,
+            },
+        }  # fmt: skip
+        recipe = tiny_recipe(
+            tiny,
+            tmp_path,
+            model={"path": str(warmed)},
+            warmup={"source": "none", "path": None},
+            judge=judge,
+            policy={"objective": "dpo", "importance_correction": "off"},
+        )
+        done = train(recipe)
+        assert done.returncode == 0, done.stdout + done.stderr
+        _check_records(tmp_path / "tiny")
+        _check_resumption(recipe, tmp_path / "tiny", server)
+
+
+def _check_records(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2]
+    assert sum(line["update"]["pairs"] or 0 for line in lines) > 0
+    assert sum(line["judge"]["statuses"]["transport"] for line in lines) > 0
+    assert sum(line["judge"]["agreement"]["n"] for line in lines) > 0
+    canaries = [json.loads(line) for line in (run / "canaries.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in canaries] == [1, 2]
+    for path in sorted(run.glob("rounds/*.parquet")):
+        groups_P = read_groups(path)
+        recorded = [s.advantage for group in groups_P for s in group.samples_G if s.verdict.scorable]
+        alone = assign_credit([survivors(group) for group in groups_P], CreditConfig())
+        assert recorded == [s.advantage for group in alone for s in group.samples_G]
+        failed = [s for group in groups_P for s in group.samples_G if not s.verdict.scorable]
+        assert all(s.reward is None and s.advantage is None for s in failed)
+
+
+def judged(run: Path) -> list[tuple[Any, ...]]:
+    """What was said and thought of it in round 2."""
+    groups_P = read_groups(run / "rounds" / "round-000002.parquet")
+    return [(s.rollout.text, s.verdict.risk, s.verdict.general) for group in groups_P for s in group.samples_G]
+
+
+def _check_resumption(recipe: Path, run: Path, server: JudgeServer) -> None:
+    """As if killed after the last verdict of round 2: the round is made again, and only what failed is asked again."""
+    shutil.rmtree(run / "checkpoints" / "round-000002")
+    (run / "summary.json").unlink()
+    before = judged(run)
+    known = {said(body) for body in server.requests}
+    server.requests.clear()
+    done = train(recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert judged(run) == before
+    again = {said(body) for body in server.requests}
+    assert again <= known
+    assert all(fails(text) for text in again)
