@@ -1,0 +1,1 @@
+"""Measurements: every figure is a command, and what is compared is measured in one run."""

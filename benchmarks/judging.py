@@ -1,0 +1,137 @@
+"""How a vLLM judge is best asked: free text, constrained JSON or one label; and what asking levels once saves.
+
+    python -m benchmarks.judging --run runs/quickstart
+
+Judges real completions of a finished run, the same ones each time, on one engine in this process.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+SAMPLES_PER_PROMPT = 4
+MAX_REPLY_TOKENS = 64  # of free text: more than any JSON reply needs
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way of asking, over all completions."""
+
+    name: str
+    seconds: float
+    tokens: int
+    failures: dict[str, int]
+    verdicts: int
+
+    @property
+    def rate(self) -> float:
+        """Judgements a second."""
+        return self.verdicts / self.seconds
+
+
+def main() -> int:
+    """Print both tables."""
+    parser = argparse.ArgumentParser("python -m benchmarks.judging", description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="a run whose completions to judge")
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="the judge")
+    parser.add_argument("--completions", type=int, default=200, help="how many, a multiple of 4")
+    options = parser.parse_args()
+    samples = real_completions(options.run, options.completions)
+    print(f"{len(samples)} completions of {len(samples) // SAMPLES_PER_PROMPT} prompts of {options.run}")
+    engine = start_engine(options.model)
+    styles = [measure(engine, samples, style, "split") for style in ("text", "choice", "label")]
+    print_table("how the reply is asked for", styles)
+    # Without a source's levels, as for one's own prompts: the level has to be asked for.
+    unlabelled = [(replace(prompt, level=None), completion) for prompt, completion in samples]
+    modes = [measure(engine, unlabelled, "choice", mode) for mode in ("paper", "split")]
+    print_table("what is asked, levels unknown", modes)
+    saved = 1 - modes[1].tokens / modes[0].tokens
+    print(f"judge tokens: split takes {saved:.0%} less than paper at G = {SAMPLES_PER_PROMPT}")
+    return 0
+
+
+def real_completions(run: Path, count: int) -> list[tuple[Any, Any]]:
+    """Whole groups of well-formed completions, the same for the same run."""
+    from rapo_ray.judging.completion import parse_completion
+    from rapo_ray.records import read_groups
+    from rapo_ray.types import Form
+
+    groups: list[list[tuple[Any, Any]]] = []
+    for path in sorted(run.glob("rounds/*.parquet")):
+        for group in read_groups(path):
+            parsed = [parse_completion(s.rollout.text, s.rollout.truncated) for s in group.samples_G]
+            if len(parsed) == SAMPLES_PER_PROMPT and all(each.form is Form.OK for each in parsed):
+                groups.append([(group.prompt, each) for each in parsed])
+    if len(groups) * SAMPLES_PER_PROMPT < count:
+        sys.exit(f"{run} has {len(groups)} groups of 4 well-formed completions; {count // 4} are needed")
+    picked = random.Random(0).sample(groups, count // SAMPLES_PER_PROMPT)
+    return [sample for group in picked for sample in group]
+
+
+def start_engine(model: str) -> Any:
+    """The judge's engine."""
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+    from rapo_ray.models import resolve_model
+
+    folder = resolve_model(model)
+    os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1), 1))
+    from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+
+    settings = EngineSettings(
+        model=str(folder),
+        dtype="float32",
+        max_model_len=2048,
+        max_num_seqs=64,
+        tensor_parallel=1,
+        memory_share=0.9,
+        enforce_eager=True,
+        chunked_prefill=False,
+        seed=0,
+    )
+    return VllmEngine(settings)
+
+
+def measure(engine: Any, samples: Sequence[tuple[Any, Any]], style: Any, mode: Any) -> Measured:
+    """Judge every completion; nothing is kept between two measurements but the engine's prefix cache."""
+    from rapo_ray.judging.llm import JudgeSettings, LlmJudge
+    from rapo_ray.judging.vllm_ask import VllmAsk
+
+    judge = LlmJudge(VllmAsk(engine, 2048, MAX_REPLY_TOKENS), JudgeSettings("bench", None, mode, style, timeout=3600))
+
+    async def every() -> list[Any]:
+        return await asyncio.gather(*(judge.judge(prompt, completion) for prompt, completion in samples))
+
+    started = time.perf_counter()
+    verdicts = asyncio.run(every())
+    seconds = time.perf_counter() - started
+    failures = Counter(verdict.status.value for verdict in verdicts if not verdict.scorable)
+    name = f"{mode}, {style}"
+    return Measured(name, seconds, sum(verdict.tokens for verdict in verdicts), dict(failures), len(verdicts))
+
+
+def print_table(title: str, rows: Sequence[Measured]) -> None:
+    """One line each; rates beside the slowest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    slowest = min(row.rate for row in rows)
+    table = Table("", "failed", "which", "tokens a judgement", "judgements/s", "ratio", title=title)
+    for row in rows:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(row.failures.items())) or "-"
+        table.add_row(
+            row.name, f"{sum(row.failures.values())} of {row.verdicts}", kinds, f"{row.tokens / row.verdicts:.0f}",
+            f"{row.rate:.2f}", f"{row.rate / slowest:.2f}",
+        )  # fmt: skip
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
