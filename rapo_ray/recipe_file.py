@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 MAX_RECIPE_BYTES = 1 << 20
 SHOWN = 120  # characters of a value or an override in a message
@@ -45,13 +47,17 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     path = shipped.get(recipe, Path(recipe))
     if not path.is_file():
         raise ConfigError(f"no recipe `{recipe}`: give a YAML file or one of {', '.join(shipped)}")
-    tree = _read_yaml(path)
+    return load_settings(RunConfig, _read_yaml(path), overrides, str(path))
+
+
+def load_settings(kind: type[Settings], tree: dict[str, object], overrides: Sequence[str], origin: str) -> Settings:
+    """Settings of one kind from a tree that came from `origin`, overrides laid over it; raises ConfigError."""
     for override in overrides:
         _apply(tree, override)
     try:
-        return RunConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path, overrides)) from None
+        raise ConfigError(_explain(error, origin, overrides)) from None
 
 
 def config_hash(config: RunConfig) -> str:
@@ -101,12 +107,12 @@ def _apply(tree: dict[str, object], override: str) -> None:
     node[leaf] = value
 
 
-def _explain(error: ValidationError, path: Path, overrides: Sequence[str]) -> str:
+def _explain(error: ValidationError, path: str, overrides: Sequence[str]) -> str:
     lines = [_explain_one(dict(detail), path, overrides) for detail in error.errors()]
     return "; ".join(lines)
 
 
-def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[str]) -> str:
+def _explain_one(detail: Mapping[str, object], path: str, overrides: Sequence[str]) -> str:
     location = detail["loc"]
     assert isinstance(location, tuple)
     key = ".".join(str(part) for part in location)
@@ -118,7 +124,7 @@ def _explain_one(detail: Mapping[str, object], path: Path, overrides: Sequence[s
     return f"{origin}: {f'`{key}`{shown}: ' if key else ''}{message}"
 
 
-def _origin(key: str, message: str, path: Path, overrides: Sequence[str]) -> str:
+def _origin(key: str, message: str, path: str, overrides: Sequence[str]) -> str:
     """The overrides that set the key, a part of it or a section around it; without a key, those the message names."""
 
     def concerns(name: str) -> bool:
@@ -127,7 +133,7 @@ def _origin(key: str, message: str, path: Path, overrides: Sequence[str]) -> str
         return name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.")
 
     last = {name: override for override in overrides if concerns(name := override.partition("=")[0])}
-    return ", ".join(map(_named, last.values())) or str(path)
+    return ", ".join(map(_named, last.values())) or path
 
 
 def _named(override: str) -> str:

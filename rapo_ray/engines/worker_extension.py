@@ -1,4 +1,4 @@
-"""What we add to vLLM's worker: the shared-memory backend, and reading the weights back."""
+"""What we add to vLLM's worker: the shared-memory backend, quick sampling on CPU, and reading the weights back."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import torch
 
-from rapo_ray.engines import shared_memory
+from rapo_ray.engines import cpu_sampling, shared_memory
 
 shared_memory.register()
+cpu_sampling.install()
 
 # vLLM fuses these projections; the trainer knows their parts
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}

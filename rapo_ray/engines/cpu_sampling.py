@@ -1,0 +1,79 @@
+"""Sampling on CPU from the same distribution as vLLM's sampler, at a fraction of its cost.
+
+vLLM draws an exponential for every token of the vocabulary and row, twice where requests have seeds, and sorts the
+vocabulary for top_p: most of a small model's step. One uniform a row, inverted through the cumulative distribution, and
+a partial sort give the same (tested by chi-square against vLLM's own).
+"""
+
+from typing import Any
+
+import torch
+
+BLOCK = 256  # probabilities summed at once: the cumulative sum is taken over blocks, then within one
+CANDIDATES = 512  # most likely tokens that usually hold the nucleus
+WIDER = 8  # times as many where they do not
+
+
+def install() -> None:
+    """Make vLLM's CPU sampler sample so in this process; doing it twice is fine."""
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
+
+    TopKTopPSampler.forward_cpu = _forward_cpu
+
+
+def _forward_cpu(
+    self: Any, logits: torch.Tensor, generators: dict[int, torch.Generator], k: Any, p: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens [R] for logits [R, V], with the log-probs or logits that they were sampled from."""
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_only
+
+    if k is not None:
+        logits = apply_top_k_only(logits, k)
+    if p is not None:
+        logits = apply_top_p(logits, p)
+    logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
+    returned = {"processed_logprobs": logprobs, "processed_logits": logits}.get(self.logprobs_mode)
+    return sample(logprobs.exp(), uniforms(len(logits), generators)), returned
+
+
+def uniforms(rows: int, generators: dict[int, torch.Generator]) -> torch.Tensor:
+    """One number in [0, 1) a row [R] float64, from the row's own generator where it has one."""
+    drawn = torch.rand(rows, dtype=torch.float64)
+    for row, generator in generators.items():
+        drawn[row] = torch.rand((), dtype=torch.float64, generator=generator)
+    return drawn
+
+
+def sample(probs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """The token of each row [R] at which the cumulative sum of `probs` [R, V] passes `drawn` [R] of its total."""
+    rows, width = probs.shape
+    if width % BLOCK:
+        probs = torch.nn.functional.pad(probs, (0, BLOCK - width % BLOCK))
+    blocks = probs.view(rows, -1, BLOCK)
+    over_blocks = blocks.sum(-1).double().cumsum(-1)
+    target = (drawn * over_blocks[:, -1]).unsqueeze(1)
+    block = _first_above(over_blocks, target)
+    before = over_blocks.gather(1, (block - 1).clamp(min=0)).where(block > 0, 0.0)
+    within = blocks[torch.arange(rows), block.squeeze(1)].double().cumsum(-1)
+    return (block * BLOCK + _first_above(within, target - before)).squeeze(1)
+
+
+def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Index [R, 1] of the first of `cumulative` [R, N] above `target` [R, 1], which rounding may put at its end."""
+    last = torch.nextafter(cumulative[:, -1:], torch.zeros((), dtype=cumulative.dtype))
+    return torch.searchsorted(cumulative, torch.minimum(target, last).clamp(min=0.0), right=True)
+
+
+def apply_top_p(logits: torch.Tensor, p: torch.Tensor, candidates: int = CANDIDATES) -> torch.Tensor:
+    """Logits [R, V] with -inf outside the smallest set of tokens that holds `p` [R] of the mass."""
+    normaliser = torch.logsumexp(logits.float(), dim=-1, keepdim=True)
+    values, tokens = logits.topk(min(candidates, logits.shape[1]), dim=-1)
+    mass = (values.float() - normaliser).exp()
+    through = mass.cumsum(-1)
+    kept = (through - mass) < p.unsqueeze(1)
+    out = torch.full_like(logits, -torch.inf).scatter_(1, tokens, values.masked_fill(~kept, -torch.inf))
+    if candidates < logits.shape[1]:
+        wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus is larger than the candidates
+        if len(wide):
+            out[wide] = apply_top_p(logits[wide], p[wide], candidates * WIDER)
+    return out

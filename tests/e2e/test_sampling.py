@@ -1,0 +1,85 @@
+"""Our sampling on CPU against vLLM's own: the same distribution, nucleus and log-probs, and seeds of its own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+
+from rapo_ray.engines import cpu_sampling
+
+pytestmark = pytest.mark.e2e
+
+VOCABULARY = 700  # no multiple of the block
+DRAWS = 20_000
+LEAST = 1e-4  # p-value below which two samplers differ; the seeds are fixed
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Any:
+    """vLLM's own sampler, which ours does not replace where a GPU or another architecture samples."""
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
+
+    return TopKTopPSampler.forward_native
+
+
+def sampler() -> Any:
+    return SimpleNamespace(logprobs_mode="processed_logprobs", use_fp64_gumbel=False)
+
+
+def logits(rows: int, spread: float = 2.0) -> torch.Tensor:
+    """The same random row, `rows` times."""
+    row = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(3)) * spread
+    return row.repeat(rows, 1)
+
+
+def counts(tokens: torch.Tensor) -> torch.Tensor:
+    return torch.bincount(tokens, minlength=VOCABULARY)
+
+
+@pytest.mark.parametrize("top_p", [None, 0.9])
+@pytest.mark.parametrize("temperature", [1.0, 1.2])
+def test_the_distribution_is_vllm_s(theirs: Any, top_p: float | None, temperature: float) -> None:
+    p = None if top_p is None else torch.full((DRAWS,), top_p)
+    torch.manual_seed(1)
+    ours, logprobs = cpu_sampling._forward_cpu(sampler(), logits(DRAWS) / temperature, {}, None, p)
+    reference, their_logprobs = theirs(sampler(), logits(DRAWS) / temperature, {}, None, p)
+    assert logprobs is not None
+    torch.testing.assert_close(logprobs[0], their_logprobs[0])
+    expected = logprobs[0].exp().double() * DRAWS
+    common = expected >= 5  # where chi-square holds
+    assert counts(ours)[expected == 0].sum() == 0
+    for drawn in (ours, reference):
+        observed = counts(drawn).double()
+        pooled = torch.cat([observed[common], observed[~common].sum(0, keepdim=True)])
+        wanted = torch.cat([expected[common], expected[~common].sum(0, keepdim=True)])
+        pooled, wanted = pooled[wanted > 0], wanted[wanted > 0]
+        assert stats.chisquare(pooled, wanted * pooled.sum() / wanted.sum()).pvalue > LEAST
+    both = torch.stack([counts(ours)[common], counts(reference)[common]])
+    assert stats.chi2_contingency(both.numpy()).pvalue > LEAST
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])  # a nucleus of nearly everything, and of a few
+def test_the_nucleus_is_the_smallest_set_with_its_mass(theirs: Any, spread: float) -> None:
+    p = torch.tensor([0.1, 0.5, 0.9, 0.999])
+    ours = cpu_sampling.apply_top_p(logits(4, spread), p, candidates=8)
+    _, reference = theirs(sampler(), logits(4, spread), {}, None, p)
+    assert torch.equal(ours.isfinite(), reference.isfinite())
+
+
+def test_a_row_with_a_seed_draws_the_same_whatever_stands_beside_it() -> None:
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(7)
+
+    alone, _ = cpu_sampling._forward_cpu(sampler(), logits(1), {0: seeded()}, None, None)
+    beside, _ = cpu_sampling._forward_cpu(sampler(), logits(5), {3: seeded()}, None, None)
+    assert beside[3] == alone[0]
+
+
+def test_a_token_without_mass_is_never_drawn_whatever_rounding_does() -> None:
+    probs = torch.zeros(3, 600)
+    probs[0, 255] = probs[1, 256] = probs[2, 599] = 0.3
+    for drawn in (0.0, 0.5, 1 - 2**-53):
+        found = cpu_sampling.sample(probs, torch.full((3,), drawn, dtype=torch.float64))
+        assert found.tolist() == [255, 256, 599]
