@@ -35,3 +35,7 @@ class EngineError(RapoError, RuntimeError):
 
 class TrainingError(RapoError, RuntimeError):
     """The policy update went wrong: a non-finite loss, or ranks that disagree."""
+
+
+class ServingError(RapoError, RuntimeError):
+    """The endpoint could not be started or changed."""

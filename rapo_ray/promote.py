@@ -1,0 +1,72 @@
+"""`python -m rapo_ray.promote`: change a running endpoint to a run's weights, if they passed their gate, or back."""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, and fail no
+request: their engines start beside the old ones, the ingress changes over between two requests, the old engines drain.
+Refused unless the gate of an evaluation of exactly these weights passed. --rollback goes back to the weights before."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m rapo_ray.promote", description=DESCRIPTION)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, help="a run's folder, or its name below --out")
+    what.add_argument("--rollback", action="store_true", help="back to the weights served before")
+    what.add_argument("--history", action="store_true", help="show what was served when")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--state", type=Path, help="folder of the endpoint's state; by default .serving below --out")
+    parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+    try:
+        return _promote(options)
+    except KeyboardInterrupt:
+        print("\nstopped; what is served has not changed unless said above", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from rapo_ray.errors import RapoError
+
+        if options.debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from rapo_ray import display
+    from rapo_ray.serving.deploy import State, previous
+
+    state = State(options.state or options.out / ".serving")
+    if options.history:
+        for change in state.history():
+            display.say(f"{change.at}  {change.action:<8}  {change.serving.id}  {change.model}")
+        return 0
+    config = state.settings()
+    if options.rollback:
+        model, action = Path(previous(state.history()).model), "rollback"
+    else:
+        from rapo_ray.published import read_published
+        from rapo_ray.serving.gates import check_gate
+
+        run = options.run if options.run.exists() else options.out / options.run
+        published = read_published(run)
+        judged = check_gate(run, published)
+        display.say(f"{published.id} passed its gate: {judged.path}")
+        model, action = run.resolve(), "promote"
+    from rapo_ray.cluster import ray_cluster
+    from rapo_ray.config import ClusterConfig
+    from rapo_ray.serving.deploy import promote
+
+    with ray_cluster(ClusterConfig(address="auto", device=config.device)):
+        serving = promote(state, model, action, options.start_limit, display.say)
+    display.say(f"serving {serving.id}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`python -m rapo_ray.serve`: an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
+MODEL is a run's folder (or its model folder). Joins the cluster of RAY_ADDRESS, else starts a local one. Every request
+but /health needs a key of the file. Settings (see rapo_ray/serving/config.py) may follow as key=value, for example
+`device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and ends it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m rapo_ray.serve", description=DESCRIPTION)
+    parser.add_argument("--model", type=Path, required=True, help="a run's folder")
+    parser.add_argument("--api-keys", type=Path, required=True, help="file of `name:key` lines")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument("--state", type=Path, help="folder that promotion shares; by default .serving beside the run")
+    parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings")
+    options = parser.parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _serve(options)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from rapo_ray.errors import RapoError
+
+        if options.debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from rapo_ray.config import ClusterConfig
+    from rapo_ray.published import read_published
+    from rapo_ray.recipe_file import load_settings
+    from rapo_ray.serving.config import ServeConfig
+    from rapo_ray.serving.keys import read_keys
+
+    given: dict[str, object] = {"model": str(options.model.resolve()), "api_keys": str(options.api_keys.resolve())}
+    config = load_settings(ServeConfig, given, options.overrides, "the command line")
+    read_keys(config.api_keys)
+    published = read_published(config.model)
+    from rapo_ray import display
+    from rapo_ray.cluster import ray_cluster
+    from rapo_ray.serving.deploy import State, start
+
+    state = State(options.state or published.folder.parent.parent / ".serving")
+    with ray_cluster(ClusterConfig(device=config.device)):
+        from ray import serve
+
+        try:
+            serving = start(config, state, options.host, options.port, options.start_limit, display.say)
+            display.say(f"serving {serving.id} as `{serving.name}` at http://{options.host}:{options.port}/v1")
+            while True:
+                time.sleep(3600)
+        finally:
+            display.say("draining")
+            serve.shutdown()
+    return 0
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The aligned model behind an OpenAI-compatible endpoint, on Ray Serve."""

@@ -1,0 +1,115 @@
+"""The endpoint's two Serve applications: the engines of one version, and the ingress that asks them.
+
+They are apart so that another version's engines can start beside the first ones, and the ingress changes over between
+two requests; `serve deploy deploy/serve.yaml` names the same two builders.
+"""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.ingress import make_fastapi_ingress
+
+from rapo_ray.engines.environment import cpu_threads
+from rapo_ray.published import Published, read_published
+from rapo_ray.serving.config import ServeConfig
+from rapo_ray.serving.ingress import RapoIngress, make_app
+from rapo_ray.serving.versions import Serving, serving_of
+
+INGRESS = "rapo"
+DRAIN_SECONDS = 120.0
+ROUTES: dict[str, Any] = {
+    "models": lambda app: app.get("/v1/models"),
+    "model_data": lambda app: app.get("/v1/models/{model:path}"),
+    "completions": lambda app: app.post("/v1/completions"),
+    "chat": lambda app: app.post("/v1/chat/completions"),
+    "health": lambda app: app.get("/health"),
+}
+
+
+def model_app(config: ServeConfig) -> Application:
+    """The engines of the config's model; raises ModelError where it is not published whole."""
+    published = read_published(config.model)
+    return build_llm_deployment(llm_config(config, published), override_serve_options={"name": "engine"})
+
+
+def ingress_app(config: ServeConfig) -> Application:
+    """The ingress, asking the engines of the config's model."""
+    return ingress_for(config, serving_of(read_published(config.model), config.name))
+
+
+def ingress_for(config: ServeConfig, serving: Serving) -> Application:
+    """The ingress, asking the engines of one version."""
+    ingress = make_fastapi_ingress(RapoIngress, endpoint_map=ROUTES, app=make_app(config))
+    deployment: Any = serve.deployment(
+        ingress,
+        name="ingress",
+        max_ongoing_requests=4 * config.limits.in_flight,  # more than the guard lets in: it is the one that says no
+        user_config=serving.as_user_config(),
+        graceful_shutdown_timeout_s=DRAIN_SECONDS,
+        health_check_period_s=5,
+        ray_actor_options={"num_cpus": 0},
+    )
+    bound: Application = deployment.bind(config.model_dump(mode="json"))
+    return bound
+
+
+def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
+    """What Ray Serve LLM is told."""
+    cpu = config.device == "cpu"
+    replicas = config.max_replicas or config.replicas
+    scaling = {
+        "min_replicas": config.replicas,
+        "max_replicas": replicas,
+        "target_ongoing_requests": config.max_num_seqs,
+    }
+    return LLMConfig(
+        model_loading_config={"model_id": config.name or published.run, "model_source": str(published.folder)},
+        accelerator_config={"kind": "cpu"} if cpu else {"kind": "gpu"},
+        runtime_env={"env_vars": engine_variables(config)},
+        engine_kwargs={
+            "dtype": config.dtype,
+            "max_model_len": config.max_model_len,
+            "max_num_seqs": config.max_num_seqs,
+            "tensor_parallel_size": config.tensor_parallel,
+            "gpu_memory_utilization": config.memory_share,
+            "trust_remote_code": False,
+            "generation_config": "vllm",
+            "override_generation_config": {"max_new_tokens": config.limits.max_tokens},
+            "enable_chunked_prefill": not cpu,  # on CPU vLLM cannot rewind a seeded request's generator
+            "enforce_eager": cpu,
+            "disable_log_stats": False,
+            "enable_log_requests": False,
+        },
+        deployment_config={
+            "autoscaling_config": scaling,
+            "max_ongoing_requests": 4 * config.limits.in_flight,
+            "graceful_shutdown_timeout_s": DRAIN_SECONDS,
+            "health_check_period_s": 2,
+            "health_check_timeout_s": 30,
+            "ray_actor_options": {"num_cpus": config.cpus_per_replica},
+        },
+        log_engine_metrics=True,
+    )
+
+
+def engine_variables(config: ServeConfig) -> dict[str, str]:
+    """The environment of an engine's processes."""
+    variables = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_MAX_N_SEQUENCES": str(config.limits.n),
+        "VLLM_HOST_IP": "127.0.0.1",
+        "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "0",  # it would serve vLLM's own routes
+    }
+    if config.device == "cpu":
+        threads = config.threads or cpu_threads("cpu", config.replicas)
+        variables |= {
+            "OMP_NUM_THREADS": str(threads),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+        }
+    return variables

@@ -1,0 +1,158 @@
+"""What stands before the endpoint: keys, rates, sizes, a bounded queue and a deadline (ASGI; no Ray, no vLLM)."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from rapo_ray.serving.config import EndpointLimits
+from rapo_ray.serving.keys import KeyStore
+from rapo_ray.serving.problems import Problem
+from rapo_ray.serving.rate import RateLimit
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = ("/health",)
+BUSY_RETRY = 1.0  # seconds after which a caller may try a full queue again
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Lets through what may pass, and answers everything else itself; never lets an exception's text out."""
+
+    def __init__(self, app: App, api_keys: Path, limits: EndpointLimits) -> None:
+        """Raises ConfigError where the file of keys is not usable."""
+        self._app = app
+        self._keys = KeyStore(api_keys)
+        self._limits = limits
+        self._rate = RateLimit(limits.per_minute, limits.burst)
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await self._admit(scope, receive, answer)
+        except Problem as problem:
+            await answer.fail(problem)
+        except TimeoutError:
+            await answer.fail(Problem(504, f"no answer in {self._limits.seconds:g} s"))
+        except Exception:
+            log.exception("request %s failed", request_id)  # the exception's own text: prompts are not in it
+            await answer.fail(Problem(500, "the server failed"))
+
+    async def _admit(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        path = str(scope["path"]).rstrip("/") or "/"
+        if path in OPEN:
+            await self._app(scope, receive, answer.send)
+            return
+        holder = self._keys.holder(_header(scope, b"authorization"))
+        if holder is None:
+            raise Problem(401, "a valid key is needed: Authorization: Bearer KEY")
+        scope["state"]["holder"] = holder
+        if (wait := self._rate.wait(holder)) > 0:
+            raise Problem(429, "too many requests with this key", retry_after=wait)
+        if self._in_flight >= self._limits.in_flight:
+            raise Problem(429, "the queue is full", retry_after=BUSY_RETRY)
+        self._in_flight += 1
+        try:
+            body = await self._body(scope, receive)
+            await self._app(scope, _replay(body, receive), answer.send)
+        finally:
+            self._in_flight -= 1
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body, once it has passed; raises Problem."""
+        limit = self._limits.body_bytes
+        declared = _header(scope, b"content-length")
+        if declared.isdigit() and int(declared) > limit:
+            raise Problem(413, f"the body has more than {limit} bytes")
+        kind = _header(scope, b"content-type").partition(";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != "application/json":
+            raise Problem(415, "the body must be application/json")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem(400, "the body broke off")
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise Problem(413, f"the body has more than {limit} bytes")
+                    parts.append(part)
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Problem(408, f"the body took longer than {self._limits.body_seconds:g} s") from None
+
+
+class _Answer:
+    """What was sent of the answer so far, so that an error can still be told at any point of it."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._id = request_id
+        self._started = False
+        self._streams = False
+        self._ended = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with the request's id in its header."""
+        if message["type"] == "http.response.start":
+            self._started = True
+            headers = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"x-request-id"]
+            self._streams = any(value.startswith(b"text/event-stream") for _, value in headers)
+            message = {**message, "headers": [*headers, (b"x-request-id", self._id.encode())]}
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self._ended = True
+        await self._send(message)
+
+    async def fail(self, problem: Problem) -> None:
+        """Answer with an error; a stream that has begun ends with one as its last event, without `[DONE]`."""
+        if self._ended:
+            return
+        if not self._started:
+            start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers(self._id)}
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": problem.body(self._id)})
+        elif self._streams:
+            event = b"data: " + problem.body(self._id) + b"\n\n"
+            await self._send({"type": "http.response.body", "body": event})
+        else:
+            raise ConnectionError("an answer broke off")  # the server closes the connection on it
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body again, and then what the client does."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name), "")

@@ -1,0 +1,89 @@
+"""Bearer keys from a file, compared in constant time and read again when the file changes."""
+
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rapo_ray.errors import ConfigError
+
+MIN_LENGTH = 16
+LOOK_EVERY = 1.0  # seconds between looks at the file
+
+log = logging.getLogger(__name__)
+
+
+class KeyStore:
+    """The keys of an endpoint; a file that cannot be read any more keeps the keys it last had."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises ConfigError where the file is not usable."""
+        self._path = path
+        self._clock = clock
+        self._keys = read_keys(path)
+        self._seen = _stamp(path)
+        self._looked = clock()
+
+    def holder(self, authorization: str) -> str | None:
+        """The name of the key in an Authorization header, or None; every key is compared, whichever it is."""
+        self._look()
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        offered = given.strip().encode("utf-8", "surrogateescape")
+        found = None
+        for name, key in self._keys.items():
+            if hmac.compare_digest(key.encode(), offered):
+                found = name
+        return found
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        stamp = _stamp(self._path)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._keys = read_keys(self._path)
+        except ConfigError as error:
+            log.error("keeping the keys read before: %s", error)
+
+
+def read_keys(path: Path) -> dict[str, str]:
+    """Keys by name, from lines `name:key`; raises ConfigError, which shows no key."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"api_keys: cannot read {path} ({type(error).__name__}): give a file of `name:key` lines"
+        ) from None
+    keys: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, key = (part.strip() for part in line.partition(":"))
+        if not colon or not name:
+            raise ConfigError(f"api_keys: {path} line {number} is not `name:key`")
+        if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
+            raise ConfigError(
+                f"api_keys: {path} line {number}: the key of {name!r} must be {MIN_LENGTH} or more ASCII characters "
+                "without spaces (python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one)"
+            )
+        if name in keys:
+            raise ConfigError(f"api_keys: {path} line {number}: {name!r} has a key already")
+        keys[name] = key
+    if not keys:
+        raise ConfigError(f"api_keys: {path} holds no key")
+    return keys
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,51 @@
+"""Errors as OpenAI's clients read them: a message of ours, a kind, a request id, and nothing of what lies behind."""
+
+import json
+from dataclasses import dataclass
+
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
+
+
+@dataclass(slots=True)
+class Problem(Exception):
+    """An answer that is an error."""
+
+    status: int
+    message: str
+    retry_after: float | None = None  # seconds
+
+    def body(self, request_id: str) -> bytes:
+        """The JSON of the answer."""
+        return json.dumps({"error": self.fields(request_id)}).encode()
+
+    def fields(self, request_id: str) -> dict[str, str | int | None]:
+        """What stands under `error`."""
+        kind = KINDS.get(self.status, "server_error")
+        return {
+            "message": f"{self.message} (request {request_id})",
+            "type": kind,
+            "param": None,
+            "code": self.status,
+            "request_id": request_id,
+        }
+
+    def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """The headers of the answer."""
+        headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+        if self.retry_after is not None:
+            headers.append((b"retry-after", str(max(1, round(self.retry_after + 0.5))).encode()))
+        if self.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        return headers

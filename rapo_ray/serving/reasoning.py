@@ -1,0 +1,95 @@
+"""Telling thinking from answer while a completion streams in, by its text: any model may write the marks (pure)."""
+
+from typing import Literal
+
+from rapo_ray.judging.completion import THINK_END, THINK_START
+
+Piece = tuple[Literal["reasoning", "content"], str]
+
+
+class ThinkSplitter:
+    """Takes a completion apart piece by piece; what could still become a mark is held back."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._state: Literal["start", "reasoning", "answer_start", "content"] = "start"
+        self.reasoning_chars = 0
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is certain after this much more text."""
+        self._held += text
+        return self._advance(ended=False)
+
+    def finish(self) -> list[Piece]:
+        """The rest, once the completion has ended."""
+        return self._advance(ended=True)
+
+    def _advance(self, ended: bool) -> list[Piece]:
+        pieces: list[Piece] = []
+        while self._step(pieces, ended):
+            pass
+        self.reasoning_chars += sum(len(text) for kind, text in pieces if kind == "reasoning")
+        return pieces
+
+    def _step(self, pieces: list[Piece], ended: bool) -> bool:
+        """One step of the machine; False where it needs more text."""
+        if self._state == "start":
+            return self._open(ended)
+        if self._state == "reasoning":
+            return self._think(pieces, ended)
+        if self._state == "answer_start":
+            self._held = self._held.lstrip()
+            if not self._held:
+                return False
+            self._state = "content"
+        if self._held:
+            pieces.append(("content", self._held))
+            self._held = ""
+        return False
+
+    def _open(self, ended: bool) -> bool:
+        """A completion thinks if it opens with the mark; otherwise all of it is the answer."""
+        body = self._held.lstrip()
+        if body.startswith(THINK_START):
+            self._held = body[len(THINK_START) :].lstrip("\n")
+            self._state = "reasoning"
+            return True
+        if not ended and THINK_START.startswith(body):
+            return False
+        self._state = "content"
+        return True
+
+    def _think(self, pieces: list[Piece], ended: bool) -> bool:
+        thought, mark, rest = self._held.partition(THINK_END)
+        if mark:
+            self._say(pieces, thought.rstrip())
+            self._held = rest
+            self._state = "answer_start"
+            return True
+        keep = 0 if ended else _uncertain(self._held)
+        self._say(pieces, self._held[: len(self._held) - keep])
+        self._held = self._held[len(self._held) - keep :]
+        return False
+
+    @staticmethod
+    def _say(pieces: list[Piece], text: str) -> None:
+        if text:
+            pieces.append(("reasoning", text))
+
+
+def _uncertain(text: str) -> int:
+    """Characters at the end that may belong to the closing mark, or to the white space before it."""
+    cut = len(text)
+    for size in range(min(len(THINK_END) - 1, len(text)), 0, -1):
+        if THINK_END.startswith(text[-size:]):
+            cut = len(text) - size
+            break
+    return len(text) - len(text[:cut].rstrip())
+
+
+def split_whole(text: str) -> tuple[str, str]:
+    """Thinking and answer of a whole completion."""
+    splitter = ThinkSplitter()
+    pieces = splitter.feed(text) + splitter.finish()
+    joined = {kind: "".join(part for one, part in pieces if one == kind) for kind in ("reasoning", "content")}
+    return joined["reasoning"], joined["content"]

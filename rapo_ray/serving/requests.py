@@ -1,0 +1,129 @@
+"""What a request may hold: an allow-list, so that a field of vLLM that nobody thought of reaches no engine."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rapo_ray.serving.config import EndpointLimits, Reasoning
+
+INT64 = 2**63
+Stop = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Request(BaseModel):
+    """A part of a request: unknown fields fail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChatMessage(Request):
+    """One turn; text only."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    name: str | None = Field(default=None, max_length=64)
+
+
+class StreamOptions(Request):
+    """What a stream holds beside the text."""
+
+    include_usage: bool = False
+
+
+class Sampling(Request):
+    """What chat and plain completions share; the meaning is that of OpenAI's API."""
+
+    model: str | None = Field(default=None, max_length=256)
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    n: int = Field(default=1, ge=1)
+    seed: int | None = Field(default=None, ge=-INT64, lt=INT64)
+    stop: Stop | list[Stop] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    user: str | None = Field(default=None, max_length=256)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if isinstance(self.stop, list) and not 0 < len(self.stop) <= 4:
+            raise ValueError("stop takes one to four strings")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream=true")
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError("n above 1 needs a temperature above 0")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens asked for at most."""
+        return self.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        """True where a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def engine_fields(self, ours: set[str]) -> dict[str, Any]:
+        """The fields that are passed on as they are; a stream's usage is always counted."""
+        fields = self.model_dump(exclude_none=True, exclude={"user", "model", "stream_options", *ours})
+        return {**fields, "stream_options": {"include_usage": True}} if self.stream else fields
+
+    def over(self, limits: EndpointLimits) -> str | None:
+        """What is more than the endpoint gives, or None."""
+        if self.n > limits.n:
+            return f"n={self.n} is more than {limits.n}"
+        if (self.token_limit or 0) > limits.max_tokens:
+            return f"max_tokens={self.token_limit} is more than {limits.max_tokens}"
+        return None
+
+
+class ChatRequest(Sampling):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    reasoning: Reasoning | None = None
+    """`split` gives the thinking as `reasoning_content`, `inline` leaves it in the text; none as the endpoint does."""
+
+    @model_validator(mode="after")
+    def _counts_go_with_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs=true")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens asked for at most, by either name."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def over(self, limits: EndpointLimits) -> str | None:
+        """What is more than the endpoint gives, or None."""
+        if len(self.messages) > limits.messages:
+            return f"{len(self.messages)} messages are more than {limits.messages}"
+        return super().over(limits)
+
+    def for_engine(self, model: str, system_prompt: str | None) -> dict[str, Any]:
+        """The fields that the engine gets; the model's own system prompt stands where the caller sends none."""
+        messages = [message.model_dump(exclude_none=True) for message in self.messages]
+        if system_prompt is not None and self.messages[0].role != "system":
+            messages.insert(0, {"role": "system", "content": system_prompt})
+        passed = self.engine_fields({"messages", "max_tokens", "max_completion_tokens", "reasoning"})
+        limit = {} if self.token_limit is None else {"max_completion_tokens": self.token_limit}
+        return {**passed, "model": model, "messages": messages, **limit}
+
+
+class CompletionRequest(Sampling):
+    """POST /v1/completions."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: Literal[False] = False
+
+    def for_engine(self, model: str) -> dict[str, Any]:
+        """The fields that the engine gets."""
+        return {**self.engine_fields({"echo"}), "model": model}
