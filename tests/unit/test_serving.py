@@ -1,0 +1,437 @@
+"""The endpoint's pure parts: keys, rates, the guard, what a request may hold, and thinking told from answer."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rapo_ray.errors import ConfigError, ModelError, ServingError
+from rapo_ray.published import MANIFEST, read_published, write_manifest
+from rapo_ray.serving.answers import Seen, Shape, read_events, shape_stream, shape_whole
+from rapo_ray.serving.config import EndpointLimits
+from rapo_ray.serving.deploy import Change, previous
+from rapo_ray.serving.gates import check_gate
+from rapo_ray.serving.guard import Guard
+from rapo_ray.serving.keys import LOOK_EVERY, KeyStore, read_keys
+from rapo_ray.serving.problems import Problem
+from rapo_ray.serving.rate import RateLimit
+from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
+from rapo_ray.serving.requests import ChatRequest, CompletionRequest
+from rapo_ray.serving.versions import Serving
+
+pytestmark = pytest.mark.unit
+
+KEY = "k" * 32
+OTHER = "o" * 32
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"# who may ask\nann: {KEY}\nbob:{OTHER}\n", encoding="utf-8")
+    return path
+
+
+def test_a_key_names_its_holder_and_nothing_else_passes(keys: Path) -> None:
+    store = KeyStore(keys)
+    assert store.holder(f"Bearer {KEY}") == "ann"
+    assert store.holder(f"bearer {OTHER}") == "bob"
+    for header in ("", "Bearer", f"Bearer {KEY}x", f"Basic {KEY}", KEY, "Bearer \u00fc" * 9):
+        assert store.holder(header) is None
+
+
+def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    store = KeyStore(keys, clock=lambda: now)
+    keys.write_text(f"eve:{'e' * 32}\n", encoding="utf-8")
+    os.utime(keys, ns=(1, 1))
+    assert store.holder(f"Bearer {KEY}") == "ann"  # looked a moment ago
+    now = LOOK_EVERY
+    assert store.holder(f"Bearer {KEY}") is None
+    assert store.holder(f"Bearer {'e' * 32}") == "eve"
+    keys.write_text("nonsense", encoding="utf-8")
+    os.utime(keys, ns=(2, 2))
+    now = 2 * LOOK_EVERY
+    assert store.holder(f"Bearer {'e' * 32}") == "eve"
+    assert "keeping the keys" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no key"),
+        ("ann", "not `name:key`"),
+        ("ann:short", "16 or more"),
+        (f"a:{KEY}\na:{OTHER}", "has a key already"),
+    ],
+)
+def test_a_bad_file_is_one_line_without_a_key(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_keys(path)
+    assert "\n" not in str(caught.value) and KEY not in str(caught.value)
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    now = 0.0
+    limit = RateLimit(60.0, 2, clock=lambda: now)
+    assert [limit.wait("ann"), limit.wait("ann")] == [0.0, 0.0]
+    assert limit.wait("ann") == pytest.approx(1.0)
+    assert limit.wait("bob") == 0.0
+    now = 1.0
+    assert limit.wait("ann") == 0.0
+    assert RateLimit(None, 1).wait("ann") == 0.0
+
+
+# --- the guard ------------------------------------------------------------------------------------------------------
+
+Parts = list[bytes | float]  # a body as it comes, with pauses in seconds
+
+
+def ask(
+    keys: Path, parts: Parts, limits: EndpointLimits | None = None, path: str = "/v1/chat/completions", key: str = KEY,
+    app: Any = None, kind: str = "application/json", declared: int | None = None,
+) -> tuple[int, dict[str, str], bytes]:  # fmt: skip
+    """What one request is answered: status, headers, body."""
+    guard = Guard(app or echo, keys, limits or EndpointLimits())
+    return asyncio.run(call(guard, parts, path, key, kind, declared))
+
+
+async def call(
+    guard: Any, parts: Parts, path: str = "/v1/chat/completions", key: str = KEY, kind: str = "application/json",
+    declared: int | None = None,
+) -> tuple[int, dict[str, str], bytes]:  # fmt: skip
+    headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-type", kind.encode())]
+    if declared is not None:
+        headers.append((b"content-length", str(declared).encode()))
+    sent: list[dict[str, Any]] = []
+    left = list(parts)
+
+    async def receive() -> dict[str, Any]:
+        while left and isinstance(left[0], float):
+            await asyncio.sleep(left.pop(0))  # type: ignore[arg-type]
+        if not left:
+            return {"type": "http.disconnect"}
+        part = left.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    await guard(scope, receive, send)
+    answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:])
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An application that gives the body back."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": message["body"]})
+
+
+def error_of(body: bytes) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(body)["error"]
+    return error
+
+
+def test_what_may_pass_passes_whole(keys: Path) -> None:
+    status, headers, body = ask(keys, [b'{"a"', b": 1}"])
+    assert (status, body) == (200, b'{"a": 1}')
+    assert len(headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/", "/docs", "/openapi.json", "/health/x"])
+def test_everything_but_health_wants_a_key(keys: Path, path: str) -> None:
+    status, headers, body = ask(keys, [b"{}"], path=path, key="wrong" * 8)
+    assert status == 401 and headers["www-authenticate"] == "Bearer"
+    assert error_of(body)["type"] == "authentication_error"
+    assert ask(keys, [b"{}"], path="/health", key="")[0] == 200
+
+
+def test_bodies_are_counted_as_they_come(keys: Path) -> None:
+    limits = EndpointLimits(body_bytes=1024)
+    assert ask(keys, [b"x" * 1000, b"x" * 1000], limits)[0] == 413
+    assert ask(keys, [b"{}"], limits, declared=5000)[0] == 413
+    assert ask(keys, [b"x" * 1024], limits)[0] == 200
+    assert ask(keys, [b"{}"], kind="text/plain")[0] == 415
+    assert ask(keys, [])[0] == 400  # hung up
+    assert ask(keys, [b"{", 5.0, b"}"], EndpointLimits(body_seconds=0.05))[0] == 408
+
+
+def test_rate_and_queue_say_when_to_come_again(keys: Path) -> None:
+    async def both() -> list[tuple[int, dict[str, str], bytes]]:
+        limited = Guard(echo, keys, EndpointLimits(per_minute=6, burst=1))
+        first, second = await call(limited, [b"{}"]), await call(limited, [b"{}"])
+        other = await call(limited, [b"{}"], key=OTHER)
+        hold = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await hold.wait()
+            await echo(scope, receive, send)
+
+        full = Guard(waits, keys, EndpointLimits(in_flight=1))
+        running = asyncio.ensure_future(call(full, [b"{}"]))
+        await asyncio.sleep(0.01)
+        refused = await call(full, [b"{}"])
+        hold.set()
+        return [first, second, other, refused, await running, await call(full, [b"{}"])]
+
+    first, second, other, refused, waited, after = asyncio.run(both())
+    assert [answer[0] for answer in (first, second, other, refused, waited, after)] == [200, 429, 200, 429, 200, 200]
+    assert 9 <= int(second[1]["retry-after"]) <= 11
+    assert refused[1]["retry-after"] == "2"
+
+
+def test_an_exception_shows_nothing_of_itself(keys: Path) -> None:
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("a secret path /etc/shadow")
+
+    status, _, body = ask(keys, [b"{}"], app=breaks)
+    assert status == 500 and b"secret" not in body and b"request" in body
+
+
+def test_a_stream_that_breaks_or_is_late_ends_with_an_error_event(keys: Path) -> None:
+    def streams(then: Callable[[], Awaitable[None]]) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+            await then()
+
+        return app
+
+    async def fails() -> None:
+        raise Problem(503, "the engine failed")
+
+    async def sleeps() -> None:
+        await asyncio.sleep(5)
+
+    for then, code in ((fails, 503), (sleeps, 504)):
+        status, _, body = ask(keys, [b"{}"], EndpointLimits(seconds=0.05), app=streams(then))
+        first, last = body.decode().strip().split("\n\n")
+        assert (status, first) == (200, "data: 1")
+        assert error_of(last.removeprefix("data: ").encode())["code"] == code
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"tools": []}, {"logit_bias": {}},
+        {"prompt_logprobs": 5}, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"messages": []},
+        {"messages": [{"role": "tool", "content": "x"}]}, {"n": 0}, {"temperature": "nan"}, {"stop": ["a"] * 5},
+        {"seed": 2**63}, {"stream_options": {"include_usage": True}}, {"top_logprobs": 3}, {"max_tokens": 0},
+        {"temperature": 0, "n": 2},
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_list_is_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ChatRequest.model_validate({**CHAT, **field})
+
+
+def test_what_the_engine_gets() -> None:
+    given_: dict[str, Any] = {**CHAT, "max_tokens": 5, "stop": "x", "stream": True, "user": "u", "reasoning": "inline"}
+    asked = ChatRequest.model_validate(given_)
+    assert asked.for_engine("m", "be safe") == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "be safe"}, {"role": "user", "content": "hi"}],
+        "max_completion_tokens": 5,
+        "n": 1,
+        "stop": "x",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logprobs": False,
+    }
+    own = {"messages": [{"role": "system", "content": "mine"}, *CHAT["messages"]]}
+    assert len(ChatRequest.model_validate(own).for_engine("m", "be safe")["messages"]) == 2
+    plain = CompletionRequest.model_validate({"prompt": "p", "max_tokens": 3})
+    assert plain.for_engine("m") == {"model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False}
+
+
+def test_what_is_over_a_limit_is_named() -> None:
+    limits = EndpointLimits(messages=1, n=2, max_tokens=10)
+    assert ChatRequest.model_validate({**CHAT, "n": 3}).over(limits) == "n=3 is more than 2"
+    assert ChatRequest.model_validate({**CHAT, "max_completion_tokens": 11}).over(limits) == (
+        "max_tokens=11 is more than 10"
+    )
+    assert ChatRequest.model_validate({"messages": CHAT["messages"] * 2}).over(limits) == "2 messages are more than 1"
+    assert ChatRequest.model_validate(CHAT).over(limits) is None
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+WHOLE = "<think>\nThe user asks for bread.\nThere is no risk.\n</think>\n\nBake it <b>.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "content"),
+    [
+        (WHOLE, "The user asks for bread.\nThere is no risk.", "Bake it <b>.\n"),
+        ("No thoughts.", "", "No thoughts."),
+        ("<think>\nnever ends", "never ends", ""),
+        ("<thin", "", "<thin"),
+        ("", "", ""),
+        ("<think>a</thi b</think>c</think>d", "a</thi b", "c</think>d"),
+    ],
+)
+def test_thinking_and_answer(text: str, reasoning: str, content: str) -> None:
+    assert split_whole(text) == (reasoning, content)
+
+
+@given(st.text("<think>/ a\n", max_size=40), st.lists(st.integers(1, 7), max_size=40))
+def test_how_the_text_comes_in_changes_nothing(text: str, sizes: list[int]) -> None:
+    splitter, pieces, rest = ThinkSplitter(), [], text
+    for size in sizes:
+        pieces += splitter.feed(rest[:size])
+        rest = rest[size:]
+    pieces += splitter.feed(rest) + splitter.finish()
+    joined = {kind: "".join(part for one, part in pieces if one == kind) for kind in ("reasoning", "content")}
+    assert (joined["reasoning"], joined["content"]) == split_whole(text)
+
+
+def shape(reasoning: Any = "split", withheld: bool = False, usage: bool = False) -> Shape:
+    return Shape(reasoning, withheld, "run-v3-abc", usage)
+
+
+def whole_answer() -> dict[str, Any]:
+    message = {"role": "assistant", "content": WHOLE, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": []}, "token_ids": None}
+    return {"id": "x", "choices": [choice], "usage": {"completion_tokens": 9}, "system_fingerprint": "vllm"}
+
+
+def test_a_whole_answer_in_each_shape() -> None:
+    seen = Seen()
+    split = shape_whole(whole_answer(), shape(), seen)
+    assert split["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": "Bake it <b>.\n",
+        "reasoning_content": "The user asks for bread.\nThere is no risk.",
+    }
+    assert split["system_fingerprint"] == "run-v3-abc"
+    assert (seen.completion_tokens, seen.refusals, seen.trace_sentences) == (9, 0, [2])
+    assert shape_whole(whole_answer(), shape("inline"), Seen())["choices"][0]["message"]["content"] == WHOLE
+    withheld = shape_whole(whole_answer(), shape("inline", withheld=True), Seen())["choices"][0]
+    assert withheld["message"] == {"role": "assistant", "content": "Bake it <b>.\n", "reasoning_content": None}
+    assert withheld["logprobs"] is None and "asks for bread" not in json.dumps(withheld)
+
+
+def stream(text: str, size: int) -> str:
+    """A stream of vLLM's, `size` characters an event."""
+    base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": text[start : start + size]} for start in range(0, len(text), size)]
+    events = [{**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    events.append({**base, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]})
+    events.append({**base, "choices": [], "usage": {"completion_tokens": 9}})
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("withheld", [False, True])
+def test_a_stream_is_shaped_as_it_comes(size: int, withheld: bool) -> None:
+    async def run() -> list[dict[str, Any]]:
+        async def events() -> Any:
+            for event in read_events(stream(WHOLE, size)):
+                yield event
+
+        return [event async for event in shape_stream(events(), shape(withheld=withheld, usage=True), seen, True)]
+
+    seen = Seen()
+    got = asyncio.run(run())
+    deltas = [choice["delta"] for event in got for choice in event["choices"]]
+    said = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("reasoning_content", "content")}
+    assert said["content"] == "Bake it <b>.\n"
+    assert said["reasoning_content"] == ("" if withheld else "The user asks for bread.\nThere is no risk.")
+    assert [choice["finish_reason"] for event in got for choice in event["choices"]][-1] == "stop"
+    assert got[-1]["usage"] == {"completion_tokens": 9} and deltas[0]["role"] == "assistant"
+    assert all(event["system_fingerprint"] == "run-v3-abc" for event in got)
+    assert (seen.completion_tokens, seen.trace_sentences) == (9, [2])
+
+
+# --- published models, gates and history ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "config.json").write_text("{}")
+    write_manifest(model, "run", 3, "c0ffee", "be safe")
+    return tmp_path / "run"
+
+
+def test_a_published_model_is_named_by_its_content(run: Path) -> None:
+    found = read_published(run)
+    assert (found.run, found.version, found.system_prompt) == ("run", 3, "be safe")
+    assert found == read_published(run / "model")
+    assert found.id == f"run-v3-{found.checksum[:12]}"
+
+
+def test_what_is_not_whole_is_not_served(run: Path, tmp_path: Path) -> None:
+    (run / "model" / "model.safetensors").write_bytes(b"weightz")
+    with pytest.raises(ModelError, match=r"model.safetensors has sha256"):
+        read_published(run)
+    (run / "model" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"lacks model.safetensors"):
+        read_published(run)
+    (run / "model" / MANIFEST).write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_published(run)
+    with pytest.raises(ModelError, match="no published model"):
+        read_published(tmp_path)
+
+
+def judged(run: Path, folder: str, revision: str, passed: bool) -> None:
+    """An evaluation's gate for a model of this revision."""
+    path = run / "evaluations" / folder
+    path.mkdir(parents=True)
+    check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the bound is above 0.1"}
+    (path / "gate.json").write_text(json.dumps({"passed": passed, "model": "model", "checks": [check]}))
+    (path / "results.json").write_text(json.dumps({"models": {"model": {"revision": revision}}}))
+
+
+def test_only_weights_whose_own_gate_passed_are_promoted(run: Path) -> None:
+    published = read_published(run)
+    with pytest.raises(ServingError, match="no gate was judged"):
+        check_gate(run, published)
+    judged(run, "round-000002", "round-2", True)
+    with pytest.raises(ServingError, match="no gate was judged"):
+        check_gate(run, published)
+    judged(run, "round-000003", "round-3", False)
+    with pytest.raises(ServingError, match=r"did not pass its gate.*asr: the bound"):
+        check_gate(run, published)
+    judged(run, "manual", "round-3", True)
+    os.utime(run / "evaluations" / "manual" / "gate.json", ns=(2**62, 2**62))
+    assert check_gate(run, published).path.parent.name == "manual"
+
+
+def test_a_rollback_goes_to_the_last_other_weights() -> None:
+    def change(version: int) -> Change:
+        return Change("now", "promote", f"runs/{version}", Serving("app", "m", "run", version, f"{version}" * 64, None))
+
+    one, two = change(1), change(2)
+    assert previous([one, two]) is one
+    assert previous([one, two, two]) is one
+    assert previous([one, two, one]) is two
+    for nothing in ([], [one], [one, one]):
+        with pytest.raises(ConfigError, match="nothing to roll back to"):
+            previous(nothing)
