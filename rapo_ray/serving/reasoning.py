@@ -12,7 +12,7 @@ class ThinkSplitter:
 
     def __init__(self) -> None:
         self._held = ""
-        self._state: Literal["start", "reasoning", "answer_start", "content"] = "start"
+        self._state: Literal["start", "thought_start", "reasoning", "answer_start", "content"] = "start"
         self.reasoning_chars = 0
 
     def feed(self, text: str) -> list[Piece]:
@@ -37,11 +37,11 @@ class ThinkSplitter:
             return self._open(ended)
         if self._state == "reasoning":
             return self._think(pieces, ended)
-        if self._state == "answer_start":
+        if self._state in ("thought_start", "answer_start"):
             self._held = self._held.lstrip()
-            if not self._held:
-                return False
-            self._state = "content"
+            if self._held:
+                self._state = "reasoning" if self._state == "thought_start" else "content"
+            return bool(self._held)
         if self._held:
             pieces.append(("content", self._held))
             self._held = ""
@@ -51,8 +51,8 @@ class ThinkSplitter:
         """A completion thinks if it opens with the mark; otherwise all of it is the answer."""
         body = self._held.lstrip()
         if body.startswith(THINK_START):
-            self._held = body[len(THINK_START) :].lstrip("\n")
-            self._state = "reasoning"
+            self._held = body[len(THINK_START) :]
+            self._state = "thought_start"
             return True
         if not ended and THINK_START.startswith(body):
             return False

@@ -296,8 +296,12 @@ def test_thinking_and_answer(text: str, reasoning: str, content: str) -> None:
     assert split_whole(text) == (reasoning, content)
 
 
-@given(st.text("<think>/ a\n", max_size=40), st.lists(st.integers(1, 7), max_size=40))
-def test_how_the_text_comes_in_changes_nothing(text: str, sizes: list[int]) -> None:
+PARTS = ["<think>", "</think>", "\n", " ", "a", "<", "</thi", "b.", "k>"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12), st.lists(st.integers(1, 7), max_size=40))
+def test_how_the_text_comes_in_changes_nothing(parts: list[str], sizes: list[int]) -> None:
+    text = "".join(parts)
     splitter, pieces, rest = ThinkSplitter(), [], text
     for size in sizes:
         pieces += splitter.feed(rest[:size])
