@@ -55,7 +55,7 @@ def _promote(options: argparse.Namespace) -> int:
 
         run = options.run if options.run.exists() else options.out / options.run
         published = read_published(run)
-        judged = check_gate(run, published)
+        judged = check_gate(published)
         display.say(f"{published.id} passed its gate: {judged.path}")
         model, action = run.resolve(), "promote"
     from rapo_ray.cluster import ray_cluster

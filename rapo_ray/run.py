@@ -22,6 +22,7 @@ from rapo_ray.inputs import Inputs, load_inputs
 from rapo_ray.judging import canaries
 from rapo_ray.models import resolve_model
 from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
+from rapo_ray.published import write_manifest
 from rapo_ray.run_folder import RunFolder
 from rapo_ray.types import Group
 
@@ -147,8 +148,7 @@ class Session:
         if results is None:
             return
         display.show_results(results)
-        if number and evaluations.keep_best(number, results, self.roles.policy):
-            self._copy_tokenizer(self.folder.path / "best")
+        if number and evaluations.keep_best(number, results, self.roles.policy, self._complete):
             display.say(f"best so far: round {number}, in {self.folder.path / 'best'}")
 
     def _canaries(self, number: int) -> None:
@@ -194,7 +194,7 @@ class Session:
         aside = self.folder.clear_partial(self.folder.model)
         try:
             self.roles.policy.export(aside, "bfloat16")
-            self._copy_tokenizer(aside)
+            self._complete(aside, self.config.rounds)
             if self.folder.model.exists():
                 shutil.rmtree(self.folder.model)
             aside.rename(self.folder.model)
@@ -203,10 +203,13 @@ class Session:
                 f"cannot write {self.folder.model}: {error}; make room and run the same command"
             ) from error
 
-    def _copy_tokenizer(self, folder: Path) -> None:
+    def _complete(self, folder: Path, version: int) -> None:
+        """Make exported weights a published model: tokenizer, then the manifest."""
         for path in self.base.iterdir():
             if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
                 shutil.copy2(path, folder)
+        config = self.config
+        write_manifest(folder, config.name, version, recipe_file.config_hash(config), config.model.system_prompt)
 
     def _summarise(self) -> None:
         groups: dict[str, list[Group]] = {

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ class RunEvaluations:
         write_results(results, folder)
         return results
 
-    def keep_best(self, number: int, results: Results, policy: Policy) -> bool:
-        """Export the weights to `best/` where they pass the gate with a lower ASR than any before; True where so."""
+    def keep_best(self, number: int, results: Results, policy: Policy, complete: Callable[[Path, int], None]) -> bool:
+        """Export the weights to `best/` where they pass the gate with a lower ASR than any before; True where so.
+
+        `complete` adds what makes the folder a published model.
+        """
         asr = overall(results, "asr")
         if results.gate is None or not results.gate["passed"] or asr is None:
             return False
@@ -65,6 +69,7 @@ class RunEvaluations:
         policy.export(aside, "bfloat16")
         content = json.dumps({"round": number, "asr": asr, "gate": results.gate}, indent=2) + "\n"
         write_whole(aside / "best.json", lambda path: path.write_text(content, encoding="utf-8"))
+        complete(aside, number)
         shutil.rmtree(self._best, ignore_errors=True)
         aside.rename(self._best)
         return True

@@ -18,22 +18,23 @@ class Judged:
     why: list[str]
 
 
-def check_gate(run: Path, published: Published) -> Judged:
+def check_gate(published: Published) -> Judged:
     """The gate that these weights passed; raises ServingError where they did not, or none was judged for them."""
-    judged = gate_of(run, published)
+    judged = gate_of(published)
     if judged is None:
         raise ServingError(
-            f"no gate was judged for {published.id}: run `python -m rapo_ray.evaluate --model {run} gates.asr=...`"
+            f"no gate was judged for {published.id}: "
+            f"run `python -m rapo_ray.evaluate --model {published.folder.parent} gates.asr=...`"
         )
     if not judged.passed:
         raise ServingError(f"{published.id} did not pass its gate ({judged.path}): {'; '.join(judged.why)}")
     return judged
 
 
-def gate_of(run: Path, published: Published) -> Judged | None:
-    """The latest gate of an evaluation of exactly these weights."""
+def gate_of(published: Published) -> Judged | None:
+    """The latest gate of an evaluation of exactly these weights, below the folder of their run."""
     found = []
-    for path in run.glob("evaluations/*/gate.json"):
+    for path in published.folder.parent.glob("evaluations/*/gate.json"):
         evaluated = _evaluated(path.parent)
         if evaluated in (f"round-{published.version}", fingerprint(published.folder)):
             found.append(path)

@@ -416,16 +416,16 @@ def judged(run: Path, folder: str, revision: str, passed: bool) -> None:
 def test_only_weights_whose_own_gate_passed_are_promoted(run: Path) -> None:
     published = read_published(run)
     with pytest.raises(ServingError, match="no gate was judged"):
-        check_gate(run, published)
+        check_gate(published)
     judged(run, "round-000002", "round-2", True)
     with pytest.raises(ServingError, match="no gate was judged"):
-        check_gate(run, published)
+        check_gate(published)
     judged(run, "round-000003", "round-3", False)
     with pytest.raises(ServingError, match=r"did not pass its gate.*asr: the bound"):
-        check_gate(run, published)
+        check_gate(published)
     judged(run, "manual", "round-3", True)
     os.utime(run / "evaluations" / "manual" / "gate.json", ns=(2**62, 2**62))
-    assert check_gate(run, published).path.parent.name == "manual"
+    assert check_gate(published).path.parent.name == "manual"
 
 
 def test_a_rollback_goes_to_the_last_other_weights() -> None:
