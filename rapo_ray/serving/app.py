@@ -12,6 +12,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.ingress import make_fastapi_ingress
 
 from rapo_ray.engines.environment import cpu_threads
+from rapo_ray.engines.vllm_engine import WORKER_EXTENSION
 from rapo_ray.published import Published, read_published
 from rapo_ray.serving.config import ServeConfig
 from rapo_ray.serving.ingress import RapoIngress, make_app
@@ -67,6 +68,7 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
     return LLMConfig(
         model_loading_config={"model_id": config.name or published.run, "model_source": str(published.folder)},
         accelerator_config={"kind": "cpu"} if cpu else {"kind": "gpu"},
+        placement_group_config={"bundle_per_worker": {"CPU": config.cpus_per_replica}} if cpu else None,
         runtime_env={"env_vars": engine_variables(config)},
         engine_kwargs={
             "dtype": config.dtype,
@@ -75,10 +77,12 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
             "tensor_parallel_size": config.tensor_parallel,
             "gpu_memory_utilization": config.memory_share,
             "trust_remote_code": False,
+            "worker_extension_cls": WORKER_EXTENSION,
             "generation_config": "vllm",
             "override_generation_config": {"max_new_tokens": config.limits.max_tokens},
             "enable_chunked_prefill": not cpu,  # on CPU vLLM cannot rewind a seeded request's generator
             "enforce_eager": cpu,
+            "distributed_executor_backend": "uni" if config.tensor_parallel == 1 else "mp",
             "disable_log_stats": False,
             "enable_log_requests": False,
         },
@@ -88,7 +92,7 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
             "graceful_shutdown_timeout_s": DRAIN_SECONDS,
             "health_check_period_s": 2,
             "health_check_timeout_s": 30,
-            "ray_actor_options": {"num_cpus": config.cpus_per_replica},
+            "ray_actor_options": {"num_cpus": 0 if cpu else config.cpus_per_replica},
         },
         log_engine_metrics=True,
     )
@@ -111,5 +115,6 @@ def engine_variables(config: ServeConfig) -> dict[str, str]:
             "OMP_NUM_THREADS": str(threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the worker in the engine's process: one import of vLLM less
         }
     return variables

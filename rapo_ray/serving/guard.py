@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -19,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health",)
+SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 BUSY_RETRY = 1.0  # seconds after which a caller may try a full queue again
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        request_id = uuid.uuid4().hex
+        given = _header(scope, b"x-request-id")  # Serve's proxy always gives one, and answers with it
+        request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         try:
@@ -115,12 +118,10 @@ class _Answer:
         self._ended = False
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, with the request's id in its header."""
+        """Pass a message on."""
         if message["type"] == "http.response.start":
             self._started = True
-            headers = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"x-request-id"]
-            self._streams = any(value.startswith(b"text/event-stream") for _, value in headers)
-            message = {**message, "headers": [*headers, (b"x-request-id", self._id.encode())]}
+            self._streams = any(value.startswith(b"text/event-stream") for _, value in message.get("headers", []))
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self._ended = True
         await self._send(message)
@@ -130,7 +131,7 @@ class _Answer:
         if self._ended:
             return
         if not self._started:
-            start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers(self._id)}
+            start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers()}
             await self._send(start)
             await self._send({"type": "http.response.body", "body": problem.body(self._id)})
         elif self._streams:

@@ -239,5 +239,5 @@ async def _problem(request: Request, error: Any) -> Response:
 
 def _response(request: Request, problem: Problem) -> Response:
     request_id = request.scope["state"]["request_id"]
-    headers = {name.decode(): value.decode() for name, value in problem.headers(request_id)}
+    headers = {name.decode(): value.decode() for name, value in problem.headers()}
     return Response(problem.body(request_id), problem.status, headers)

@@ -41,9 +41,9 @@ class Problem(Exception):
             "request_id": request_id,
         }
 
-    def headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
-        """The headers of the answer."""
-        headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the answer; Serve's proxy adds the request's id."""
+        headers = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
             headers.append((b"retry-after", str(max(1, round(self.retry_after + 0.5))).encode()))
         if self.status == 401:

@@ -148,9 +148,8 @@ def error_of(body: bytes) -> dict[str, Any]:
 
 
 def test_what_may_pass_passes_whole(keys: Path) -> None:
-    status, headers, body = ask(keys, [b'{"a"', b": 1}"])
+    status, _, body = ask(keys, [b'{"a"', b": 1}"])
     assert (status, body) == (200, b'{"a": 1}')
-    assert len(headers["x-request-id"]) == 32
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/", "/docs", "/openapi.json", "/health/x"])
