@@ -39,3 +39,7 @@ class TrainingError(RapoError, RuntimeError):
 
 class ServingError(RapoError, RuntimeError):
     """The endpoint could not be started or changed."""
+
+
+class ReportError(RapoError, ValueError):
+    """A folder holds nothing to report on, or a file in it that cannot be read."""

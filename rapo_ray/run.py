@@ -23,6 +23,7 @@ from rapo_ray.judging import canaries
 from rapo_ray.models import resolve_model
 from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
 from rapo_ray.published import write_manifest
+from rapo_ray.report import page
 from rapo_ray.run_folder import RunFolder
 from rapo_ray.types import Group
 
@@ -39,6 +40,8 @@ def run(config: RunConfig) -> None:
         if (summary := folder.finished()) is not None:
             display.say(f"{folder.path} is finished already; change `name` for a new run")
             display.console.print(display.summary_table(summary))
+            if not (folder.path / page.FILE).exists():
+                page.publish_report(folder.path)
             return
         folder.record_contamination(report_rows(inputs.contaminated))
         session = Session(config, folder, inputs)
@@ -57,7 +60,7 @@ def run(config: RunConfig) -> None:
 def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("httpx", "httpcore", "ray", "ray.train"):
+    for name in ("httpx", "httpcore", "matplotlib", "ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -225,6 +228,7 @@ class Session:
         self.folder.publish_summary(summary)
         display.console.print(display.summary_table(summary))
         display.say(f"{display.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")
+        page.publish_report(self.folder.path)
 
     def _timed(self, name: str) -> Any:
         from rapo_ray.phases import Phases

@@ -17,6 +17,7 @@ from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_res
 from rapo_ray.evaluation.target import Target
 from rapo_ray.files import write_whole
 from rapo_ray.protocols import Judge, Rollouts
+from rapo_ray.report.page import publish_report
 from rapo_ray.types import Prompt
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     write_results(results, folder)
     display.show_results(results)
     display.say(f"results: {folder / 'results.json'}")
+    publish_report(folder)
     return results
 
 

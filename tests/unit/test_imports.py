@@ -38,6 +38,11 @@ def heavy_after(code: str) -> set[str]:
         "import runpy\nsys.argv = ['rapo_ray.train', '--help']\n"
         "try:\n    runpy.run_module('rapo_ray.train', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code",
+        "import rapo_ray.report.page",
+        "import runpy\nsys.argv = ['rapo_ray.report', '--help']\n"
+        "try:\n    runpy.run_module('rapo_ray.report', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert not {'matplotlib', 'jinja2', 'pyarrow'} & set(sys.modules)",
     ],
 )
 def test_the_light_parts_load_nothing_heavy(code: str) -> None:

@@ -1,0 +1,35 @@
+"""`python -m rapo_ray.report`: one self-contained HTML page about a run or an evaluation."""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+DESCRIPTION = """Write FOLDER/report.html: figures with intervals, rewards, levels and cases, judge health, times and
+samples of a run, or of a folder that an evaluation left. A run that still goes on is reported as far as it is. The page
+is one file and asks the network for nothing; harmful text in it stays folded until it is opened."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m rapo_ray.report", description=DESCRIPTION)
+    parser.add_argument("folder", type=Path, help="a run's folder, as runs/quickstart, or an evaluation's")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+    try:
+        from rapo_ray.report.page import write_report
+
+        print(write_report(options.folder))
+        return 0
+    except Exception as error:
+        from rapo_ray.errors import RapoError
+
+        if options.debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

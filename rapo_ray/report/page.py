@@ -1,0 +1,123 @@
+"""The page: header, sections and samples through one template, in one file."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from markupsafe import Markup
+
+from rapo_ray.config_judge import JudgeBackendConfig
+from rapo_ray.errors import ReportError
+from rapo_ray.files import write_whole
+from rapo_ray.recipe_file import config_hash
+from rapo_ray.report import evaluation_section, heldout_section, samples, training_sections
+from rapo_ray.report.evaluation_section import TONES
+from rapo_ray.report.parts import NONE, Cell, Section
+from rapo_ray.report.read import Evidence, pick, read_evidence
+
+FILE = "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Write the folder's report and return its path; raises ReportError or OSError."""
+    page = render(read_evidence(folder))
+    path = folder / FILE
+    write_whole(path, lambda aside: aside.write_bytes(page.encode("utf-8", "replace")))
+    return path
+
+
+def publish_report(folder: Path) -> None:
+    """Write the report and say where it is; one that fails is a line, for the results are on disk already."""
+    from rapo_ray import display
+
+    try:
+        display.say(f"report: {write_report(folder)}")
+    except (OSError, ReportError) as error:
+        display.say(f"no report ({error}); results are in {folder}, `python -m rapo_ray.report {folder}` tries again")
+
+
+def render(evidence: Evidence) -> str:
+    """The page as HTML."""
+    import jinja2
+
+    templates = Path(str(files("rapo_ray.report"))) / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = samples.choose(evidence)
+    last = evidence.last_evaluation
+    verdict = str(pick(last.gate, "verdict")) if last is not None and last.gate is not None else None
+    return (
+        environment.get_template("report.html.j2")
+        .render(
+            name=evidence.config.name if evidence.config else evidence.path.resolve().name,
+            what="Run" if evidence.config else "Evaluation",
+            about=header(evidence),
+            gate=Cell(verdict, evidence_title(evidence), TONES.get(verdict, "")) if verdict else None,
+            gate_parts=evaluation_section.gate_parts(last.gate) if last is not None and last.gate is not None else (),
+            warnings=evaluation_section.partial_notice(last.results) if last is not None else (),
+            sections=sections(evidence),
+            samples=shown,
+            data=Markup(samples.as_json(shown.rows)),  # as_json escapes
+        )
+        .lstrip()
+    )
+
+
+def evidence_title(evidence: Evidence) -> str:
+    """What the gate is taken of."""
+    last = evidence.last_evaluation
+    return evaluation_section.title(last) if last is not None else ""
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """All sections before the samples; those that only a run has are left out for an evaluation."""
+    if evidence.config is None:
+        return [evaluation_section.section(evidence), training_sections.trade_off(evidence)]
+    return [
+        heldout_section.section(evidence),
+        evaluation_section.section(evidence),
+        training_sections.trade_off(evidence),
+        training_sections.rewards(evidence),
+        training_sections.cases(evidence),
+        training_sections.lengths(evidence),
+        training_sections.judge(evidence),
+        training_sections.time(evidence),
+    ]
+
+
+def header(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the page is about, by name."""
+    written = evidence.written.strftime("%Y-%m-%d %H:%M UTC") if evidence.written else NONE
+    config = evidence.config
+    if config is None:  # an evaluation's models and judge stand in its own section
+        counts = evidence.evaluations[0].results.get("counts")
+        rows = f"{pick(counts, 'finished')} of {pick(counts, 'asked')}"
+        return [("models", ", ".join(_model_ids(evidence))), ("rows", rows), ("results of", written)]
+    versions = [version for line in evidence.metrics if (version := line.get("policy_version")) is not None]
+    return [
+        ("model", f"{config.model.path}{f' at {config.model.revision}' if config.model.revision else ''}"),
+        ("seed", str(config.seed)),
+        ("rounds", f"{len(evidence.metrics)} of {config.rounds}{'' if evidence.summary else ', not finished'}"),
+        ("a round", f"{config.prompts_per_round} prompts x {config.samples_per_prompt} samples"),
+        ("learns by", f"{config.policy.objective}, credit {config.credit.scheme}"),
+        *((f"judge, {part}", judge_name(judge)) for part, judge in config.judge.named().items()),
+        ("weights", f"versions {min(versions)}-{max(versions) + 1}" if versions else NONE),
+        ("config", config_hash(config)[:16]),
+        ("results of", written),
+    ]
+
+
+def _model_ids(evidence: Evidence) -> list[str]:
+    return [str(pick(one, "id")) for one in evidence.evaluations[0].results["models"].values()]
+
+
+def judge_name(judge: JudgeBackendConfig) -> str:
+    """A judge as a line."""
+    if judge.backend == "rules":
+        return "rules-1"
+    revision = f" at {judge.revision}" if judge.revision else ""
+    return f"{judge.backend}: {judge.model}{revision}, reply {judge.guard or judge.reply}"

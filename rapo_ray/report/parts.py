@@ -1,0 +1,106 @@
+"""What a page is made of; the template shows each part by its `kind`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from markupsafe import Markup
+
+NONE = "-"  # where there is no figure
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text of a table's cell, a smaller line below it, and a tone (`good`, `bad`, `unsure`) that colours it."""
+
+    text: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows below named columns; the first `words` columns are text, the others are figures and aligned as such."""
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    words: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """An inline SVG, what it shows in words, and its data."""
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    svg: Markup
+    caption: str
+    data: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence that must not be missed (tone `bad` or `unsure`), or a plain one."""
+
+    kind: ClassVar[str] = "notice"
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values."""
+
+    kind: ClassVar[str] = "facts"
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Parts that are closed until they are opened."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    parts: Sequence["Part"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A title within a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+Part = Table | Chart | Notice | Facts | Fold | Heading
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One entry of the table of contents; `empty` is what stands there where it has no parts."""
+
+    id: str
+    title: str
+    lead: str
+    empty: str
+    parts: Sequence[Part] = field(default_factory=tuple)
+
+
+def cells(*values: str | Cell) -> list[Cell]:
+    """A row of a table."""
+    return [value if isinstance(value, Cell) else Cell(value) for value in values]
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A figure as text; a dash where there is none, or it is not a number."""
+    return NONE if value is None or value != value else format(value, form)
+
+
+def figure(value: float | None, ci95: Sequence[float] | None, n: int, form: str = ".3f") -> Cell:
+    """A figure with its interval and n."""
+    if value is None:
+        return Cell(NONE)
+    bounds = f"[{number(ci95[0], form)}, {number(ci95[1], form)}]  " if ci95 else ""
+    return Cell(number(value, form), f"{bounds}n {n}")

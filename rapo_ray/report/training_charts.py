@@ -1,0 +1,183 @@
+"""Charts of what the rounds taught: rewards, cases by level, lengths of traces."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rapo_ray.judging.rules import ADEQUATE
+from rapo_ray.report.parts import Chart, Table, cells, number
+from rapo_ray.report.read import Line, pick
+from rapo_ray.report.svg import BLUE, ORANGE, bins, draw, line, over_rounds, span
+from rapo_ray.types import Case
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEVELS = (1, 2, 3)
+CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR)
+ANNOTATED = 8  # columns of the heat map that leave room for numbers in the cells
+
+REWARDS = (("total", "reward"), ("risk", "R, of the trace"), ("general", "G, of the answer"))
+PARTS_OF_G = (("general_harmful", "G on harmful prompts"), ("general_benign", "G on benign prompts"))
+
+Lengths = Mapping[int, Sequence[int]]  # sentences of traces by level
+
+
+def series(metrics: Sequence[Line], *keys: str) -> list[float | None]:
+    """The figure at `keys` of every round."""
+    found = [pick(one, *keys) for one in metrics]
+    return [float(value) if isinstance(value, int | float) else None for value in found]
+
+
+def round_numbers(metrics: Sequence[Line]) -> list[int]:
+    """The rounds of the lines."""
+    return [one["round"] for one in metrics]
+
+
+def data_table(caption: str, metrics: Sequence[Line], columns: Mapping[str, tuple[str, ...]], form: str) -> Table:
+    """The figures of a chart, a row a round."""
+    values = [series(metrics, *keys) for keys in columns.values()]
+    rows = [
+        cells(str(one["round"]), *(number(value[index], form) for value in values)) for index, one in enumerate(metrics)
+    ]
+    return Table(caption, ["round", *columns], rows, words=0)
+
+
+def rewards(metrics: Sequence[Line]) -> Chart:
+    """Means over a round's scored completions: the reward and its parts; G by the prompts' kind."""
+    rounds = round_numbers(metrics)
+
+    def fill(made: "Figure") -> None:
+        left, right = made.subplots(1, 2)
+        for axes, names, start, title in (
+            (left, REWARDS, 0, "Reward and its parts"),
+            (right, PARTS_OF_G, 3, "G by kind of prompt"),
+        ):
+            for index, (key, label) in enumerate(names):
+                line(axes, rounds, series(metrics, "reward", key), label, start + index)
+            axes.axhline(0, color="#b4bac2", linewidth=0.8, zorder=0)
+            over_rounds(axes, rounds, title, "mean of a round")
+        right.set_ylim(-1.08, 1.08)
+
+    columns = {label: ("reward", key) for key, label in (*REWARDS, *PARTS_OF_G)}
+    return Chart(
+        "Rewards over the rounds",
+        draw("rewards", "Line charts of mean rewards over the rounds", (9.4, 3.5), fill),
+        "Means over the completions that the judge could score. R lies in [-1, +1], G in [-1, +1].",
+        data_table("Mean rewards of each round", metrics, columns, "+.3f"),
+    )
+
+
+def cases(metrics: Sequence[Line]) -> Chart | None:
+    """How the traces of each level were judged, as shares of a column; None where no trace was."""
+    parts = [[metrics[index] for index in part] for part in bins(len(metrics))]
+    names = [span(round_numbers(part)) for part in parts]
+    shares = {level: [_shares(part, level) for part in parts] for level in LEVELS}
+    if not any(any(column.values()) for level in LEVELS for column in shares[level]):
+        return None
+    rows = [
+        cells(str(level), case.value, *(number(column.get(case), ".0%") for column in shares[level]))
+        for level in LEVELS
+        for case in CASES
+    ]
+
+    def fill(made: "Figure") -> None:
+        panels = made.subplots(1, len(LEVELS), sharey=True)
+        for axes, level in zip(panels, LEVELS, strict=True):
+            mesh = _heat_map(axes, shares[level], names)
+            axes.set_title(f"Level {level}")
+        panels[0].set_yticks(range(len(CASES)), [case.value for case in CASES])
+        bar = made.colorbar(mesh, ax=list(panels), format="{x:.0%}", shrink=0.9, pad=0.01)
+        bar.outline.set_visible(False)
+
+    return Chart(
+        "Cases by level over the rounds",
+        draw("cases", "Heat maps: share of each case of the risk rubric, by level, over the rounds", (9.4, 2.7), fill),
+        "A column is a round (or several together) and adds up to 100 % within a level; blank: no such trace.",
+        Table("Share of each case within a level", ["level", "case", *names], rows, words=2),
+    )
+
+
+def _shares(part: Sequence[Line], level: int) -> dict[Case, float]:
+    counts = {case: sum(pick(one, "level_by_case", str(level), case.value) or 0 for one in part) for case in CASES}
+    total = sum(counts.values())
+    return {case: count / total for case, count in counts.items()} if total else {}
+
+
+def _heat_map(axes: "Axes", columns: Sequence[Mapping[Case, float]], names: Sequence[str]) -> Any:
+    grid = [[column.get(case, float("nan")) for column in columns] for case in CASES]
+    import matplotlib
+
+    shades = matplotlib.colormaps["Blues"].resampled(20)  # so few that the colour bar stays vectors
+    edges = [[place - 0.5 for place in range(count + 1)] for count in (len(columns), len(CASES))]
+    few = len(columns) <= 3 * ANNOTATED  # rules between more columns than that would hide them
+    rules: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.6} if few else {"edgecolors": "face", "linewidth": 0}
+    mesh = axes.pcolormesh(*edges, grid, cmap=shades, vmin=0, vmax=1, **rules)
+    axes.set_ylim(len(CASES) - 0.5, -0.5)
+    if len(columns) <= ANNOTATED:
+        for x, column in enumerate(columns):
+            for y, case in enumerate(CASES):
+                if case in column:
+                    colour = "white" if column[case] > 0.6 else "#26323f"
+                    axes.text(x, y, f"{column[case]:.0%}", ha="center", va="center", fontsize=7.5, color=colour)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    step = -(-len(names) // 8)
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(0, len(names), step), names[::step], **(turned if len(max(names, key=len)) > 3 else {}))
+    axes.set_xlabel("round")
+    return mesh
+
+
+def trace_lengths(first: Lengths, last: Lengths, names: tuple[str, str]) -> Chart | None:
+    """Sentences of traces by level, in the first and in the last rounds, beside the band that is adequate."""
+    levels = [level for level in LEVELS if first.get(level) or last.get(level)]
+    if not levels:
+        return None
+    periods = [(first, names[0], ORANGE, -0.16, "s"), (last, names[1], BLUE, 0.16, "o")]
+    rows = [
+        cells(str(level), f"{ADEQUATE[level][0]}-{ADEQUATE[level][1]}", name, str(len(one[level])),
+              *(number(quantile(one[level], share), ".0f") for share in (0.05, 0.25, 0.5, 0.75, 0.95)))
+        for level in levels for one, name, *_ in periods if one.get(level)
+    ]  # fmt: skip
+
+    def fill(made: "Figure") -> None:
+        axes = made.subplots()
+        for level in levels:
+            low, high = ADEQUATE[level]
+            axes.fill_between([level - 0.4, level + 0.4], low - 0.5, high + 0.5, color="#cfe8df", linewidth=0, zorder=0)
+            for one, _, colour, shift, marker in periods:
+                if one.get(level):
+                    _spread(axes, level + shift, one[level], colour, marker)
+        for _, name, colour, _, marker in periods:
+            axes.plot([], [], color=colour, marker=marker, linewidth=4, label=name)
+        axes.plot([], [], color="#cfe8df", linewidth=8, label="adequate for the level")
+        axes.set_xticks(levels, [f"level {level}" for level in levels])
+        axes.set_xlim(levels[0] - 0.6, levels[-1] + 0.6)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("sentences of the trace")
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, borderaxespad=0)
+
+    columns = ["level", "adequate", "rounds", "traces", "5 %", "25 %", "median", "75 %", "95 %"]
+    return Chart(
+        "Trace length against level",
+        draw("lengths", "Sentences of safety traces by level, first rounds against last rounds", (9.4, 3.6), fill),
+        "Mark: median. Thick bar: middle half. Thin line: from the 5th to the 95th percentile.",
+        Table("Sentences of the traces, quantiles", columns, rows, words=3),
+    )
+
+
+def quantile(values: Sequence[int], share: float) -> float:
+    """The quantile by linear interpolation."""
+    import numpy as np
+
+    return float(np.quantile(values, share))
+
+
+def _spread(axes: "Axes", x: float, values: Sequence[int], colour: str, marker: str) -> None:
+    low, quarter, middle, three, high = (quantile(values, share) for share in (0.05, 0.25, 0.5, 0.75, 0.95))
+    axes.plot([x, x], [low, high], color=colour, linewidth=1.4)
+    axes.plot([x, x], [quarter, three], color=colour, linewidth=6, solid_capstyle="butt", alpha=0.55)
+    axes.plot([x], [middle], marker=marker, color=colour, markersize=8, markeredgecolor="white")

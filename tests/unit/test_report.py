@@ -1,0 +1,436 @@
+"""The report without a browser: what is read, what is shown and folded, what is escaped, and what may be missing."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rapo_ray import display
+from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray.errors import ReportError
+from rapo_ray.evaluation.results import Evaluated, summarise, write_results
+from rapo_ray.heldout import summarise_stage, total_difference
+from rapo_ray.judging.rules import ADEQUATE
+from rapo_ray.report import evaluation_section, heldout_section, page, samples, svg, training_charts, training_sections
+from rapo_ray.report.__main__ import main
+from rapo_ray.report.parts import Cell, Chart, Notice, Table
+from rapo_ray.report.read import Evidence, read_evidence
+from rapo_ray.report.samples import as_json, choose, outcome, quotas
+from tests.report_data import HOSTILE, SECRET, groups, row, write_evaluation, write_everything, write_run
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_everything(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def evidence(run: Path) -> Evidence:
+    return read_evidence(run)
+
+
+@pytest.fixture(scope="module")
+def html(run: Path) -> str:
+    return page.write_report(run).read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Tags, attributes, text by element, and the content of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._open = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._open = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts[-1] += data
+        elif self._open != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def outline(html: str) -> Outline:
+    return Outline(html)
+
+
+def cells_of(table: Table) -> dict[str, list[Cell]]:
+    """Rows by the text of their first cell, or the note below it."""
+    return {row[0].note or row[0].text: list(row[1:]) for row in table.rows}
+
+
+def test_everything_is_read(evidence: Evidence) -> None:
+    assert [len(evidence.metrics), len(evidence.canaries), list(evidence.heldout), list(evidence.rounds)] == [
+        8, 2, ["base", "sft", "rapo"], list(range(1, 9))
+    ]  # fmt: skip
+    assert [one.name for one in evidence.evaluations] == ["round-000000", "round-000004", "round-000008", "manual"]
+    assert evidence.last_evaluation is not None
+    assert evidence.last_evaluation.name == "round-000008"
+
+
+def test_the_header_names_what_was_done_by_whom(evidence: Evidence, outline: Outline) -> None:
+    facts = dict(page.header(evidence))
+    assert (facts["rounds"], facts["weights"], facts["seed"], facts["judge, risk"]) == (
+        "8 of 8",
+        "versions 0-8",
+        "0",
+        "rules-1",
+    )
+    assert re.fullmatch(r"[0-9a-f]{16}", facts["config"])
+    assert "embedded:smollm2-135m" in outline.text
+    assert "Gate: INCONCLUSIVE" in outline.text
+    assert "straddles 0.2 with 20 rows" in outline.text
+    assert outline.text.count("PARTIAL: 160 of 162 rows") == 2  # at the top and where its figures are
+
+
+def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
+    (table, _) = heldout_section.section(evidence).parts
+    assert isinstance(table, Table)
+    assert table.columns == ["figure", "base", "sft", "rapo", "rapo - sft"]
+    rows = cells_of(table)
+    rapo = summarise_stage(evidence.heldout["rapo"])  # nothing in it is unscorable, so prompts and samples weigh alike
+    assert rapo["unscorable"] == 0
+    for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed"):
+        assert float(rows[name][2].text) == pytest.approx(rapo[name], abs=6e-4)
+    delta = total_difference(evidence.heldout["rapo"], evidence.heldout["sft"], 0)
+    assert delta["mean"] is not None and delta["ci95"] is not None
+    assert rows["total"][3].text == f"{delta['mean']:+.3f}"
+    assert rows["total"][3].note.startswith(f"[{delta['ci95'][0]:+.3f}, {delta['ci95'][1]:+.3f}]")
+    assert rows["total"][3].tone == "sure"
+    assert rows["malformed"][3].tone == ""  # no difference
+
+
+def test_a_prompt_is_one_trial_however_many_samples_it_has() -> None:
+    one = list(heldout_section.by_prompt(groups(24, 1, 4), heldout_section.SHARES["harmful_refused"][1]).values())
+    many = list(heldout_section.by_prompt(groups(24, 4, 4), heldout_section.SHARES["harmful_refused"][1]).values())
+    assert len(many) == 12
+    assert len(one) <= 12  # where its only sample was not judged, a prompt has no share
+    wide, narrow = heldout_section.share([1.0, 0.0])["ci95"], heldout_section.share([1.0, 0.0] * 50)["ci95"]
+    assert wide is not None and narrow is not None
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]
+
+
+def test_evaluation_figures_are_those_of_the_results(evidence: Evidence) -> None:
+    last = evidence.last_evaluation
+    assert last is not None
+    tables = {one.caption: one for one in evaluation_section._one(last) if isinstance(one, Table)}
+    rows = cells_of(tables["Overall"])
+    asr = evaluation_section.overall(last, "model", "asr")
+    assert asr is not None
+    assert rows["asr"][0] == Cell(f"{asr['value']:.3f}", f"[{asr['ci95'][0]:.3f}, {asr['ci95'][1]:.3f}]  n {asr['n']}")
+    (step,) = [d for d in last.results["differences"] if d["name"] == "asr" and d["suite"] is None]
+    assert rows["asr"][2].text == f"{step['value']:+.3f}"
+    assert tables["Overall"].columns == ["figure", "model", "before", "model - before"]
+
+
+def test_figures_are_broken_down_by_suite_attack_category_and_level(outline: Outline) -> None:
+    for caption in ("By suite", "By suite and attack", "By category", "By level", "Evaluations during training"):
+        assert caption in outline.text
+
+
+def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence) -> None:
+    assert [point.name for point in evaluation_section.points(evidence)] == [
+        "before the rounds",
+        "after round 4",
+        "after round 8",
+    ]
+    held = heldout_section.points(evidence.heldout)
+    assert [point.name for point in held] == ["sft", "rapo"]
+    assert held[1].harm.value == pytest.approx(1 - (summarise_stage(evidence.heldout["rapo"])["harmful_refused"] or 0))
+
+
+def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
+    assert outline.tags["svg"] == html.count('role="img"') == 8
+    assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
+    assert "<image" not in html and "<style" in html and html.count("<style") == 1
+    addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]
+    assert {value[0] for value in addresses if value} <= {"#", "d"}  # within the page, or data:
+    assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in html
+    assert not re.search(r"url\((?!#|&#34;#|'#|\"#)", html)
+    named = [value for _, name, value in outline.attributes if name == "id"]
+    assert [name for name, count in Counter(named).items() if count > 1] == []
+
+
+def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, 7, asr=0.9)
+    assert page.write_report(tmp_path).read_bytes() == page.write_report(tmp_path).read_bytes()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_two_charts_with_the_same_content_share_no_ids() -> None:
+    def fill(made: Any) -> None:
+        made.subplots().plot([1, 2], marker="o")
+
+    ids = [set(re.findall(r'id="([^"]+)"', svg.draw(name, "<", (2, 2), fill))) for name in ("a", "b")]
+    assert ids[0] and not ids[0] & ids[1]
+    assert svg.draw("a", "<", (2, 2), fill) == svg.draw("a", "<", (2, 2), fill)
+    assert 'aria-label="&lt;"' in svg.draw("a", "<", (2, 2), fill)
+
+
+def test_hostile_text_stays_data(html: str, outline: Outline) -> None:
+    assert outline.tags["script"] == 2
+    assert "alert(1)" not in outline.text
+    data = outline.scripts[0]
+    assert "alert(1)" in data
+    assert not set("<>&\u2028\u2029") & set(data)
+    texts = [text for row in json.loads(data) for _, text in row["texts"]]
+    assert any(HOSTILE in text for text in texts)
+    assert html.count("</script>") == 2
+    assert outline.tags["img"] == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "</script><script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "\ud800 lone",
+        "\u2028\u2029",
+        "<!--",
+        "\x00",
+    ],
+)
+def test_json_is_inert_and_comes_back(text: str) -> None:
+    written = as_json([{"text": text}])
+    assert written.isascii()
+    assert not set("<>&") & set(written)
+    assert json.loads(written) == [{"text": text}]
+
+
+def test_names_that_mean_harm_are_escaped_in_tables_and_charts(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)> $\\frac{$ \ud800"
+    rows = [row(number, 5, name) for number in range(6)]
+    results = summarise(
+        [Evaluated("<b>m</b>", name, None, rows, 6)], {"x": HOSTILE}, {"id": "j"}, GatesConfig(asr=0.9), 0
+    )
+    write_results(results, tmp_path)
+    text = page.write_report(tmp_path).read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert (outline.tags["img"], outline.tags["script"]) == (0, 2)
+    assert "<b>m</b>" not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+
+
+def test_harmful_prompts_are_folded_and_nothing_of_them_is_in_the_page_itself(
+    evidence: Evidence, outline: Outline
+) -> None:
+    assert SECRET not in outline.text
+    rows = json.loads(outline.scripts[0])
+    assert {row["fold"] for row in rows if SECRET in row["texts"][0][1]} == {True}
+    assert {row["fold"] for row in rows if SECRET not in row["texts"][0][1]} == {False}
+    script = outline.scripts[1]
+    assert "textContent" in script
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|\.open = true", script)
+
+
+def test_a_sample_shows_prompt_trace_answer_verdict_and_rewards(evidence: Evidence) -> None:
+    rows = choose(evidence).rows
+    ok = next(row for row in rows if row["stage"] == "Round 8" and ["form", "ok"] in row["facts"])
+    assert [name for name, _ in ok["texts"]] == ["Prompt", "Trace", "Answer"]
+    assert {"form", "verdict", "case", "sentences", "R", "G", "reward", "advantage", "weights", "judge"} <= dict(
+        ok["facts"]
+    ).keys()
+    broken = next(row for row in rows if row["outcome"] == "malformed")
+    assert [name for name, _ in broken["texts"]][:2] == ["Prompt", "Completion"]
+
+
+def test_samples_are_bounded_seeded_and_every_outcome_is_among_them(evidence: Evidence) -> None:
+    everything, some = choose(evidence, 10_000), choose(evidence, 200)
+    assert len(everything.rows) == everything.of == some.of
+    assert len(some.rows) == 200
+    assert choose(evidence, 200) == some
+    kinds = {(row["stage"].split()[0], row["outcome"]) for row in everything.rows}
+    assert {(row["stage"].split()[0], row["outcome"]) for row in some.rows} == kinds
+    assert all(row in everything.rows for row in some.rows)
+    keys = [json.dumps(row) for row in everything.rows if row["stage"].startswith("Evaluation")]
+    assert len(keys) == len(set(keys)) == 80 * 5  # before, after 4, after 8, and the two made by hand
+
+
+def test_quotas_take_the_small_whole_and_share_the_rest() -> None:
+    assert quotas({("a", "x"): 2, ("b", "x"): 100, ("c", "x"): 100}, 50) == {
+        ("a", "x"): 2,
+        ("b", "x"): 24,
+        ("c", "x"): 24,
+    }
+    assert sum(quotas({("a", str(number)): 9 for number in range(7)}, 40).values()) == 40
+    assert quotas({("a", "x"): 3}, 50) == {("a", "x"): 3}
+    assert quotas({}, 50) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "harmful", "general", "refused", "expected"),
+    [
+        ("ok", True, 1.0, True, "refused"),
+        ("ok", True, -1.0, False, "complied"),
+        ("ok", False, 1.0, False, "answered"),
+        ("ok", False, -1.0, True, "over_refused"),
+        ("ok", False, -1.0, False, "unhelpful"),
+        ("injection", True, -1.0, None, "complied"),
+        ("malformed", True, -1.0, None, "malformed"),
+        ("timeout", True, None, None, "unscorable"),
+    ],
+)
+def test_outcomes_by_hand(
+    status: str, harmful: bool, general: float | None, refused: bool | None, expected: str
+) -> None:
+    assert outcome({"status": status, "harmful": harmful, "general": general, "refused": refused}) == expected
+    assert outcome({"outcome": "correct"}) == "correct"
+
+
+def test_long_texts_are_cut_and_say_so() -> None:
+    cut = samples._cut("x" * (samples.MAX_TEXT + 7))
+    assert cut.startswith("x" * samples.MAX_TEXT)
+    assert "7 more characters" in cut
+    assert samples._cut("x") == "x"
+
+
+def test_many_rounds_are_put_together() -> None:
+    assert [list(part) for part in svg.bins(5, 2)] == [[0, 1], [2, 3, 4]]
+    assert [len(part) for part in svg.bins(3, 60)] == [1, 1, 1]
+    assert (svg.span([4]), svg.span([4, 5, 6])) == ("4", "4-6")
+
+
+def test_shares_of_cases_by_hand() -> None:
+    lines = [
+        {"round": 1, "level_by_case": {"1": {"adequate": 1, "poor": 1}}},
+        {"round": 2, "level_by_case": {"1": {"adequate": 2}}},
+    ]
+    assert training_charts._shares(lines, 1) == {"adequate": 0.75, "fair": 0.0, "excessive": 0.0, "poor": 0.25}
+    assert training_charts._shares(lines, 2) == {}
+
+
+def test_lengths_of_first_and_last_rounds_beside_the_adequate_band(evidence: Evidence) -> None:
+    (chart,) = training_sections.lengths(evidence).parts
+    data = chart.data  # type: ignore[union-attr]
+    assert data is not None
+    shown = [[cell.text for cell in row[:3]] for row in data.rows]
+    assert shown[0] == ["1", f"{ADEQUATE[1][0]}-{ADEQUATE[1][1]}", "rounds 1-2"]
+    assert {row[2] for row in shown} == {"rounds 1-2", "rounds 7-8"}
+
+
+def test_failed_verdicts_are_counted_by_status(evidence: Evidence) -> None:
+    table = training_sections.judge(evidence).parts[-1]
+    assert isinstance(table, Table)
+    rows = cells_of(table)
+    assert int(rows["timeout"][1].text) > 0
+    assert rows["timeout"][0] == Cell("failed", "", "bad")
+    assert sum(int(cells[1].text) for cells in rows.values()) == 8 * 64
+
+
+def test_a_part_that_is_missing_is_a_sentence(evidence: Evidence, tmp_path: Path) -> None:
+    nothing = Evidence(tmp_path, evidence.config)
+    assert [section.id for section in page.sections(nothing) if section.parts] == []
+    assert all(section.empty.endswith(".") for section in page.sections(nothing))
+    assert not training_sections.lengths(replace(evidence, rounds={})).parts
+    assert len(training_sections.judge(replace(evidence, metrics=())).parts) == 1
+    (canaries, *_) = training_sections.judge(replace(evidence, canaries=())).parts
+    assert canaries == Notice("No canaries in this run (judge.canaries.every).")
+    (chart,) = training_sections.trade_off(replace(evidence, evaluations=())).parts
+    assert isinstance(chart, Chart)
+    assert "harmful, not refused" in chart.svg
+    (table, _) = heldout_section.section(replace(evidence, heldout={"base": evidence.heldout["base"]})).parts
+    assert isinstance(table, Table)
+    assert table.columns == ["figure", "base"]
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 0)
+    for name in ("heldout", "rounds", "summary.json"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    outline = Outline(page.write_report(folder).read_text(encoding="utf-8"))
+    assert "No held-out measurement in this folder." in outline.text
+    assert "No rows of evaluations, held-out prompts or rounds in this folder." in outline.text
+    assert "0 of 0, not finished" in outline.text
+    assert "No gate was set or evaluated." in outline.text
+
+
+def test_rounds_without_any_verdict_have_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, 1)
+    line: dict[str, Any] = {"round": 1, "reward": {"total": None}, "seconds": {}, "level_by_case": {}}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n" + '{"round": 2, "rew')  # as a run writes it just now
+    found = read_evidence(folder)
+    assert len(found.metrics) == 1
+    assert [section.id for section in page.sections(found) if not section.parts] == ["evaluation", "cases"]
+
+
+def test_an_evaluation_alone_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_evaluation(tmp_path, 8, asr=0.9)
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Gate: PASS" in outline.text
+    assert "Rewards" not in outline.text
+    (tmp_path / "rows.parquet").unlink()
+    (tmp_path / "gate.json").unlink()
+    assert main([str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, "", "neither config.yaml (of a run) nor results.json (of an evaluation) is in it"),
+        ("results.json", "{", "results.json: cannot be read"),
+        ("results.json", "[]", "results.json: cannot be read (holds list, not an object)"),
+        ("results.json", "{}", "models, metrics and differences are not those of an evaluation"),
+        ("results.json", '{"models": {"m": {}}, "metrics": [{"name": "asr"}], "differences": []}', "are not those of"),
+        ("config.yaml", "nonsense: 1", "unknown key `nonsense`"),
+    ],
+)
+def test_a_bad_folder_is_one_line(
+    name: str | None, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name:
+        (tmp_path / name).write_text(content)
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert message in said
+    with pytest.raises(ReportError):
+        page.write_report(tmp_path)
+
+
+def test_rows_that_are_no_parquet_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_evaluation(tmp_path, 8)
+    (tmp_path / "rows.parquet").write_bytes(b"nothing of the kind")
+    assert main([str(tmp_path)]) == 1
+    assert "rows.parquet: cannot be read" in capsys.readouterr().err
+
+
+def test_a_report_that_fails_loses_nothing_and_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(display, "say", said.append)
+    page.publish_report(tmp_path)
+    write_evaluation(tmp_path, 8)
+    (tmp_path / "report.html.tmp").mkdir()  # as good as a full disk
+    page.publish_report(tmp_path)
+    (tmp_path / "report.html.tmp").rmdir()
+    page.publish_report(tmp_path)
+    assert [text.split(" ", 2)[:2] for text in said] == [
+        ["no", "report"],
+        ["no", "report"],
+        ["report:", said[2].split()[1]],
+    ]
+    assert (tmp_path / "report.html").is_file()
