@@ -1,7 +1,7 @@
 # Strings together commands that you could type yourself. `make run` and `make test` do all their set-up; `make help` lists the rest.
 #
 #   PYTHON=python3.12       another interpreter for the virtual environment (3.11 or newer)
-#   VENV=/some/where        another place for it
+#   VENV=/some/where        another place for it; that of the clients is /some/where-clients
 #   TORCH_INDEX=URL         where the CPU build of torch comes from, if the default index has only CUDA builds:
 #                           PyTorch's index of CPU wheels, named on pytorch.org under "Get started", compute platform CPU
 #   ARGS="rounds=3"         overrides that `make run` hands on
@@ -12,13 +12,16 @@ TORCH_INDEX ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
+CLIENTS := $(VENV:%/=%)-clients
 # --no-deps: the lock files are complete, and resolving would pull packages that break this environment (see cpu.lock).
 # --no-compile: byte code is then made only for the modules that get imported, not for every file.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
+PIP := $(BIN)/python -m pip
+INSTALL_WITH := install --quiet --disable-pip-version-check --no-deps --no-compile
+INSTALL := $(PIP) $(INSTALL_WITH)
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev lint unit cluster e2e gpu clean
+.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +35,8 @@ setup: $(VENV)/.ready  ## Make the virtual environment for CPUs; nothing to do w
 
 setup-dev: $(VENV)/.ready-dev  ## The same, with what the tests need.
 
+setup-clients: $(CLIENTS)/.ready  ## A second environment, with the harnesses and SDKs that the end-to-end tests use as clients.
+
 lint: setup-dev  ## Style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,14 +48,14 @@ unit: setup-dev  ## Pure tests: no Ray, no engine, no network.
 cluster: setup-dev  ## Ray on this machine's CPUs.
 	$(PYTEST) -m cluster
 
-e2e: setup-dev  ## Real engines with a tiny model.
+e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
 gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
 	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
 
-clean:  ## Remove the virtual environment and tool caches; runs/ and the model cache stay.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## Remove the virtual environments and tool caches; runs/ and the model cache stay.
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # One tier at a time even under -j: the tiers share the cores, and their timeouts assume so.
 .NOTPARALLEL:
@@ -63,7 +68,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: requirements/cpu.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3  # the pip that this set-up was timed with
+	$(PIP) install --quiet --disable-pip-version-check --no-compile pip==26.3  # the pip that this set-up was timed with
 	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
 	DS_BUILD_OPS=0 $(INSTALL) -r requirements/cpu.lock
 	PYTHONWARNINGS=ignore $(INSTALL) --no-build-isolation -e .
@@ -71,4 +76,11 @@ $(VENV)/.ready: requirements/cpu.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/.ready-dev: requirements/dev.lock $(VENV)/.ready
 	$(INSTALL) -r requirements/dev.lock
+	@touch $@
+
+# Its pins fight with those of the other environment. --target: the SDK's major version before the one in the lock, for PYTHONPATH.
+$(CLIENTS)/.ready: requirements/clients.lock | $(VENV)/.ready
+	$(BIN)/python -m venv --without-pip $(CLIENTS)
+	$(PIP) --python $(CLIENTS)/bin/python $(INSTALL_WITH) -r requirements/clients.lock
+	$(INSTALL) --upgrade --target $(CLIENTS)/openai-2 openai==2.54.0
 	@touch $@

