@@ -18,7 +18,7 @@ def install() -> None:
     """Make vLLM's CPU sampler sample so in this process; doing it twice is fine."""
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 
-    TopKTopPSampler.forward_cpu = _forward_cpu
+    TopKTopPSampler.forward_cpu = _forward_cpu  # type: ignore[method-assign]
 
 
 def _forward_cpu(

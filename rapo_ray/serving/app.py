@@ -37,7 +37,7 @@ def model_app(config: ServeConfig) -> Application:
 
 def ingress_app(config: ServeConfig) -> Application:
     """The ingress, asking the engines of the config's model."""
-    return ingress_for(config, serving_of(read_published(config.model), config.name))
+    return ingress_for(config, serving_of(read_published(config.model), config.name, config.engines))
 
 
 def ingress_for(config: ServeConfig, serving: Serving) -> Application:

@@ -42,6 +42,8 @@ class ServeConfig(Strict):
     """File of bearer keys, one a line as `name:key`; read again whenever it changes."""
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """What callers name the model; none takes the run's name."""
+    engines: str | None = None
+    """Name of the Serve application in which the engines run; none names it after the weights, as promotion does."""
     reasoning: Reasoning = "split"
     """Where the thinking goes: apart, as `reasoning_content`, or `inline`; a request may choose otherwise."""
     withhold_reasoning: bool = False

@@ -31,10 +31,10 @@ class Serving:
         return asdict(self)
 
 
-def serving_of(published: Published, name: str | None) -> Serving:
+def serving_of(published: Published, name: str | None, app: str | None = None) -> Serving:
     """How a published model is served."""
     return Serving(
-        f"rapo-model-{published.id}",
+        app or f"rapo-model-{published.id}",
         name or published.run,
         published.run,
         published.version,

