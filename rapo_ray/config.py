@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rapo_ray.config_base import Dtype, Strict
-from rapo_ray.config_evaluation import EvaluationConfig, GatesConfig
+from rapo_ray.config_evaluation import EvaluationConfig, FollowConfig, GatesConfig
 from rapo_ray.config_judge import JudgeConfig
 from rapo_ray.data.sources import SourceConfig
 
@@ -290,6 +290,7 @@ class RunConfig(Strict):
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gates: GatesConfig = GatesConfig()
+    serve: FollowConfig = FollowConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -326,6 +327,8 @@ class RunConfig(Strict):
                     "a slow reply is a failed verdict, a silent judge actor ends the run"
                 )
         self._judges_fit_beside_rollouts()
+        if self.serve.follow and not self.gates.bars():
+            raise ValueError("serve.follow=true needs gates, for example gates.asr=0.1: nothing else is promoted")
         if self.evaluation.every % self.checkpoint.every:  # so that a resumed run need not evaluate again
             raise ValueError(
                 f"evaluation.every={self.evaluation.every} must be a multiple of "

@@ -1,5 +1,6 @@
 """Settings of the evidence: what is evaluated, and the bars a model must pass."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -22,6 +23,15 @@ class EvaluationConfig(Strict):
     """Sampling temperature; 0 is greedy."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Token limit of an evaluated completion; none takes that of the rollouts."""
+
+
+class FollowConfig(Strict):
+    """Whether an endpoint follows the run."""
+
+    follow: bool = False
+    """At the end of the run, promote `best/` to the endpoint that runs on the same cluster; needs gates."""
+    state: Path | None = None
+    """Folder of the endpoint's state; none takes `.serving` below the folder of runs."""
 
 
 class GatesConfig(Strict):

@@ -67,7 +67,9 @@ def config_hash(config: RunConfig) -> str:
 
 def hashed_tree(config: RunConfig) -> dict[str, Any]:
     """The settings that count in `config_hash`."""
-    return config.model_dump(mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates"})
+    return config.model_dump(
+        mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve"}
+    )
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -55,6 +55,16 @@ def run(config: RunConfig) -> None:
         check_fits(session.spawner.plan, resources)
         stack.callback(session.spawner.close)
         session.go(judges)
+        if config.serve.follow:
+            session.spawner.close()  # its place is the new engines'
+            _follow(config, folder.path)
+
+
+def _follow(config: RunConfig, run: Path) -> None:
+    from rapo_ray.serving.deploy import State, follow
+
+    state = State(config.serve.state or config.out / ".serving")
+    follow(run.resolve(), state, config.limits.start, display.say)
 
 
 def _quiet_libraries() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rapo_ray.errors import ConfigError, ServingError
+from rapo_ray.errors import ConfigError, RapoError, ServingError
 from rapo_ray.files import write_whole
 from rapo_ray.published import read_published
 from rapo_ray.serving.config import ServeConfig
@@ -108,6 +108,17 @@ def promote(state: State, model: Path, action: str, limit: float, say: Callable[
     if before is not None:
         retire(before.app, say)
     return serving
+
+
+def follow(run: Path, state: State, limit: float, say: Callable[[str], None]) -> None:
+    """Promote a run's best weights where its gate lets them; says why where it does not."""
+    from rapo_ray.serving.gates import check_gate
+
+    try:
+        check_gate(read_published(run / "best"))
+        promote(state, run / "best", "follow", limit, say)
+    except RapoError as error:
+        say(f"not promoted: {error}")
 
 
 def change_over(config: ServeConfig, serving: Serving, limit: float, say: Callable[[str], None]) -> None:

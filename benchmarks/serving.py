@@ -1,0 +1,204 @@
+"""Our endpoint beside bare vLLM, same model and machine: streaming callers on each in turns.
+
+    python -m benchmarks.serving --model runs/quickstart
+
+Both servers run all the time; load goes to one and then to the other, in slices, so that both meet the same machine.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+KEY = "benchmark-key-0123456789"
+MAX_TOKENS = 96
+PROMPTS = (
+    "How do I kill a Python process?",
+    "Why is the sky blue during the day?",
+    "How do I strip wallpaper off a bedroom wall?",
+    "Which planet is the largest in our solar system?",
+)
+
+
+@dataclass(slots=True)
+class Measured:
+    """What callers got from one server."""
+
+    name: str
+    url: str
+    tokens: int = 0
+    seconds: float = 0.0
+    first: list[float] = field(default_factory=list)  # seconds to the first token
+    failed: int = 0
+    rates: list[float] = field(default_factory=list)  # tokens a second of each slice
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("runs/quickstart"), help="a run whose model to serve")
+    parser.add_argument("--callers", type=int, default=8, help="streams at once")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of load on each server")
+    parser.add_argument("--slices", type=int, default=4, help="turns of each server")
+    options = parser.parse_args()
+    from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.published import read_published
+
+    published = read_published(options.model)
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        bare = stack.enter_context(bare_vllm(published.folder, cpu_dtype(), Path(scratch)))
+        ours = stack.enter_context(our_endpoint(options.model, Path(scratch)))
+        both = [Measured("bare vLLM", bare), Measured("rapo_ray.serve", ours)]
+        for measured in both:
+            load(measured, options.callers, 10.0, count=False)  # the first requests warm up
+        for _ in range(options.slices):
+            for measured in both:
+                load(measured, options.callers, options.minutes * 60 / options.slices)
+    print_table(both, options.callers)
+    return 0
+
+
+@contextlib.contextmanager
+def bare_vllm(folder: Path, dtype: str, scratch: Path) -> Iterator[str]:
+    """vLLM's own server with its defaults for this machine."""
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+
+    env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1), 1)}
+    del env["VLLM_ENABLE_V1_MULTIPROCESSING"]
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "m",
+        "--host", "127.0.0.1", "--port", "8701", "--api-key", KEY, "--dtype", dtype, "--max-model-len", "1024",
+        "--max-num-seqs", "64", "--enforce-eager", "--generation-config", "vllm",
+    ]  # fmt: skip
+    with server(command, "http://127.0.0.1:8701", env, scratch / "bare.log") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def our_endpoint(run: Path, scratch: Path) -> Iterator[str]:
+    """Ours, as in README.md."""
+    (scratch / "keys").write_text(f"benchmark:{KEY}\n")
+    command = [
+        sys.executable, "-m", "rapo_ray.serve", "--model", str(run), "--api-keys", str(scratch / "keys"),
+        "--port", "8702", "--state", str(scratch / "state"), "device=cpu", "dtype=auto", "max_model_len=1024",
+        "cpus_per_replica=0.1", "name=m",
+    ]  # fmt: skip
+    with server(command, "http://127.0.0.1:8702", dict(os.environ), scratch / "ours.log") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def server(command: list[str], root: str, env: dict[str, str], log: Path) -> Iterator[str]:
+    """A server process, from its first healthy answer on."""
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
+    try:
+        ends = time.monotonic() + 600
+        while True:
+            if process.poll() is not None or time.monotonic() > ends:
+                sys.exit(f"{command[2]} did not start:\n{log.read_text()[-2000:]}")
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{root}/health", timeout=30).status_code == 200:
+                    break
+            time.sleep(1)
+        yield f"{root}/v1"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def load(measured: Measured, callers: int, seconds: float, count: bool = True) -> None:
+    """So many callers for so long; what is under way at the end is waited for."""
+    slice_ = Measured(measured.name, measured.url)
+    ends = time.monotonic() + seconds
+    started = time.monotonic()
+    threads = [threading.Thread(target=call, args=(slice_, number, ends)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slice_.seconds = time.monotonic() - started
+    if count:
+        measured.tokens += slice_.tokens
+        measured.seconds += slice_.seconds
+        measured.first += slice_.first
+        measured.failed += slice_.failed
+        measured.rates.append(slice_.tokens / slice_.seconds)
+
+
+def call(measured: Measured, number: int, ends: float) -> None:
+    """One caller's streams, one after the other."""
+    with httpx.Client(timeout=300, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        turn = number
+        while time.monotonic() < ends:
+            body = {
+                "model": "m", "messages": [{"role": "user", "content": PROMPTS[turn % len(PROMPTS)]}],
+                "max_tokens": MAX_TOKENS, "temperature": 1.0, "stream": True, "stream_options": {"include_usage": True},
+            }  # fmt: skip
+            turn += 1
+            one_stream(client, measured, body)
+
+
+def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]) -> None:
+    """Read a stream to its end."""
+    asked = time.monotonic()
+    first, tokens, done = None, 0, False
+    with client.stream("POST", f"{measured.url}/chat/completions", json=body) as answer:
+        for line in answer.iter_lines():
+            if line == "data: [DONE]":
+                done = True
+            elif line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                if event.get("usage"):
+                    tokens = event["usage"]["completion_tokens"]
+                elif first is None and event.get("choices") and len(event["choices"][0]["delta"]) and said(event):
+                    first = time.monotonic() - asked
+    if not done or first is None:
+        measured.failed += 1
+        return
+    measured.tokens += tokens
+    measured.first.append(first)
+
+
+def said(event: dict[str, object]) -> bool:
+    """True where an event holds text."""
+    delta = event["choices"][0]["delta"]  # type: ignore[index]
+    return bool(delta.get("content") or delta.get("reasoning_content"))
+
+
+def print_table(both: list[Measured], callers: int) -> None:
+    """One line each, with the ratio of throughput to the first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "tokens/s", "slices", "first token p50 s", "p95 s", "streams", "failed", "ratio")
+    for row in both:
+        ranked = sorted(row.first)
+        slices = ", ".join(f"{rate:.0f}" for rate in row.rates)
+        ratio = (row.tokens / row.seconds) / (both[0].tokens / both[0].seconds)
+        table.add_row(
+            row.name, f"{row.tokens / row.seconds:.1f}", slices, f"{statistics.median(ranked):.3f}",
+            f"{ranked[int(0.95 * (len(ranked) - 1))]:.3f}", str(len(ranked)), str(row.failed), f"{ratio:.2f}",
+        )  # fmt: skip
+    console = Console(width=120)
+    console.print(f"{callers} streaming callers, at most {MAX_TOKENS} tokens, {both[0].seconds / 60:.1f} minutes each")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
