@@ -1,5 +1,6 @@
 """A run's folder and an evaluation's, written by hand: every part a report reads, and text that means it harm."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -158,4 +159,17 @@ def write_everything(out: Path, rounds: int = 8) -> Path:
     write_evaluation(evaluations / "round-000004", 6, "model", {"before": 3}, asr=0.5)
     write_evaluation(evaluations / "round-000008", 8, "model", {"before": 3}, lost=1, asr=0.4, over_refusal=0.2)
     write_evaluation(evaluations / "manual", 8, "model", {"against": 4})
+    write_study(folder)
     return folder
+
+
+def write_study(run: Path) -> None:
+    """A study of forced traces in which deeper ones make the model refuse more, most of all at level 3."""
+    cells = [
+        {"depth": depth, "level": level, "sentences": 4 * index, "refused": 0.1 * level + 0.2 * index,
+         "ci95": [0.1 * level, 0.1 * level + 0.25 * index + 0.1], "n": 12}
+        for index, depth in enumerate(("free", "short", "fitting", "long")) for level in (1, 2, 3)
+    ]  # fmt: skip
+    folder = run / "intervention"
+    folder.mkdir()
+    (folder / "intervention.json").write_text(json.dumps({"cells": cells}))

@@ -15,6 +15,7 @@ from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.evaluation.run import chunk_size, decoding, judge_of, same_evaluation, serving, suite_prompts
 from rapo_ray.evaluation.target import Target
 from rapo_ray.files import write_whole
+from rapo_ray.report.page import publish_report
 from rapo_ray.types import Prompt, Rollout
 from rapo_ray.warmup.synthesis import Draft
 
@@ -62,4 +63,6 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
     display.show_intervention(cells)
     display.say(f"results: {path}")
+    if (folder.parent / "config.yaml").is_file():  # a run's, whose report shows the study
+        publish_report(folder.parent)
     return cells

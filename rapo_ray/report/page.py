@@ -9,7 +9,7 @@ from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.errors import ReportError
 from rapo_ray.files import write_whole
 from rapo_ray.recipe_file import config_hash
-from rapo_ray.report import evaluation_section, heldout_section, samples, training_sections
+from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
 from rapo_ray.report.evaluation_section import TONES
 from rapo_ray.report.parts import NONE, Cell, Section
 from rapo_ray.report.read import Evidence, pick, read_evidence
@@ -84,6 +84,7 @@ def sections(evidence: Evidence) -> list[Section]:
         training_sections.rewards(evidence),
         training_sections.cases(evidence),
         training_sections.lengths(evidence),
+        intervention_section.section(evidence),
         training_sections.judge(evidence),
         training_sections.time(evidence),
     ]

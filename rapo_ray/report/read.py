@@ -45,6 +45,7 @@ class Evidence:
     rounds: dict[int, Path] = field(default_factory=dict)
     evaluations: Sequence[Evaluation] = ()  # by round, then the others by name
     summary: Line | None = None
+    intervention: Line | None = None
     written: datetime | None = None  # when the newest of the results was
 
     @property
@@ -76,7 +77,7 @@ def _read_run(folder: Path) -> Evidence:
             with reading(path):
                 heldout[stage] = read_groups(path)
     results = [folder / "metrics.jsonl", folder / "summary.json", *folder.glob("evaluations/*/results.json")]
-    summary = folder / "summary.json"
+    summary, study = folder / "summary.json", folder / "intervention" / "intervention.json"
     return Evidence(
         path=folder,
         config=_read_config(folder / "config.yaml"),
@@ -86,6 +87,7 @@ def _read_run(folder: Path) -> Evidence:
         rounds=round_files(folder / "rounds"),
         evaluations=sorted(evaluations, key=lambda one: (one.round_number is None, one.round_number or 0, one.name)),
         summary=_read_object(summary) if summary.is_file() else None,
+        intervention=_read_object(study) if study.is_file() else None,
         written=_written([path for path in results if path.is_file()] or [folder / "config.yaml"]),
     )
 

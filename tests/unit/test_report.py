@@ -17,7 +17,16 @@ from rapo_ray.errors import ReportError
 from rapo_ray.evaluation.results import Evaluated, summarise, write_results
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.judging.rules import ADEQUATE
-from rapo_ray.report import evaluation_section, heldout_section, page, samples, svg, training_charts, training_sections
+from rapo_ray.report import (
+    evaluation_section,
+    heldout_section,
+    intervention_section,
+    page,
+    samples,
+    svg,
+    training_charts,
+    training_sections,
+)
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
 from rapo_ray.report.read import Evidence, read_evidence
@@ -162,7 +171,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
-    assert outline.tags["svg"] == html.count('role="img"') == 8
+    assert outline.tags["svg"] == html.count('role="img"') == 9
     assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
     assert "<image" not in html and "<style" in html and html.count("<style") == 1
     addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -330,6 +339,14 @@ def test_lengths_of_first_and_last_rounds_beside_the_adequate_band(evidence: Evi
     assert {row[2] for row in shown} == {"rounds 1-2", "rounds 7-8"}
 
 
+def test_refusal_is_shown_against_the_depth_of_forced_traces(evidence: Evidence) -> None:
+    (chart,) = intervention_section.section(evidence).parts
+    assert isinstance(chart, Chart) and chart.data is not None
+    assert [row[0].text for row in chart.data.rows] == ["free", "short", "fitting", "long"]
+    assert [cell.text for cell in chart.data.rows[3][1:]] == ["0.700", "0.800", "0.900"]
+    assert "level 3" in chart.svg and "sentences of the forced trace" in chart.svg
+
+
 def test_failed_verdicts_are_counted_by_status(evidence: Evidence) -> None:
     table = training_sections.judge(evidence).parts[-1]
     assert isinstance(table, Table)
@@ -373,7 +390,11 @@ def test_rounds_without_any_verdict_have_a_page(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n" + '{"round": 2, "rew')  # as a run writes it just now
     found = read_evidence(folder)
     assert len(found.metrics) == 1
-    assert [section.id for section in page.sections(found) if not section.parts] == ["evaluation", "cases"]
+    assert [section.id for section in page.sections(found) if not section.parts] == [
+        "evaluation",
+        "cases",
+        "intervention",
+    ]
 
 
 def test_an_evaluation_alone_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
