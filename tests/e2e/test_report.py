@@ -18,6 +18,7 @@ OF_A_RUN = {
     "Harm against needless refusals", "Rewards over the rounds", "Cases by level over the rounds",
     "Trace length against level", "Time of a round", "The update",
 }  # fmt: skip
+STUDY = "Refusal against the depth of a forced trace"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_a_run_ends_with_a_report_that_shows_it(finished: FinishedRun, chromium:
 
 def test_everything_a_report_can_hold(chromium: Browser, tmp_path: Path) -> None:
     path = write_report(write_everything(tmp_path))
-    check_everything(chromium, path, OF_A_RUN | {"Canaries", "Second judge"}, tmp_path)
+    check_everything(chromium, path, OF_A_RUN | {"Canaries", "Second judge", STUDY}, tmp_path)
 
 
 def test_an_evaluation_alone(chromium: Browser, tmp_path: Path) -> None:
