@@ -4,6 +4,7 @@ They are apart so that another version's engines can start beside the first ones
 two requests; `serve deploy deploy/serve.yaml` names the same two builders.
 """
 
+import hashlib
 from typing import Any
 
 from ray import serve
@@ -52,8 +53,15 @@ def ingress_for(config: ServeConfig, serving: Serving) -> Application:
         health_check_period_s=5,
         ray_actor_options={"num_cpus": 0},
     )
+    # Serve takes every deploy for new code and would restart the ingress; with the same version it only reconfigures it.
+    deployment._version = settings_hash(config)
     bound: Application = deployment.bind(config.model_dump(mode="json"))
     return bound
+
+
+def settings_hash(config: ServeConfig) -> str:
+    """Names what an ingress is started with; the model is not, for it changes while the ingress runs."""
+    return hashlib.sha256(config.model_dump_json(exclude={"model"}).encode()).hexdigest()[:16]
 
 
 def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
