@@ -53,7 +53,7 @@ def ingress_for(config: ServeConfig, serving: Serving) -> Application:
         health_check_period_s=5,
         ray_actor_options={"num_cpus": 0},
     )
-    # Serve takes every deploy for new code and would restart the ingress; with the same version it only reconfigures it.
+    # Serve takes every deploy for new code and restarts the ingress; with the same version it only reconfigures it.
     deployment._version = settings_hash(config)
     bound: Application = deployment.bind(config.model_dump(mode="json"))
     return bound
