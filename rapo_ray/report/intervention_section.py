@@ -1,7 +1,7 @@
 """The intervention study: refusal of harmful prompts against the depth of a forced safety trace, by level."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rapo_ray.report.parts import Chart, Section, Table, cells, figure
 from rapo_ray.report.read import Evidence, Line
@@ -40,7 +40,7 @@ def chart(found: Sequence[Line]) -> Chart:
                 [max(0.0, cell["ci95"][1] - cell["refused"]) for cell in forced],
             ]
             x, y = [cell["sentences"] for cell in forced], [cell["refused"] for cell in forced]
-            style = {"color": COLOURS[index], "marker": MARKERS[index], "capsize": 3}
+            style: Any = {"color": COLOURS[index], "marker": MARKERS[index], "capsize": 3}
             axes.errorbar(x, y, yerr=arms, label=f"level {level}", **style)
             own = of.get((FREE, level))
             if own is not None and own["refused"] is not None:
