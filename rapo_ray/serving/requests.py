@@ -22,6 +22,8 @@ class ChatMessage(Request):
     role: Literal["system", "user", "assistant"]
     content: str
     name: str | None = Field(default=None, max_length=64)
+    type: Literal["text"] | None = None
+    """What some clients add to every message; it is not passed on."""
 
 
 class StreamOptions(Request):
@@ -48,8 +50,8 @@ class Sampling(Request):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if isinstance(self.stop, list) and not 0 < len(self.stop) <= 4:
-            raise ValueError("stop takes one to four strings")
+        if isinstance(self.stop, list) and len(self.stop) > 4:
+            raise ValueError("stop takes at most four strings")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options needs stream=true")
         if self.temperature == 0 and self.n > 1:
@@ -109,7 +111,7 @@ class ChatRequest(Sampling):
 
     def for_engine(self, model: str, system_prompt: str | None) -> dict[str, Any]:
         """The fields that the engine gets; the model's own system prompt stands where the caller sends none."""
-        messages = [message.model_dump(exclude_none=True) for message in self.messages]
+        messages = [message.model_dump(exclude_none=True, exclude={"type"}) for message in self.messages]
         if system_prompt is not None and self.messages[0].role != "system":
             messages.insert(0, {"role": "system", "content": system_prompt})
         passed = self.engine_fields({"messages", "max_tokens", "max_completion_tokens", "reasoning"})
