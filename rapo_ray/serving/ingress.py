@@ -184,11 +184,11 @@ class RapoIngress:
         if model != serving.name:
             raise Problem(404, f"there is no such model here; the model is {serving.name}")
 
-    @staticmethod
-    def _engine_problem(error: Exception, serving: Serving) -> Problem:
+    def _engine_problem(self, error: Exception, serving: Serving) -> Problem:
         """The engine's side failed: full, dead, or refusing; its own text stays in the log."""
         if type(error).__name__ == "BackPressureError":
             return Problem(429, "the queue is full", retry_after=1.0)
+        self._alive = 0.0  # /health asks the engine anew
         log.warning("the engine of %s failed", serving.app, exc_info=error)
         return Problem(503, "the engine failed", retry_after=5.0)
 

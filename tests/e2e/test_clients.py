@@ -79,7 +79,6 @@ def test_lm_eval_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, t
 
     wrong = lm_eval(Endpoint(endpoint.url, "wrong", endpoint.model), tmp_path / "wrong", "--limit", "1", retries=1)
     assert wrong.returncode != 0
-    assert "401" in wrong.stderr
     assert not (tmp_path / "wrong").exists()
 
 
