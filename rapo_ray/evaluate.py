@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Evaluate a model on suites: attack success, over-refusal, utility, trace adequacy, with 95 % intervals.
 MODEL is a run's folder, a model's folder, a hub id, `embedded:...`, or the base address of an OpenAI-compatible
@@ -28,19 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        return _evaluate(options)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
-
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+    return finish(lambda: _evaluate(options), options.debug)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

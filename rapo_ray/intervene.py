@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Force safety traces of four depths (the model's own, short, fitting, long) on a model before it answers
 harmful prompts, and show how often it refuses at each level. MODEL is a run's folder, a model's folder, a hub id or
@@ -22,29 +23,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        from rapo_ray.evaluation.intervention_run import intervene
-        from rapo_ray.evaluation.target import resolve_target, run_folder
-        from rapo_ray.recipe_file import load_config
+    return finish(lambda: _intervene(options), options.debug)
 
-        run = run_folder(options.model)
-        suites = [f"evaluation.suites={options.suites!r}"] if options.suites else []
-        recipe = options.config or (str(run / "config.yaml") if run else "quickstart")
-        config = load_config(recipe, [*options.overrides, *suites])
-        folder = options.output or (run or config.out) / "intervention"
-        intervene(config, resolve_target(options.model, "model", None, None), folder)
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
 
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+def _intervene(options: argparse.Namespace) -> int:
+    from rapo_ray.evaluation.intervention_run import intervene
+    from rapo_ray.evaluation.target import resolve_target, run_folder
+    from rapo_ray.recipe_file import load_config
+
+    run = run_folder(options.model)
+    suites = [f"evaluation.suites={options.suites!r}"] if options.suites else []
+    recipe = options.config or (str(run / "config.yaml") if run else "quickstart")
+    config = load_config(recipe, [*options.overrides, *suites])
+    folder = options.output or (run or config.out) / "intervention"
+    intervene(config, resolve_target(options.model, "model", None, None), folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import json
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from rapo_ray.config import RunConfig
     from rapo_ray.judging.local import JudgeOne
     from rapo_ray.types import Verdict
+from rapo_ray.command import finish
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
 and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
@@ -28,23 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
     options = parser.parse_intermixed_args(arguments)
-    try:
-        from rapo_ray.recipe_file import load_config
+    return finish(lambda: _judge(options), options.debug)
 
-        output = options.output or options.input.with_suffix(".verdicts.jsonl")
-        judge_file(load_config(options.config, options.overrides), options.input, output)
-        return 0
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
 
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+def _judge(options: argparse.Namespace) -> int:
+    from rapo_ray.recipe_file import load_config
+
+    output = options.output or options.input.with_suffix(".verdicts.jsonl")
+    judge_file(load_config(options.config, options.overrides), options.input, output)
+    return 0
 
 
 def judge_file(config: "RunConfig", source: Path, output: Path) -> None:

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Write the best against the worst completion of every group of a run as one parquet file in TRL's
 conversational preference format: prompt, chosen, rejected, and beside them scores, margin and where they came from.
@@ -19,19 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--min-margin", type=float, help="in place of the run's credit.min_margin")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    output = options.output or options.run / "preferences.parquet"
-    try:
-        count, groups = export(options.run, output, options.min_margin)
-        print(f"{count} pairs of {groups} groups: {output}")
-        return 0
-    except Exception as error:
-        from rapo_ray.errors import RapoError
+    return finish(lambda: _export(options), options.debug)
 
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def _export(options: argparse.Namespace) -> int:
+    output = options.output or options.run / "preferences.parquet"
+    count, groups = export(options.run, output, options.min_margin)
+    print(f"{count} pairs of {groups} groups: {output}")
+    return 0
 
 
 def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[int, int]:

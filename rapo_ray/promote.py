@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, and fail no
 request: their engines start beside the old ones, the ingress changes over between two requests, the old engines drain.
@@ -22,19 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    try:
-        return _promote(options)
-    except KeyboardInterrupt:
-        print("\nstopped; what is served has not changed unless said above", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
-
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+    return finish(lambda: _promote(options), options.debug, "stopped; what is served has not changed unless said above")
 
 
 def _promote(options: argparse.Namespace) -> int:

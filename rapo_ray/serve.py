@@ -4,9 +4,10 @@ import argparse
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from types import FrameType
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
 MODEL is a run's folder (or its model folder). Joins the cluster of RAY_ADDRESS, else starts a local one. Every request
@@ -27,19 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings")
     options = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        return _serve(options)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
-
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+    return finish(lambda: _serve(options), options.debug, "stopped")
 
 
 def _serve(options: argparse.Namespace) -> int:

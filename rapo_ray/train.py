@@ -3,8 +3,9 @@
 import argparse
 import signal
 import sys
-import traceback
 from types import FrameType
+
+from rapo_ray.command import finish
 
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
@@ -37,19 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_intermixed_args(arguments)  # settings may stand before, between and after options
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        return _run(options.config, options.overrides, options.dry_run)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
-    except Exception as error:
-        from rapo_ray.errors import RapoError
-
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+    stopped = "stopped; the same command resumes from the last checkpoint"
+    return finish(lambda: _run(options.config, options.overrides, options.dry_run), options.debug, stopped)
 
 
 def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:

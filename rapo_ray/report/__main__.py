@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
+
+from rapo_ray.command import finish
 
 DESCRIPTION = """Write FOLDER/report.html: figures with intervals, rewards, levels and cases, judge health, times and
 samples of a run, or of a folder that an evaluation left. A run that still goes on is reported as far as it is. The page
@@ -16,19 +17,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="a run's folder, as runs/quickstart, or an evaluation's")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    try:
-        from rapo_ray.report.page import write_report
+    return finish(lambda: _write(options), options.debug)
 
-        print(write_report(options.folder))
-        return 0
-    except Exception as error:
-        from rapo_ray.errors import RapoError
 
-        if options.debug or not isinstance(error, RapoError | OSError):
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return 1
+def _write(options: argparse.Namespace) -> int:
+    from rapo_ray.report.page import write_report
+
+    print(write_report(options.folder))
+    return 0
 
 
 if __name__ == "__main__":
