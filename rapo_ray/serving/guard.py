@@ -1,6 +1,7 @@
 """What stands before the endpoint: keys, rates, sizes, a bounded queue and a deadline (ASGI; no Ray, no vLLM)."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import uuid
@@ -20,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health",)
+DRAIN_SECONDS = 1.0  # for the rest of a refused request's body
 SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 BUSY_RETRY = 1.0  # seconds after which a caller may try a full queue again
 
@@ -49,10 +51,12 @@ class Guard:
         request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
+        incoming = _Incoming(receive)
         try:
             async with asyncio.timeout(self._limits.seconds):
-                await self._admit(scope, receive, answer)
+                await self._admit(scope, incoming, answer)
         except Problem as problem:
+            await incoming.drain(self._limits.body_bytes)
             await answer.fail(problem)
         except TimeoutError:
             await answer.fail(Problem(504, f"no answer in {self._limits.seconds:g} s"))
@@ -139,6 +143,27 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": event})
         else:
             raise ConnectionError("an answer broke off")  # the server closes the connection on it
+
+
+class _Incoming:
+    """A `receive` that knows whether the body has come in whole."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        message = await self._receive()
+        self._ended = message["type"] == "http.disconnect" or not message.get("more_body")
+        return message
+
+    async def drain(self, limit: int) -> None:
+        """Read some of what is left: a client that still sends would see a broken connection, not the answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._ended and limit > 0:
+                    limit -= len((await self()).get("body", b""))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
