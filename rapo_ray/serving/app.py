@@ -90,7 +90,6 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
             "override_generation_config": {"max_new_tokens": config.limits.max_tokens},
             "enable_chunked_prefill": not cpu,  # on CPU vLLM cannot rewind a seeded request's generator
             "enforce_eager": cpu,
-            "distributed_executor_backend": "uni" if config.tensor_parallel == 1 else "mp",
             "disable_log_stats": False,
             "enable_log_requests": False,
         },
@@ -123,6 +122,5 @@ def engine_variables(config: ServeConfig) -> dict[str, str]:
             "OMP_NUM_THREADS": str(threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the worker in the engine's process: one import of vLLM less
         }
     return variables
