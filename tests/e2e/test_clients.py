@@ -67,6 +67,21 @@ def inspect_log(out: Path) -> dict[str, Any]:
     return json.loads(log.read_text())
 
 
+def test_lm_eval_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, tmp_path: Path) -> None:
+    done = lm_eval(endpoint, tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-4000:]
+    results, rows = lm_eval_results(tmp_path / "out")
+    assert results["n-samples"]["rapo_questions"] == {"original": QUESTIONS, "effective": QUESTIONS}
+    assert 0 <= results["results"]["rapo_questions"]["exact_match,none"] <= 1
+    assert len({row["doc_id"] for row in rows}) == QUESTIONS
+    assert all(row["resps"][0][0] for row in rows)  # each was answered with a text
+    assert "API request failed" not in done.stderr
+
+    wrong = lm_eval(Endpoint(endpoint.url, "wrong", endpoint.model), tmp_path / "wrong", "--limit", "1", retries=1)
+    assert wrong.returncode != 0
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_inspect_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, tmp_path: Path) -> None:
     done = inspect_ai(endpoint, tmp_path / "out")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
