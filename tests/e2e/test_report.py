@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 
 from rapo_ray.report.page import write_report
 from tests import report_browser as look
-from tests.e2e.conftest import train
+from tests.e2e.conftest import FinishedRun, train
 from tests.report_data import write_evaluation, write_everything, write_run
 
 pytestmark = pytest.mark.e2e
@@ -46,6 +46,10 @@ def check_everything(chromium: Browser, path: Path, charts: set[str], pictures: 
         look.check_dark(one)
         look.check_picture(one, pictures / "phone.png")
         look.check_quiet(one)
+
+
+def test_a_run_ends_with_a_report_that_shows_it(finished: FinishedRun, chromium: Browser, tmp_path: Path) -> None:
+    check_everything(chromium, finished.folder / "report.html", OF_A_RUN, tmp_path)
 
 
 def test_everything_a_report_can_hold(chromium: Browser, tmp_path: Path) -> None:
