@@ -138,7 +138,6 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
 def serving(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge]]:
     """Engines (or the endpoint) and judges, for as long as rows are collected."""
     from actors.placement import Plan, check_fits, plan
-    from actors.spawn import Spawner
     from rapo_ray.cluster import ray_cluster
     from rapo_ray.run import judge_models
 
@@ -149,6 +148,8 @@ def serving(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge
         whole.hosts,
     )
     with ray_cluster(config.cluster) as resources:
+        from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
+
         check_fits(wanted, resources)
         spawner = Spawner(config, wanted)
         try:
