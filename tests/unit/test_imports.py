@@ -144,3 +144,9 @@ def test_no_error_is_swallowed() -> None:
 def test_the_scan_for_swallowed_errors_can_tell(clause: str, bad: bool) -> None:
     (handler,) = handlers(ast.parse(f"try:\n    f()\n{clause}\n"))
     assert swallows(handler) is bad
+
+
+@pytest.mark.parametrize("module", ["rapo_ray.run", "rapo_ray.evaluation.run", "rapo_ray.serving.deploy"])
+def test_ray_is_not_imported_before_the_cluster_is_joined(module: str) -> None:
+    """Ray reads at its import whether tokens are on, and `ray_cluster` is what turns them on."""
+    assert "ray" not in heavy_after(f"import {module}, rapo_ray.cluster, actors.placement")
