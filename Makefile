@@ -20,6 +20,9 @@ INSTALL_WITH := install --quiet --disable-pip-version-check --no-deps --no-compi
 INSTALL := $(PIP) $(INSTALL_WITH)
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
+# Many images set this. Without byte code each of a run's ten processes compiles torch, vLLM and DeepSpeed anew: 10 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu clean
 

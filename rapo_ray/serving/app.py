@@ -16,6 +16,7 @@ from rapo_ray.engines.environment import cpu_threads
 from rapo_ray.engines.vllm_engine import WORKER_EXTENSION
 from rapo_ray.published import Published, read_published
 from rapo_ray.serving.config import ServeConfig
+from rapo_ray.serving.engine import CpuServer, NoDownload
 from rapo_ray.serving.ingress import RapoIngress, make_app
 from rapo_ray.serving.versions import Serving, serving_of
 
@@ -32,8 +33,9 @@ ROUTES: dict[str, Any] = {
 
 def model_app(config: ServeConfig) -> Application:
     """The engines of the config's model; raises ModelError where it is not published whole."""
-    published = read_published(config.model)
-    return build_llm_deployment(llm_config(config, published), override_serve_options={"name": "engine"})
+    settings = llm_config(config, read_published(config.model))
+    server = CpuServer if config.device == "cpu" else None
+    return build_llm_deployment(settings, deployment_cls=server, override_serve_options={"name": "engine"})
 
 
 def ingress_app(config: ServeConfig) -> Application:
@@ -78,6 +80,7 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
         accelerator_config={"kind": "cpu"} if cpu else {"kind": "gpu"},
         placement_group_config={"bundle_per_worker": {"CPU": config.cpus_per_replica}} if cpu else None,
         runtime_env={"env_vars": engine_variables(config)},
+        callback_config={"callback_class": NoDownload},
         engine_kwargs={
             "dtype": config.dtype,
             "max_model_len": config.max_model_len,

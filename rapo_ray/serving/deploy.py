@@ -87,7 +87,8 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
     published = read_published(config.model)
     serving = serving_of(published, config.name)
     serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port))
-    change_over(config, serving, limit, say)
+    say(f"starting the endpoint and the engines of {serving.id}")
+    put([_engines(config, serving), _ingress(config, serving)], limit, say)
     state.keep(config)
     state.add("serve", config.model, serving)
     return serving
@@ -125,15 +126,29 @@ def change_over(config: ServeConfig, serving: Serving, limit: float, say: Callab
     """Engines of these weights first, then the ingress onto them; where the engines fail, nothing has changed."""
     from ray import serve
 
-    from rapo_ray.serving.app import ingress_for, model_app
-
     say(f"starting engines of {serving.id}")
     try:
-        put(model_app(config), serving.app, None, limit, say)
+        put([_engines(config, serving)], limit, say)
     except ServingError:
         serve.delete(serving.app, _blocking=False)
         raise
-    put(ingress_for(config, serving), NAME, "/", limit, say)
+    put([_ingress(config, serving)], limit, say)
+
+
+def _engines(config: ServeConfig, serving: Serving) -> Any:
+    from ray.serve.api import RunTarget
+
+    from rapo_ray.serving.app import model_app
+
+    return RunTarget(target=model_app(config), name=serving.app, route_prefix=None)
+
+
+def _ingress(config: ServeConfig, serving: Serving) -> Any:
+    from ray.serve.api import RunTarget
+
+    from rapo_ray.serving.app import ingress_for
+
+    return RunTarget(target=ingress_for(config, serving), name=NAME, route_prefix="/")
 
 
 def retire(app: str, say: Callable[[str], None]) -> None:
@@ -145,27 +160,29 @@ def retire(app: str, say: Callable[[str], None]) -> None:
     serve.delete(app)
 
 
-def put(app: Any, name: str, route: str | None, limit: float, say: Callable[[str], None]) -> None:
-    """Deploy an application and wait until it runs; says what it waits for, raises ServingError at the limit."""
+def put(targets: list[Any], limit: float, say: Callable[[str], None]) -> None:
+    """Deploy applications and wait until all run; says what it waits for, raises ServingError at the limit."""
     from ray import serve
-    from ray.serve.api import RunTarget
 
-    target = RunTarget(target=app, name=name, route_prefix=route)
-    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     started = said = time.monotonic()
-    while True:
-        status = serve.status().applications[name]
-        if status.status == "RUNNING":
-            return
-        if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            raise ServingError(f"{name} did not start: {_why(status)}")
+    waiting = [target.name for target in targets]
+    while waiting:
+        status = serve.status().applications[waiting[0]]
         now = time.monotonic()
-        if now - started > limit:
-            raise ServingError(f"{name} is {status.status} after {limit:g} s: raise --start-limit, or see Serve's logs")
-        if now - said > SAY_EVERY:
-            said = now
-            say(f"waiting for {name}, {now - started:.0f} s so far")
-        time.sleep(POLL)
+        if status.status == "RUNNING":
+            waiting.pop(0)
+        elif status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise ServingError(f"{waiting[0]} did not start: {_why(status)}")
+        elif now - started > limit:
+            raise ServingError(
+                f"{waiting[0]} is {status.status} after {limit:g} s: raise --start-limit, or see Serve's logs"
+            )
+        else:
+            if now - said > SAY_EVERY:
+                said = now
+                say(f"waiting for {waiting[0]}, {now - started:.0f} s so far")
+            time.sleep(POLL)
 
 
 def _why(status: Any) -> str:

@@ -1,23 +1,36 @@
-"""A tiny model that learns the format in seconds, and the command line as a user runs it."""
+"""A tiny model that learns the format in seconds, the command line as a user runs it, and a cluster to join.
 
+Two processes of pytest-xdist share the tier: what is costly to make (`tiny`, `finished`) is made by the first that
+needs it, in a folder of both, and never changed.
+"""
+
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import yaml
+from filelock import FileLock
 
+from tests.ports import free_port
 from tests.tiny import tiny_model
 
 if TYPE_CHECKING:
     from tests.e2e.endpoint import Endpoint
 
 REPOSITORY = Path(__file__).parents[2]
+RAY = [str(Path(sys.executable).with_name("ray"))]
 
 DEMONSTRATIONS = [
     (
@@ -36,16 +49,27 @@ DEMONSTRATIONS = [
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this pytest share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def tiny(both: Path) -> Path:
     """A folder with the tiny model, prompts and demonstrations."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_model(folder / "model", seed=0)
-    rows = [
-        {"text": text, "harmful": harmful, "level": 1, "completion": completion}
-        for text, harmful, completion in DEMONSTRATIONS
-    ]
-    write_jsonl(folder / "demonstrations.jsonl", rows)
-    write_jsonl(folder / "prompts.jsonl", [{key: row[key] for key in ("text", "harmful", "level")} for row in rows])
+    folder = both / "tiny"
+    with FileLock(both / "tiny.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            tiny_model(folder / "model", seed=0, max_positions=8192)
+            rows = [
+                {"text": text, "harmful": harmful, "level": 1, "completion": completion}
+                for text, harmful, completion in DEMONSTRATIONS
+            ]
+            prompts = [{key: row[key] for key in ("text", "harmful", "level")} for row in rows]
+            write_jsonl(folder / "demonstrations.jsonl", rows)
+            write_jsonl(folder / "prompts.jsonl", prompts)
     return folder
 
 
@@ -55,24 +79,102 @@ class FinishedRun:
 
     recipe: Path
     folder: Path
-    left_in_shared_memory: set[str]
+    left_in_shared_memory: list[str]
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def finished(tiny: Path, both: Path) -> FinishedRun:
     """Two rounds with two policy ranks, two rollout engines and a vLLM judge."""
-    out = tmp_path_factory.mktemp("finished")
-    recipe = tiny_recipe(
-        tiny,
-        out,
-        judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
-        policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
-        rollout={"engines": 2},
-    )
-    before = _in_shared_memory()
-    done = train(recipe)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return FinishedRun(recipe, out / "tiny", _in_shared_memory() - before)
+    out = both / "finished"
+    left = out / "left_in_shared_memory.json"
+    with FileLock(both / "finished.lock"):
+        if not left.exists():
+            judge = {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}
+            recipe = tiny_recipe(
+                tiny,
+                out,
+                judge={"risk": judge},
+                policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
+                rollout={"engines": 2},
+            )
+            before = _in_shared_memory()
+            done = train(recipe)
+            assert done.returncode == 0, done.stdout + done.stderr
+            left.write_text(json.dumps(sorted(_stays_in_shared_memory(before))))
+    return FinishedRun(out / "recipe.yaml", out / "tiny", json.loads(left.read_text()))
+
+
+@pytest.fixture(scope="session")
+def warmed(finished: FinishedRun) -> dict[str, Any]:
+    """Changes to a recipe by which it starts from the tiny model after its warm-up, and does none itself."""
+    return {"model": {"path": str(finished.folder / "sft")}, "warmup": {"source": "none", "path": None}}
+
+
+def _in_shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))}
+
+
+def _stays_in_shared_memory(before: set[str]) -> set[str]:
+    """What was not there before and is there for good: a run beside this one has its own for less than a second."""
+    stays = _in_shared_memory() - before
+    ends = time.monotonic() + 30
+    while stays and time.monotonic() < ends:
+        time.sleep(1)
+        stays &= _in_shared_memory()
+    return stays
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster with token authentication: its job API, and the environment of who joins it."""
+
+    dashboard: str
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster as an operator starts it; runs that join it save the start of their own."""
+    port, dashboard, agent = free_port(), free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="rapo") as session:  # short: a socket's path has at most 107 characters
+        token = Path(session) / "token"
+        token.write_text("0123456789abcdef" * 4)
+        token.chmod(0o600)
+        tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        start = [*RAY, "start", "--head", "--block", "--num-cpus=4", f"--temp-dir={session}", *ports]
+        head = subprocess.Popen(start, env=environment(**tokens), stdout=subprocess.DEVNULL)
+        family = [psutil.Process(head.pid)]
+        try:
+            address = f"http://127.0.0.1:{dashboard}"
+            _wait_until_it_refuses(address, head)
+            yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
+        finally:
+            family = [*psutil.Process(head.pid).children(recursive=True), *family]
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(family, timeout=30)
+
+
+def _wait_until_it_refuses(address: str, head: subprocess.Popen[bytes]) -> None:
+    """The job API answers, and wants a token."""
+    deadline = time.monotonic() + 180
+    while True:
+        assert head.poll() is None, "the cluster did not start"
+        assert time.monotonic() < deadline, "the job API never answered"
+        with contextlib.suppress(OSError):
+            assert _status_without_token(address) == 401
+            return
+        time.sleep(1)
+
+
+def _status_without_token(address: str) -> int:
+    try:
+        with urllib.request.urlopen(f"{address}/api/jobs/", timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 @pytest.fixture(scope="session")
@@ -84,16 +186,6 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Endpoint"]:
     with serving(folder, publish(folder / "run", "tiny", 1, seed=0), "limits.in_flight=32", "limits.body_bytes=65536",
                  "limits.body_seconds=3", "limits.messages=16", "limits.max_tokens=128") as at:  # fmt: skip
         yield at
-
-
-@pytest.fixture(scope="session")
-def warmed(finished: FinishedRun) -> Path:
-    """The tiny model after its warm-up, for runs that need not do it again."""
-    return finished.folder / "sft"
-
-
-def _in_shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))}
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -153,12 +245,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**env, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **more}
 
 
-def train(recipe: Path | str, *arguments: str, timeout: float = 540) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+def train(
+    recipe: Path | str, *arguments: str, joining: Cluster | None = None, timeout: float = 540
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, on a cluster of its own or joining one."""
     return subprocess.run(
         train_command(recipe, *arguments),
         cwd=REPOSITORY,
-        env=environment(),
+        env=environment(**(joining.env if joining else {})),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,13 +14,15 @@ from tests.e2e.conftest import REPOSITORY, environment, tiny_recipe, train_comma
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize(
-    ("sent", "once_there_is"), [(signal.SIGINT, "heldout/base.parquet"), (signal.SIGTERM, "metrics.jsonl")]
-)
-def test_stopped_in_the_warm_up_and_in_a_round(
-    tiny: Path, tmp_path: Path, sent: signal.Signals, once_there_is: str
-) -> None:
-    recipe = tiny_recipe(tiny, tmp_path, rounds=200)
+def test_stopped_while_it_measures(tiny: Path, tmp_path: Path) -> None:
+    _stops(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGINT)
+
+
+def test_stopped_in_a_round(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> None:
+    _stops(tiny_recipe(tiny, tmp_path, rounds=200, **warmed), tmp_path / "tiny" / "metrics.jsonl", signal.SIGTERM)
+
+
+def _stops(recipe: Path, once_there_is: Path, sent: signal.Signals) -> None:
     process = subprocess.Popen(
         train_command(recipe),
         cwd=REPOSITORY,
@@ -29,7 +32,7 @@ def test_stopped_in_the_warm_up_and_in_a_round(
         text=True,
     )
     deadline = time.monotonic() + 400
-    while not (tmp_path / "tiny" / once_there_is).exists():
+    while not once_there_is.exists():
         assert process.poll() is None, "the run ended before it could be stopped"
         assert time.monotonic() < deadline, f"{once_there_is} never came"
         time.sleep(0.1)

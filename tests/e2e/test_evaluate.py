@@ -1,9 +1,7 @@
 """The evaluation command on a real engine: two models, killed half-way, gates by exit status; and on an endpoint."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import REPOSITORY, FinishedRun, environment, write_jsonl
+from tests.e2e.conftest import REPOSITORY, Cluster, FinishedRun, environment, write_jsonl
 from tests.judge_server import Scripted, completion, judge_server
 
 pytestmark = pytest.mark.e2e
@@ -24,10 +22,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "rapo_ray.evaluate", *arguments]
 
 
-def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def evaluate(joining: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
+    env = environment(**joining.env)
     return subprocess.run(
-        command(*arguments), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=400, check=False
+        command(*arguments), cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -53,14 +52,14 @@ def settings(suite: Path) -> list[str]:
 
 
 def test_killed_half_way_it_repeats_no_row_and_ends_with_the_same_numbers(
-    finished: FinishedRun, suite: Path, tmp_path: Path
+    finished: FinishedRun, cluster: Cluster, suite: Path, tmp_path: Path
 ) -> None:
     arguments = [
         "--model", str(finished.folder), "--against", str(finished.folder / "sft"), "--suites", "mine:all",
         "--attacks", "none,base64", *settings(suite), "gates.asr=0.99", "gates.utility_drop=0.9",
     ]  # fmt: skip
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    done = evaluate(*arguments, "--output", str(whole))
+    done = evaluate(cluster, *arguments, "--output", str(whole))
     assert done.returncode in (0, 3), done.stdout + done.stderr
     results = json.loads((whole / "results.json").read_text())
     gate = json.loads((whole / "gate.json").read_text())
@@ -72,35 +71,36 @@ def test_killed_half_way_it_repeats_no_row_and_ends_with_the_same_numbers(
     }  # fmt: skip
     assert len(pq.read_table(whole / "rows.parquet")) == 92
 
-    kept = _kill_half_way([*arguments, "--output", str(torn)], torn / "model.jsonl")
-    again = evaluate(*arguments, "--output", str(torn))
+    kept = _kill_half_way(cluster, [*arguments, "--output", str(torn)], torn / "model.jsonl")
+    again = evaluate(cluster, *arguments, "--output", str(torn))
     assert again.returncode == done.returncode, again.stdout + again.stderr
     assert (torn / "model.jsonl").read_text().startswith(kept)
     resumed = json.loads((torn / "results.json").read_text())
     assert resumed["metrics"] == results["metrics"]
     assert resumed["differences"] == results["differences"]
 
-    other = evaluate(*arguments, "evaluation.max_new_tokens=5", "--output", str(torn))
+    other = evaluate(cluster, *arguments, "evaluation.max_new_tokens=5", "--output", str(torn))
     assert other.returncode == 1
     assert "holds an evaluation with other settings (changed: decoding)" in other.stderr
 
 
-def _kill_half_way(arguments: list[str], rows: Path) -> str:
-    """Start, kill all of it once two chunks are written, and give what was."""
-    process = subprocess.Popen(
-        command(*arguments), cwd=REPOSITORY, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL
-    )
+def _kill_half_way(joining: Cluster, arguments: list[str], rows: Path) -> str:
+    """Start, kill it once two chunks are written, and give what was."""
+    env = environment(**joining.env)
+    process = subprocess.Popen(command(*arguments), cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL)
     ends = time.monotonic() + 300
     while not rows.exists() or rows.read_text().count("\n") < 2:
         assert process.poll() is None and time.monotonic() < ends
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     text = rows.read_text()
     return text[: text.rindex("\n") + 1]
 
 
-def test_an_endpoint_is_evaluated_and_a_judge_that_goes_away_makes_it_partial(suite: Path, tmp_path: Path) -> None:
+def test_an_endpoint_is_evaluated_and_a_judge_that_goes_away_makes_it_partial(
+    suite: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     refusal = "I can't help with that."
 
     def model(body: dict[str, Any], before: int) -> Scripted:
@@ -124,7 +124,7 @@ def test_an_endpoint_is_evaluated_and_a_judge_that_goes_away_makes_it_partial(su
             "--model", served.url, "--served-name", "m", "--suites", "mine:all", "--output", str(tmp_path / "out"),
             *settings(suite)[:-1], f"judge.risk={http}", "cluster.device=cpu", f"out={tmp_path}", "gates.asr=0.5",
         ]  # fmt: skip
-        done = evaluate(*arguments)
+        done = evaluate(cluster, *arguments)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "PARTIAL" in done.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -13,7 +13,7 @@ from rapo_ray.config import CreditConfig
 from rapo_ray.records import read_groups
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.types import Group
-from tests.e2e.conftest import tiny_recipe, train
+from tests.e2e.conftest import Cluster, tiny_recipe, train
 from tests.judge_server import JudgeServer, Scripted, completion, judge_server
 
 pytestmark = pytest.mark.e2e
@@ -44,7 +44,7 @@ def survivors(group: Group) -> Group:
 
 
 def test_dpo_with_a_flaky_judge_learns_from_what_survives_and_asks_nothing_twice(
-    warmed: Path, tiny: Path, tmp_path: Path
+    warmed: dict[str, Any], tiny: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
     with judge_server(script) as server:
         http = {"backend": "http", "model": "m", "url": server.url, "allow_private": True, "retries": 0}
@@ -60,15 +60,14 @@ def test_dpo_with_a_flaky_judge_learns_from_what_survives_and_asks_nothing_twice
         recipe = tiny_recipe(
             tiny,
             tmp_path,
-            model={"path": str(warmed)},
-            warmup={"source": "none", "path": None},
             judge=judge,
             policy={"objective": "dpo", "importance_correction": "off"},
+            **warmed,
         )
-        done = train(recipe)
+        done = train(recipe, joining=cluster)
         assert done.returncode == 0, done.stdout + done.stderr
         _check_records(tmp_path / "tiny")
-        _check_resumption(recipe, tmp_path / "tiny", server)
+        _check_resumption(recipe, tmp_path / "tiny", server, cluster)
 
 
 def _check_records(run: Path) -> None:
@@ -94,14 +93,14 @@ def judged(run: Path) -> list[tuple[Any, ...]]:
     return [(s.rollout.text, s.verdict.risk, s.verdict.general) for group in groups_P for s in group.samples_G]
 
 
-def _check_resumption(recipe: Path, run: Path, server: JudgeServer) -> None:
+def _check_resumption(recipe: Path, run: Path, server: JudgeServer, cluster: Cluster) -> None:
     """As if killed after the last verdict of round 2: the round is made again, and only what failed is asked again."""
     shutil.rmtree(run / "checkpoints" / "round-000002")
     (run / "summary.json").unlink()
     before = judged(run)
     known = {said(body) for body in server.requests}
     server.requests.clear()
-    done = train(recipe)
+    done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert judged(run) == before
     again = {said(body) for body in server.requests}

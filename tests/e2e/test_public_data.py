@@ -1,24 +1,25 @@
 """Real public data through the real path: STAR-1, StrataSword and MATH, judged by a vLLM judge."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import tiny_recipe, train
-from tests.tiny import tiny_model
+from tests.e2e.conftest import Cluster, tiny_recipe, train
 
 pytestmark = pytest.mark.e2e
 
 
-def test_two_rounds_on_public_data(tiny: Path, tmp_path: Path, shared_data: Path) -> None:
-    model = str(tiny_model(tmp_path / "model", seed=0, max_positions=8192))
+def test_two_rounds_on_public_data(
+    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path, shared_data: Path
+) -> None:
+    model = str(tiny / "model")
     recipe = tiny_recipe(
         tiny,
         tmp_path,
         prompts_per_round=12,
         samples_per_prompt=2,
-        model={"path": model},
         data={
             "train": "stratasword:12,star1:6,math:6",
             "sources": {
@@ -30,8 +31,9 @@ def test_two_rounds_on_public_data(tiny: Path, tmp_path: Path, shared_data: Path
         },
         rollout={"max_prompt_tokens": 4096, "max_new_tokens": 96},
         judge={"risk": {"backend": "vllm", "model": model, "dtype": "float32", "max_model_len": 8192}},
+        **warmed,
     )
-    done = train(recipe)
+    done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [
         row

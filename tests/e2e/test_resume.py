@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from tests.e2e.conftest import REPOSITORY, environment, tiny_recipe, train, train_command
+from tests.e2e.conftest import REPOSITORY, Cluster, environment, tiny_recipe, train, train_command
 
 pytestmark = pytest.mark.e2e
 
@@ -19,20 +19,19 @@ ROUNDS = 4
 
 
 def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
-    tiny: Path, warmed: Path, tmp_path: Path
+    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path
 ) -> None:
-    start: dict[str, Any] = {"model": {"path": str(warmed)}, "warmup": {"source": "none"}}
-    whole = tiny_recipe(tiny, tmp_path / "whole", rounds=ROUNDS, **start)
-    done = train(whole)
+    whole = tiny_recipe(tiny, tmp_path / "whole", rounds=ROUNDS, **warmed)
+    done = train(whole, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    broken = tiny_recipe(tiny, tmp_path / "broken", rounds=ROUNDS, **start)
+    broken = tiny_recipe(tiny, tmp_path / "broken", rounds=ROUNDS, **warmed)
     run = tmp_path / "broken" / "tiny"
-    _kill_in_round_3(broken, run)
+    _kill_in_round_3(broken, run, cluster)
     assert not (run / "checkpoints" / "round-000003").exists()
     assert not (run / "summary.json").exists()
 
-    resumed = train(broken)
+    resumed = train(broken, joining=cluster)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "resuming after round 2 of 4" in resumed.stdout
 
@@ -43,10 +42,9 @@ def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
     assert _final_parameters(run) == _final_parameters(reference)
 
 
-def _kill_in_round_3(recipe: Path, run: Path) -> None:
-    process = subprocess.Popen(
-        train_command(recipe), cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
-    )
+def _kill_in_round_3(recipe: Path, run: Path, cluster: Cluster) -> None:
+    env = environment(**cluster.env)
+    process = subprocess.Popen(train_command(recipe), cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 400
     while not (run / "checkpoints" / "round-000002" / "COMPLETE").exists():
         assert process.poll() is None, "the run ended before it could be killed"

@@ -1,6 +1,7 @@
 """The whole path on real parts: two policy ranks under ZeRO-2, two rollout engines, a vLLM judge."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from rapo_ray.recipe_file import load_config
-from tests.e2e.conftest import FinishedRun, tiny_recipe, train
+from tests.e2e.conftest import Cluster, FinishedRun, tiny_recipe, train
 
 pytestmark = pytest.mark.e2e
 
@@ -67,14 +68,14 @@ def test_nothing_is_left_in_shared_memory(finished: FinishedRun) -> None:
     assert not finished.left_in_shared_memory
 
 
-def test_a_corrupt_checkpoint_is_named(finished: FinishedRun) -> None:
-    run = finished.folder
+def test_a_corrupt_checkpoint_is_named(finished: FinishedRun, cluster: Cluster, tmp_path: Path) -> None:
+    run = shutil.copytree(finished.folder, tmp_path / "tiny")
     (run / "summary.json").unlink()  # as if it had been killed before its end
     path = run / "checkpoints" / "round-000002" / "policy" / "random-0.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    done = train(finished.recipe)
+    done = train(finished.recipe, f"out={tmp_path}", joining=cluster)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
@@ -82,10 +83,10 @@ def test_a_corrupt_checkpoint_is_named(finished: FinishedRun) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_synthesis_without_a_usable_trace_says_so(tiny: Path, tmp_path: Path) -> None:
+def test_synthesis_without_a_usable_trace_says_so(tiny: Path, cluster: Cluster, tmp_path: Path) -> None:
     recipe = tiny_recipe(
         tiny, tmp_path, warmup={"source": "synthesis", "recipe": "tiny:all", "path": None, "max_new_tokens": 32}
     )
-    done = train(recipe)
+    done = train(recipe, joining=cluster)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: synthesis: none of 2 prompts")
