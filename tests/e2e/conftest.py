@@ -1,8 +1,4 @@
-"""A tiny model that learns the format in seconds, the command line as a user runs it, and a cluster to join.
-
-Two processes of pytest-xdist share the tier: what is costly to make (`tiny`, `finished`) is made by the first that
-needs it, in a folder of both, and never changed.
-"""
+"""A tiny model that learns the format in seconds, the command line as a user runs it, and a cluster to join."""
 
 import contextlib
 import json
@@ -21,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import yaml
-from filelock import FileLock
 
 from tests.ports import free_port
 from tests.tiny import tiny_model
@@ -49,59 +44,43 @@ DEMONSTRATIONS = [
 
 
 @pytest.fixture(scope="session")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that all processes of this pytest share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-@pytest.fixture(scope="session")
-def tiny(both: Path) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny model, prompts and demonstrations."""
-    folder = both / "tiny"
-    with FileLock(both / "tiny.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            tiny_model(folder / "model", seed=0, max_positions=8192)
-            rows = [
-                {"text": text, "harmful": harmful, "level": 1, "completion": completion}
-                for text, harmful, completion in DEMONSTRATIONS
-            ]
-            prompts = [{key: row[key] for key in ("text", "harmful", "level")} for row in rows]
-            write_jsonl(folder / "demonstrations.jsonl", rows)
-            write_jsonl(folder / "prompts.jsonl", prompts)
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model(folder / "model", seed=0, max_positions=8192)
+    rows = [
+        {"text": text, "harmful": harmful, "level": 1, "completion": completion}
+        for text, harmful, completion in DEMONSTRATIONS
+    ]
+    write_jsonl(folder / "demonstrations.jsonl", rows)
+    write_jsonl(folder / "prompts.jsonl", [{key: row[key] for key in ("text", "harmful", "level")} for row in rows])
     return folder
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that went to its end on every real part."""
+    """A run that went to its end on every real part; tests that change it work on a copy."""
 
     recipe: Path
     folder: Path
-    left_in_shared_memory: list[str]
+    left_in_shared_memory: set[str]
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Path, both: Path) -> FinishedRun:
-    """Two rounds with two policy ranks, two rollout engines and a vLLM judge."""
-    out = both / "finished"
-    left = out / "left_in_shared_memory.json"
-    with FileLock(both / "finished.lock"):
-        if not left.exists():
-            judge = {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}
-            recipe = tiny_recipe(
-                tiny,
-                out,
-                judge={"risk": judge},
-                policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
-                rollout={"engines": 2},
-            )
-            before = _in_shared_memory()
-            done = train(recipe)
-            assert done.returncode == 0, done.stdout + done.stderr
-            left.write_text(json.dumps(sorted(_stays_in_shared_memory(before))))
-    return FinishedRun(out / "recipe.yaml", out / "tiny", json.loads(left.read_text()))
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Two rounds with two policy ranks, two rollout engines and a vLLM judge, on a cluster that the command starts."""
+    out = tmp_path_factory.mktemp("finished")
+    recipe = tiny_recipe(
+        tiny,
+        out,
+        judge={"risk": {"backend": "vllm", "model": str(tiny / "model"), "dtype": "float32", "max_model_len": 1024}},
+        policy={"ranks": 2, "zero_stage": 2, "steps_per_round": 2},
+        rollout={"engines": 2},
+    )
+    before = _in_shared_memory()
+    done = train(recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return FinishedRun(recipe, out / "tiny", _in_shared_memory() - before)
 
 
 @pytest.fixture(scope="session")
@@ -112,16 +91,6 @@ def warmed(finished: FinishedRun) -> dict[str, Any]:
 
 def _in_shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("rapo-", "deepspeed_"))}
-
-
-def _stays_in_shared_memory(before: set[str]) -> set[str]:
-    """What was not there before and is there for good: a run beside this one has its own for less than a second."""
-    stays = _in_shared_memory() - before
-    ends = time.monotonic() + 30
-    while stays and time.monotonic() < ends:
-        time.sleep(1)
-        stays &= _in_shared_memory()
-    return stays
 
 
 @dataclass(frozen=True)
