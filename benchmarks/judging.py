@@ -68,8 +68,9 @@ def real_completions(run: Path, count: int) -> list[tuple[Any, Any]]:
     for path in sorted(run.glob("rounds/*.parquet")):
         for group in read_groups(path):
             parsed = [parse_completion(s.rollout.text, s.rollout.truncated) for s in group.samples_G]
-            if len(parsed) == SAMPLES_PER_PROMPT and all(each.form is Form.OK for each in parsed):
-                groups.append([(group.prompt, each) for each in parsed])
+            formed = [each for each in parsed if each.form is Form.OK][:SAMPLES_PER_PROMPT]
+            if len(formed) == SAMPLES_PER_PROMPT:
+                groups.append([(group.prompt, each) for each in formed])
     if len(groups) * SAMPLES_PER_PROMPT < count:
         sys.exit(f"{run} has {len(groups)} groups of 4 well-formed completions; {count // 4} are needed")
     picked = random.Random(0).sample(groups, count // SAMPLES_PER_PROMPT)

@@ -16,7 +16,7 @@ from rapo_ray.engines.environment import cpu_threads
 from rapo_ray.engines.vllm_engine import WORKER_EXTENSION
 from rapo_ray.published import Published, read_published
 from rapo_ray.serving.config import ServeConfig
-from rapo_ray.serving.engine import CpuServer, NoDownload
+from rapo_ray.serving.engine import CpuEngineServer, EngineServer, NoDownload
 from rapo_ray.serving.ingress import RapoIngress, make_app
 from rapo_ray.serving.versions import Serving, serving_of
 
@@ -34,7 +34,7 @@ ROUTES: dict[str, Any] = {
 def model_app(config: ServeConfig) -> Application:
     """The engines of the config's model; raises ModelError where it is not published whole."""
     settings = llm_config(config, read_published(config.model))
-    server = CpuServer if config.device == "cpu" else None
+    server = CpuEngineServer if config.device == "cpu" else EngineServer
     return build_llm_deployment(settings, deployment_cls=server, override_serve_options={"name": "engine"})
 
 

@@ -1,12 +1,21 @@
-"""What Ray Serve LLM starts that our engines do without; each part would import vLLM once more, one after the other.
+"""Ray Serve LLM's server of engines, without what ours do without, and with an end when its engine ends.
 
-Read in Ray 2.60: `vllm_models.py`, `vllm_engine.py` and `node_initialization_utils.py` under `ray/llm/_internal/serve`.
+Each process that Ray starts imports vLLM, one after the other, and two of them are needless here. Read in Ray 2.60:
+`vllm_models.py`, `vllm_engine.py` and `node_initialization_utils.py` under `ray/llm/_internal/serve`.
 """
 
+import asyncio
+import logging
+import os
 from typing import Any
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm.deployment import LLMServer
+
+LOOK_EVERY = 0.25  # seconds
+LAST_WORDS = 0.5  # seconds in which those who wait hear of the engine's end
+
+log = logging.getLogger(__name__)
 
 
 class NoDownload(CallbackBase):
@@ -17,7 +26,30 @@ class NoDownload(CallbackBase):
         self.ctx.run_init_node = False
 
 
-class CpuServer(LLMServer):
+class EngineServer(LLMServer):
+    """Serves one version's weights, and ends with its engine.
+
+    Without one, it would refuse faster than others answer, and the router sends to whoever is free: all requests would
+    fail until Serve's health checks have failed three times.
+    """
+
+    async def start(self) -> None:
+        """Start the engine, and watch it."""
+        await super().start()
+        self._watch = asyncio.create_task(self._end_with_engine())
+
+    async def _end_with_engine(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                await self.engine.check_health()
+            except Exception:
+                log.exception("the engine is dead: this replica ends, and Serve starts another")
+                await asyncio.sleep(LAST_WORDS)
+                os._exit(1)
+
+
+class CpuEngineServer(EngineServer):
     """One process in place of the two that Ray asks vLLM for on CPUs, whatever the settings say."""
 
     @classmethod

@@ -1,13 +1,12 @@
-"""The endpoint for real: what it answers, what it refuses, hostile requests, promotion under load, a dead engine."""
+"""The endpoint for real: what it answers, what it refuses, hostile requests."""
 
 import asyncio
 import contextlib
 import json
 import random
-import shutil
-import signal
 import socket
-import threading
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,28 +17,11 @@ import httpx
 import pytest
 
 from rapo_ray.published import read_published
-from tests.e2e.conftest import FinishedRun
-from tests.e2e.endpoint import STRICT_KEY, Endpoint, engines_of, promote, publish, wait_until_healthy
+from tests.e2e.conftest import REPOSITORY, environment
+from tests.e2e.endpoint import STRICT_KEY, Endpoint, publish, wait_until_healthy
+from tests.e2e.load import CHAT, error_of, post
 
 pytestmark = pytest.mark.e2e
-
-CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "max_tokens": 16}
-INTERNALS = ("Traceback", "ray::", "site-packages", "/tmp/", "Exception", "vllm", "File ")
-
-
-def post(at: Endpoint, body: Any = CHAT, path: str = "/chat/completions", key: str | None = None) -> httpx.Response:
-    """One request."""
-    headers = {"Authorization": f"Bearer {key or at.key}", "Content-Type": "application/json"}
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return httpx.post(f"{at.url}{path}", content=content, headers=headers, timeout=120)
-
-
-def error_of(answer: httpx.Response) -> dict[str, Any]:
-    """The error, which shows nothing of what lies behind."""
-    error: dict[str, Any] = answer.json()["error"]
-    assert error["request_id"] in error["message"]
-    assert not any(word in answer.text for word in INTERNALS), answer.text
-    return error
 
 
 def test_every_answer_says_which_weights_gave_it(endpoint: Endpoint) -> None:
@@ -207,147 +189,7 @@ def test_a_slow_body_is_given_up(endpoint: Endpoint) -> None:
         assert b" 408 " in connection.recv(4096)
 
 
-# --- under load -----------------------------------------------------------------------------------------------------
-
-
-class Load:
-    """Callers that ask, streamed and whole in turn, until they are stopped; keeps what each answer was."""
-
-    def __init__(self, at: Endpoint, callers: int = 3, max_tokens: int = 24, pause: float = 0.0) -> None:
-        self._at = at
-        self._pause = pause  # seconds between two requests of a caller
-        self._body = {**CHAT, "max_tokens": max_tokens, "temperature": 1.0}
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
-        self.answers: list[tuple[str, set[str]]] = []  # how it ended, and the versions that it carries
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=120)
-
-    def _call(self, number: int) -> None:
-        with httpx.Client(timeout=120, headers=self._at.headers()) as client:
-            while not self._stop.is_set():
-                self.answers.append(self._one(client, stream=len(self.answers) % 2 == 0))
-                time.sleep(self._pause)
-
-    def _one(self, client: httpx.Client, stream: bool) -> tuple[str, set[str]]:
-        url, body = f"{self._at.url}/chat/completions", {**self._body, "stream": stream}
-        try:
-            if not stream:
-                answer = client.post(url, json=body)
-                if answer.status_code != 200:
-                    return str(answer.status_code), set()
-                return "whole", {answer.headers["x-rapo-weights-version"], _version(answer.json())}
-            with client.stream("POST", url, json=body) as answer:
-                if answer.status_code != 200:
-                    return str(answer.status_code), set()
-                return _read_stream(answer)
-        except httpx.HTTPError as error:
-            return type(error).__name__, set()
-
-
-def _read_stream(answer: httpx.Response) -> tuple[str, set[str]]:
-    versions = {answer.headers["x-rapo-weights-version"]}
-    for line in answer.iter_lines():
-        if line == "data: [DONE]":
-            return "streamed", versions
-        if line.startswith("data: "):
-            event = json.loads(line.removeprefix("data: "))
-            if "error" in event:
-                return "error event", versions
-            versions.add(_version(event))
-    return "cut off without a word", versions
-
-
-def _version(answer: dict[str, Any]) -> str:
-    return str(answer["system_fingerprint"]).split("-v")[1].split("-")[0]
-
-
-def judged(run: Path, passed: bool) -> None:
-    """An evaluation of a run's weights, as `rapo_ray.evaluate` leaves it."""
-    folder = run / "evaluations" / "manual"
-    folder.mkdir(parents=True, exist_ok=True)
-    check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the upper bound is above 0.1"}
-    revision = f"round-{read_published(run).version}"
-    (folder / "results.json").write_text(json.dumps({"models": {"model": {"revision": revision}}}))
-    (folder / "gate.json").write_text(json.dumps({"passed": passed, "model": "model", "checks": [check]}))
-
-
-@pytest.mark.timeout(1800)  # a run, an endpoint and two more starts of engines beside callers that keep the cores busy
-def test_promotion_and_rollback_under_load_fail_no_request(
-    endpoint: Endpoint, finished: FinishedRun, tmp_path: Path
-) -> None:
-    run = tmp_path / "thinks"
-    shutil.copytree(finished.folder / "model", run / "model")  # a model that thinks before it answers
-    assert read_published(run).version == 2
-    refused = promote(endpoint, "--run", str(run))
-    assert refused.returncode == 1 and "no gate was judged" in refused.stderr
-    judged(run, passed=False)
-    refused = promote(endpoint, "--run", str(run))
-    assert refused.returncode == 1 and "did not pass its gate" in refused.stderr
-    judged(run, passed=True)
-    with Load(endpoint, callers=2, pause=0.5) as load:
-        done = promote(endpoint, "--run", str(run))
-        assert done.returncode == 0, done.stdout + done.stderr
-        _reasoning_is_told_apart(endpoint)
-        promoted = len(load.answers)
-        back = promote(endpoint, "--rollback")
-        assert back.returncode == 0, back.stdout + back.stderr
-    assert Counter(ending for ending, _ in load.answers).keys() == {"whole", "streamed"}
-    assert all(len(versions) == 1 for _, versions in load.answers)
-    seen = [next(iter(versions)) for _, versions in load.answers]
-    assert (seen[0], seen[promoted - 1], seen[-1]) == ("1", "2", "1")
-    shown = promote(endpoint, "--history").stdout.splitlines()
-    assert [line.split()[1] for line in shown] == ["serve", "promote", "rollback"]
-
-
-def _reasoning_is_told_apart(at: Endpoint) -> None:
-    asked = {**CHAT, "max_tokens": 90, "temperature": 0.0}
-    split = post(at, asked).json()["choices"][0]["message"]
-    inline = post(at, {**asked, "reasoning": "inline"}).json()["choices"][0]["message"]
-    assert "The user asks how to" in split["reasoning_content"]  # so small a model may name the other request
-    assert "<think>" not in split["reasoning_content"] + split["content"]
-    assert inline["content"].startswith("<think>") and split["content"] in inline["content"]
-    with httpx.stream(
-        "POST", f"{at.url}/chat/completions", json={**asked, "stream": True}, headers=at.headers(), timeout=120
-    ) as answer:
-        events = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: {")]
-    deltas = [choice["delta"] for event in events for choice in event["choices"]]
-    for name in ("reasoning_content", "content"):
-        assert "".join(delta.get(name) or "" for delta in deltas) == split[name]
-
-
-def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: Endpoint) -> None:
-    with Load(endpoint, max_tokens=120) as load:
-        while len(load.answers) < 3:
-            time.sleep(0.1)
-        engines = engines_of(endpoint)
-        assert engines
-        for engine in engines:
-            engine.send_signal(signal.SIGKILL)
-        killed = len(load.answers)
-        while len(load.answers) < killed + 3:  # what was under way, and what came next
-            time.sleep(0.05)
-    endings = Counter(ending for ending, _ in load.answers[killed:])
-    assert "cut off without a word" not in endings
-    assert set(endings) & {"error event", "503"}, endings
-    wait_until_healthy(endpoint, 300)
-    assert post(endpoint).status_code == 200
-
-
 def test_what_is_not_published_whole_or_has_no_keys_starts_nothing(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    from tests.e2e.conftest import REPOSITORY, environment
-
     run = publish(tmp_path / "run", "tiny", 1, seed=0)
     (tmp_path / "keys").write_text(f"bob:{STRICT_KEY}\n")
     (run / "model" / "config.json").write_text("{}")

@@ -1,0 +1,80 @@
+"""Engines that are killed while callers stream; and an endpoint of two engines that keeps its thinking to itself."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.endpoint import Endpoint, engines_of, publish, serving, wait_until_healthy
+from tests.e2e.load import CHAT, Load, error_of, post
+
+pytestmark = pytest.mark.e2e
+
+GOOD = {"whole", "streamed"}
+
+
+def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: Endpoint) -> None:
+    with Load(endpoint, max_tokens=120) as load:
+        _wait_for(load, 3)
+        (engine,) = engines_of(endpoint)
+        engine.kill()
+        killed = len(load.answers)
+        refused = _until_503(endpoint)
+        _wait_for(load, killed + 3)  # what was under way, and what came next
+    assert int(refused.headers["retry-after"]) >= 1
+    error_of(refused)
+    endings = {ending for ending, _ in load.answers[killed:]}
+    assert endings & {"error event", "503"} and endings <= {"error event", "503", *GOOD}, endings
+    wait_until_healthy(endpoint, 300)
+    assert post(endpoint).status_code == 200
+
+
+def _until_503(at: Endpoint) -> httpx.Response:
+    ends = time.monotonic() + 60
+    while True:
+        answer = httpx.get(f"{at.root}/health", timeout=60)
+        if answer.status_code == 503:
+            return answer
+        assert time.monotonic() < ends, "/health never said that the engine is dead"
+        time.sleep(0.2)
+
+
+def _wait_for(load: Load, answers: int) -> None:
+    while len(load.answers) < answers:
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """An endpoint of two engines, which keeps the model's thinking to itself."""
+    folder = tmp_path_factory.mktemp("pair")
+    with serving(folder, publish(folder / "run", "tiny", 1, seed=0), "replicas=2", "withhold_reasoning=true") as at:
+        ends = time.monotonic() + 120
+        while len(engines_of(at)) < 2:
+            assert time.monotonic() < ends, at.log()
+            time.sleep(0.5)
+        yield at
+
+
+def test_who_asks_for_thinking_that_is_withheld_is_told_403(pair: Endpoint) -> None:
+    assert post(pair).status_code == 200
+    for body, path in (({**CHAT, "reasoning": "inline"}, "/chat/completions"), ({"prompt": "a"}, "/completions")):
+        answer = post(pair, body, path)
+        assert answer.status_code == 403
+        assert "no reasoning" in error_of(answer)["message"]
+
+
+def test_of_two_engines_one_dies_and_the_other_goes_on(pair: Endpoint) -> None:
+    callers = 6
+    with Load(pair, callers=callers, max_tokens=100) as load:
+        _wait_for(load, 2 * callers)
+        engines_of(pair)[0].kill()
+        killed = len(load.answers)
+        _wait_for(load, killed + 10 * callers)
+    after = Counter(ending for ending, _ in load.answers[killed:])
+    assert set(after) <= {"error event", "503", *GOOD}, after
+    broken = after["error event"] + after["503"]
+    assert 0 < broken <= callers, after  # only what the dead engine had in hand
+    wait_until_healthy(pair, 60)
