@@ -71,6 +71,7 @@ def apply_top_p(logits: torch.Tensor, p: torch.Tensor, candidates: int = CANDIDA
     mass = (values.float() - normaliser).exp()
     through = mass.cumsum(-1)
     kept = (through - mass) < p.unsqueeze(1)
+    kept[:, 0] = True  # the smallest p of a request is 0 in float32
     out = torch.full_like(logits, -torch.inf).scatter_(1, tokens, values.masked_fill(~kept, -torch.inf))
     if candidates < logits.shape[1]:
         wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus is larger than the candidates

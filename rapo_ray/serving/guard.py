@@ -60,9 +60,8 @@ class Guard:
             await answer.fail(problem)
         except TimeoutError:
             await answer.fail(Problem(504, f"no answer in {self._limits.seconds:g} s"))
-        except Exception:
-            log.exception("request %s failed", request_id)  # the exception's own text: prompts are not in it
-            await answer.fail(Problem(500, "the server failed"))
+        except Exception as error:
+            await answer.fail(_problem_of(error, request_id))
 
     async def _admit(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         path = str(scope["path"]).rstrip("/") or "/"
@@ -164,6 +163,15 @@ class _Incoming:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._ended and limit > 0:
                     limit -= len((await self()).get("body", b""))
+
+
+def _problem_of(error: Exception, request_id: str) -> Problem:
+    """What to say of it; once an answer has begun, Starlette raises an error of its own from ours."""
+    problem = error.__cause__ if isinstance(error, RuntimeError) else error
+    if isinstance(problem, Problem):
+        return problem
+    log.error("request %s failed", request_id, exc_info=error)  # the exception's own text: prompts are not in it
+    return Problem(500, "the server failed")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

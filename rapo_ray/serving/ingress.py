@@ -24,6 +24,8 @@ from rapo_ray.serving.versions import Serving
 
 HEALTHY_FOR = 5.0  # seconds that a sign of life counts
 PROBE_SECONDS = 30.0
+PATIENCE = 5.0  # seconds for a dead engine's replica to leave the router
+PAUSE = 0.25
 NO_RESTRICTIONS: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": "/openapi.json"}
 
 log = logging.getLogger(__name__)
@@ -128,12 +130,7 @@ class RapoIngress:
     ) -> Response:
         shape = Shape(reasoning, self._config.withhold_reasoning, serving.id, body.wants_usage)
         started = time.monotonic()
-        responses = inner._get_response(body=asked, call_method=method)
-        try:
-            first: Any = await anext(responses)
-        except Exception as error:
-            raise self._engine_problem(error, serving) from None
-        _raise_errors(first)
+        first, responses = await self._begin(inner, serving, asked, method)
         self._metrics.first_token(time.monotonic() - started)
         self._alive = time.monotonic()
         chat, seen = method == "chat", Seen()
@@ -143,6 +140,22 @@ class RapoIngress:
             return JSONResponse(whole, headers=serving.headers())
         stream = self._stream(first, responses, shape, seen, chat, serving)
         return StreamingResponse(stream, media_type="text/event-stream", headers=serving.headers())
+
+    async def _begin(self, inner: OpenAiIngress, serving: Serving, asked: Any, method: str) -> tuple[Any, Any]:
+        """What comes first, and the rest; who is sent to an engine that has just died is sent to another."""
+        ends = time.monotonic() + PATIENCE
+        while True:
+            responses = inner._get_response(body=asked, call_method=method)
+            try:
+                first: Any = await anext(responses)
+                _raise_errors(first)
+            except Exception as error:
+                problem = error if isinstance(error, Problem) else self._engine_problem(error, serving)
+                if problem.status != 503 or time.monotonic() > ends:
+                    raise problem from None
+                await asyncio.sleep(PAUSE)
+            else:
+                return first, responses
 
     async def _stream(
         self, first: Any, rest: Any, shape: Shape, seen: Seen, chat: bool, serving: Serving

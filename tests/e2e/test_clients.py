@@ -1,11 +1,13 @@
-"""Programs of others, in an environment of their own, against an endpoint: lm-eval, inspect-ai and two OpenAI SDKs."""
+"""Programs of others, in an environment of their own, against an endpoint: harnesses, SDKs and schemathesis."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, environment
@@ -121,6 +123,20 @@ def test_an_openai_sdk_gets_the_same_answer_whole_and_streamed(endpoint: Endpoin
     assert streamed_usage["total_tokens"] == usage["total_tokens"]
     assert got["pieces"] > 1
     assert got["refused"] == 401
+
+
+def test_schemathesis_finds_no_failure_of_the_server(endpoint: Endpoint, tmp_path: Path) -> None:
+    schema = httpx.get(f"{endpoint.root}/openapi.json", headers=endpoint.headers(), timeout=60)
+    assert {"/v1/models", "/v1/chat/completions", "/v1/completions", "/health"} <= schema.json()["paths"].keys()
+    (tmp_path / "openapi.json").write_text(schema.text)
+    done = client(
+        "st", "run", str(tmp_path / "openapi.json"), "--url", endpoint.root, "--header",
+        f"Authorization: Bearer {endpoint.key}", "--checks", "not_a_server_error", "--max-examples", "25",
+        "--seed", "1", "--generation-database", "none", "--no-color", home=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    cases = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert cases and cases[1] == cases[2] and int(cases[1]) > 300, done.stdout[-4000:]
 
 
 def test_both_harnesses_score_what_follows_the_thinking_alone(tmp_path: Path) -> None:

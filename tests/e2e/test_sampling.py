@@ -83,3 +83,10 @@ def test_a_token_without_mass_is_never_drawn_whatever_rounding_does() -> None:
     for drawn in (0.0, 0.5, 1 - 2**-53):
         found = cpu_sampling.sample(probs, torch.full((3,), drawn, dtype=torch.float64))
         assert found.tolist() == [255, 256, 599]
+
+
+def test_the_smallest_top_p_leaves_the_likeliest_token(theirs: Any) -> None:
+    p = torch.full((3,), 5e-324)  # as a request may say it: 0 in float32
+    ours, _ = cpu_sampling._forward_cpu(sampler(), logits(3), {}, None, p)
+    reference, _ = theirs(sampler(), logits(3), {}, None, p)
+    assert ours.tolist() == reference.tolist() == [int(logits(1).argmax())] * 3

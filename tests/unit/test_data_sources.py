@@ -20,15 +20,8 @@ from rapo_ray.types import Prompt
 pytestmark = pytest.mark.unit
 
 REPOSITORY = Path(__file__).parents[2]
-REAL = REPOSITORY.parent / "shared" / "data"
 CHINESE = ("攻击指令", "attack method", "风险分类")
 ENGLISH = ("jailbreak instruction", "attack method", "risk type")
-
-
-def real(name: str) -> Path:
-    if not (REAL / name).exists():
-        pytest.skip(f"real data ../shared/data/{name} is not here")
-    return REAL / name
 
 
 def write_level(folder: Path, level: int, header: Sequence[str], texts: Sequence[str | None]) -> Path:
@@ -252,10 +245,8 @@ def test_the_packaged_set_is_whole_and_its_splits_share_nothing() -> None:
     assert not {d.prompt.text for d in load_demonstrations()} & {p.text for p in heldout}
 
 
-def test_real_strata_sword_gives_every_prompt_of_every_level() -> None:
-    loaded = load_source(
-        "strata", SourceConfig(kind="stratasword", path=real("strata_sword_en_level_1.xlsx").parent), 0.0
-    )
+def test_real_strata_sword_gives_every_prompt_of_every_level(shared_data: Path) -> None:
+    loaded = load_source("strata", SourceConfig(kind="stratasword", path=shared_data), 0.0)
     assert Counter(p.level for p in loaded.prompts) == {1: 100, 2: 100, 3: 200}
     assert all(p.text.strip() and p.text != "nan" for p in loaded.prompts)
     assert loaded.quarantined == ()
@@ -265,8 +256,10 @@ def test_real_strata_sword_gives_every_prompt_of_every_level() -> None:
     ("kind", "file", "count", "harmful"),
     [("star1", "STAR-1.json", 1000, True), ("math500", "MATH-500.jsonl", 500, False)],
 )
-def test_real_published_file_is_read_whole_and_the_same_twice(kind: str, file: str, count: int, harmful: bool) -> None:
-    config = SourceConfig.model_validate({"kind": kind, "path": real(file)})
+def test_real_published_file_is_read_whole_and_the_same_twice(
+    kind: str, file: str, count: int, harmful: bool, shared_data: Path
+) -> None:
+    config = SourceConfig.model_validate({"kind": kind, "path": shared_data / file})
     loaded = load_source(kind, config, 0.0)
     assert len({p.id for p in loaded.prompts}) == count
     assert all(p.text.strip() and p.harmful is harmful and p.level is None for p in loaded.prompts)

@@ -215,10 +215,13 @@ def test_a_stream_that_breaks_or_is_late_ends_with_an_error_event(keys: Path) ->
     async def fails() -> None:
         raise Problem(503, "the engine failed")
 
+    async def fails_as_starlette_says_it() -> None:
+        raise RuntimeError("Caught handled exception, but response already started.") from Problem(503, "it failed")
+
     async def sleeps() -> None:
         await asyncio.sleep(5)
 
-    for then, code in ((fails, 503), (sleeps, 504)):
+    for then, code in ((fails, 503), (fails_as_starlette_says_it, 503), (sleeps, 504)):
         status, _, body = ask(keys, [b"{}"], EndpointLimits(seconds=0.05), app=streams(then))
         first, last = body.decode().strip().split("\n\n")
         assert (status, first) == (200, "data: 1")
