@@ -35,14 +35,14 @@ class EngineServer(LLMServer):
 
     async def start(self) -> None:
         """Start the engine, and watch it."""
-        await super().start()
+        await super().start()  # type: ignore[no-untyped-call]
         self._watch = asyncio.create_task(self._end_with_engine())
 
     async def _end_with_engine(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                await self.engine.check_health()
+                await self.check_health()
             except Exception:
                 log.exception("the engine is dead: this replica ends, and Serve starts another")
                 await asyncio.sleep(LAST_WORDS)
