@@ -42,7 +42,8 @@ class Endpoint:
 
     def log(self) -> str:
         """What the server has printed."""
-        return (self.folder / "log.txt").read_text()[-4000:]
+        log = self.folder / "log.txt"
+        return log.read_text()[-4000:] if log.exists() else "(no log)"
 
 
 def publish(folder: Path, name: str, version: int, seed: int) -> Path:
