@@ -95,6 +95,12 @@ class RolloutConfig(Strict):
     """A longer prompt stops the run before the first round, by name."""
     max_num_seqs: int = Field(default=256, ge=1)
     """Sequences an engine runs at once."""
+    staleness: Literal[0, 1] = 0
+    """Versions by which a round may lag: with 1 the next one is drawn while the policy learns from this one.
+
+    The round after a checkpoint is always drawn with the newest weights, so that a resumed run repeats exactly: let
+    `checkpoint.every` be more than 1.
+    """
     memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that an engine may take."""
     kv_cache_gib: int = Field(default=1, ge=1)
@@ -309,6 +315,14 @@ class RunConfig(Strict):
             )
         if self.rollout.top_p < 1 and policy.old_logprobs == "rollout":
             raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {self.rollout.top_p})")
+        corrected = policy.old_logprobs == "rollout" or policy.importance_correction != "off"
+        if self.rollout.staleness and not corrected and not policy.learns_from_pairs:
+            raise ValueError(
+                "rollout.staleness=1 needs a ratio to the weights that made the rollouts: "
+                "set policy.old_logprobs=rollout, or policy.importance_correction=token"
+            )
+        if self.rollout.staleness and self.checkpoint.every == 1:
+            raise ValueError("rollout.staleness=1 draws no round ahead with checkpoint.every=1: set it to 2 or more")
         overlong = self.credit.overlong
         if overlong is not None and overlong[0] >= self.rollout.max_new_tokens:
             raise ValueError(

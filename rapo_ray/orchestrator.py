@@ -4,11 +4,14 @@ sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> adv
                         ^                                                       |
                         | weights, version v+1                                  v
                       sync <---------------- policy <----------- reference (log-probs)
+
+With `rollout.staleness=1` the engines draw the next round beside reference and policy (rapo_ray/ahead.py).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from rapo_ray.ahead import Ahead, Judged
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.phases import Phases
@@ -33,23 +36,22 @@ class Roles:
 class Progress:
     """What a watcher is told while a round runs."""
 
-    judged: Callable[[int, int], None] = field(default=lambda done, total: None)
+    judged: Judged = field(default=lambda done, total: None)
     phase: Callable[[str], None] = field(default=lambda name: None)
 
 
-def run_round(
-    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, version: int, progress: Progress
-) -> RoundResult:
-    """One round: consumes prompts and weights `version`, leaves every engine with weights `version + 1`.
+def run_round(roles: Roles, config: RunConfig, ahead: Ahead, number: int, progress: Progress) -> RoundResult:
+    """One round: learns from its completions, leaves every engine with weights version `number`.
 
-    Raises JudgeError over the failure budget and EngineError where a rollout was made with other weights.
+    Raises JudgeError over the failure budget and EngineError where a rollout was made with other weights than it says.
     """
     phases = Phases(progress.phase)
     with phases("generate_and_judge"):
-        groups_P = draw_groups(roles, config, prompts_P, number, progress)
-        check_versions(groups_P, version)
-        check_failures(groups_P, config.judge.failure_budget)
-    credited_P = assign_credit(groups_P, config.credit)
+        drawn = ahead.take(number, progress.judged)
+        check_versions(drawn.groups_P, drawn.version)
+        check_failures(drawn.groups_P, config.judge.failure_budget)
+    ahead.begin(number + 1)
+    credited_P = assign_credit(drawn.groups_P, config.credit)
     sequences = build_sequences(credited_P, config)
     update = UpdateResult()
     if sequences:
@@ -58,23 +60,26 @@ def run_round(
                 sequences = roles.reference.attach_logprobs(sequences)
         with phases("update"):
             update = roles.policy.update(sequences)
+    if ahead.under_way:
+        with phases("generate_and_judge"):
+            ahead.wait()
     with phases("sync"):
-        roles.weights.sync(version + 1)
-    return RoundResult(number, version, credited_P, update, phases.seconds, len(sequences))
+        roles.weights.sync(number)
+    return RoundResult(number, drawn.version, credited_P, update, phases.seconds, len(sequences), drawn.seconds)
 
 
 def draw_groups(
-    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, progress: Progress
+    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, judged: Judged
 ) -> tuple[Group, ...]:
     """The round's groups; one that teaches nothing is drawn again with other seeds, `credit.resample` times at most."""
     samples = config.samples_per_prompt
-    groups_P = list(collect_groups(roles, prompts_P, range(samples), number, progress.judged))
+    groups_P = list(collect_groups(roles, prompts_P, range(samples), number, judged))
     for attempt in range(1, config.credit.resample + 1):
         dull = [index for index, group in enumerate(groups_P) if not teaches(group, config.credit)]
         if not dull:
             break
         numbers = range(attempt * samples, (attempt + 1) * samples)
-        again = collect_groups(roles, [prompts_P[index] for index in dull], numbers, number, progress.judged)
+        again = collect_groups(roles, [prompts_P[index] for index in dull], numbers, number, judged)
         for index, group in zip(dull, again, strict=True):
             groups_P[index] = _at(index, group)
     return tuple(groups_P)
@@ -86,7 +91,7 @@ def _at(index: int, group: Group) -> Group:
 
 
 def collect_groups(
-    roles: Roles, prompts_P: list[Prompt], samples: range, number: int, judged: Callable[[int, int], None]
+    roles: Roles, prompts_P: list[Prompt], samples: range, number: int, judged: Judged
 ) -> tuple[Group, ...]:
     """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
     found: dict[tuple[int, int], Sample] = {}

@@ -202,9 +202,8 @@ def _update(result: RoundResult) -> dict[str, float | None]:
 def _rates(result: RoundResult, generated: int) -> dict[str, float | None]:
     trained = result.update.sums.get("tokens", 0.0)
     tokens = {"generate_and_judge": generated, "reference": trained, "update": trained}
-    return {
-        phase: count / result.seconds[phase] if result.seconds.get(phase) else None for phase, count in tokens.items()
-    }
+    seconds = {**result.seconds, "generate_and_judge": result.drawing_seconds}
+    return {phase: count / seconds[phase] if seconds.get(phase) else None for phase, count in tokens.items()}
 
 
 def _mean_general(result: RoundResult, harmful: bool) -> float | None:

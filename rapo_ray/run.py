@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray import display, recipe_file, records
+from rapo_ray.ahead import Ahead
 from rapo_ray.checkpoint import CheckpointStore
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import RunConfig
@@ -21,7 +22,7 @@ from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.inputs import Inputs, load_inputs
 from rapo_ray.judging import canaries
 from rapo_ray.models import resolve_model
-from rapo_ray.orchestrator import Roles, check_failures, collect_groups, run_round
+from rapo_ray.orchestrator import Roles, check_failures, collect_groups, draw_groups, run_round
 from rapo_ray.published import write_manifest
 from rapo_ray.report import page
 from rapo_ray.run_folder import RunFolder
@@ -58,6 +59,16 @@ def run(config: RunConfig) -> None:
         if config.serve.follow:
             session.spawner.close()  # its place is the new engines'
             _follow(config, folder.path)
+
+
+def checkpoint_follows(config: RunConfig, number: int) -> bool:
+    """True where round `number` ends with a checkpoint."""
+    return number % config.checkpoint.every == 0 or number == config.rounds
+
+
+def may_draw_ahead(config: RunConfig, number: int) -> bool:
+    """True where round `number` may be drawn before the policy has learned from the one before it."""
+    return config.rollout.staleness > 0 and not checkpoint_follows(config, number - 1)
 
 
 def _follow(config: RunConfig, run: Path) -> None:
@@ -133,16 +144,20 @@ class Session:
 
     def _rounds(self, sampler: PromptSampler, checkpoints: CheckpointStore, done: int) -> None:
         config = self.config
+        ahead = Ahead(
+            lambda number, judged: draw_groups(self.roles, config, sampler.next_batch(), number, judged),
+            lambda number: may_draw_ahead(config, number),
+        )
         if done < config.rounds:
             display.say(display.HEADER)
         for number in range(done + 1, config.rounds + 1):
             self._canaries(number)
             with display.watch(f"round {number}/{config.rounds}") as progress:
-                result = run_round(self.roles, config, sampler.next_batch(), number, number - 1, progress)
+                result = run_round(self.roles, config, ahead, number, progress)
             line = records.metric_line(result)
             self.folder.record(result, line)
             display.say(display.round_line(line, config.rounds))
-            if number % config.checkpoint.every == 0 or number == config.rounds:
+            if checkpoint_follows(config, number):
                 state = {
                     "round": number,
                     "sampler": sampler.state(),

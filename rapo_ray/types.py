@@ -158,5 +158,6 @@ class RoundResult:
     policy_version: int  # of the weights that made the rollouts
     groups_P: tuple[Group, ...]
     update: UpdateResult
-    seconds: dict[str, float]  # by phase
+    seconds: dict[str, float]  # by phase, of the round's own time
     trained_sequences: int
+    drawing_seconds: float  # generation and judging, which may have run beside the round before

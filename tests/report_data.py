@@ -83,7 +83,13 @@ def write_run(out: Path, rounds: int = 8, *overrides: str) -> Path:
         }  # fmt: skip
         spent = {"generate_and_judge": max(9.0, 40.0 - number), "reference": 9.0, "update": 30.0, "sync": 1.5}
         result = RoundResult(
-            number, number - 1, groups(16, 4, skill, version=number - 1), UpdateResult(sums), spent, 60
+            number,
+            number - 1,
+            groups(16, 4, skill, version=number - 1),
+            UpdateResult(sums),
+            spent,
+            60,
+            spent["generate_and_judge"],
         )
         folder.record(result, metric_line(result))
         if number % 4 == 1:

@@ -61,6 +61,18 @@ def test_packed_rows_give_the_same_logprobs_and_gradients(model: Path, layout: s
     assert (packed_gradient - plain_gradient).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("rows", [1, 5, 16])
+def test_logits_in_chunks_give_the_same_logprobs_and_gradients(
+    model: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, whole_gradient = run(model, LAYOUTS["two rows"], 0.7)
+    monkeypatch.setattr("rapo_ray.learn.model.LOGIT_ROWS", rows)
+    chunked, gradient = run(model, LAYOUTS["two rows"], 0.7)
+    for key, values in whole.items():
+        assert chunked[key] == pytest.approx(values, abs=1e-5)
+    assert (gradient - whole_gradient).abs().max() <= 1e-5
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_logprobs_are_transformers_own(model: Path, temperature: float) -> None:
     language_model = load_language_model(model, "float32")

@@ -18,14 +18,18 @@ pytestmark = pytest.mark.e2e
 ROUNDS = 4
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
-    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path
+    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path, ahead: bool
 ) -> None:
-    whole = tiny_recipe(tiny, tmp_path / "whole", rounds=ROUNDS, **warmed)
+    settings = {"rounds": ROUNDS, **warmed}
+    if ahead:  # rounds 2 and 4 are drawn while the policy learns
+        settings |= {"rollout": {"staleness": 1}, "checkpoint": {"every": 2}}
+    whole = tiny_recipe(tiny, tmp_path / "whole", **settings)
     done = train(whole, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    broken = tiny_recipe(tiny, tmp_path / "broken", rounds=ROUNDS, **warmed)
+    broken = tiny_recipe(tiny, tmp_path / "broken", **settings)
     run = tmp_path / "broken" / "tiny"
     _kill_in_round_3(broken, run, cluster)
     assert not (run / "checkpoints" / "round-000003").exists()
@@ -38,6 +42,7 @@ def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
     reference = tmp_path / "whole" / "tiny"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
+    assert [line["policy_version"] for line in lines] == ([0, 0, 2, 2] if ahead else [0, 1, 2, 3])
     assert any(line["update"]["optimizer_steps"] for line in lines[2:]), "nothing was learned after the kill"
     assert _final_parameters(run) == _final_parameters(reference)
 

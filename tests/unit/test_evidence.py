@@ -245,7 +245,7 @@ def a_round() -> RoundResult:
         "loss": 3.0, "grad_norm": 1.0, "optimizer_steps": 2.0, "learning_rate": 1e-5,
     }  # fmt: skip
     seconds = {"generate_and_judge": 7.0, "update": 2.0, "sync": 0.5}
-    return RoundResult(5, 4, (first, second), UpdateResult(sums), seconds, 2)
+    return RoundResult(5, 4, (first, second), UpdateResult(sums), seconds, 2, seconds["generate_and_judge"])
 
 
 def test_a_line_of_metrics_by_hand() -> None:
@@ -303,7 +303,7 @@ def test_a_round_without_an_update_has_no_figures_of_one() -> None:
 
 
 def test_a_round_in_which_nothing_was_scored_has_no_reward() -> None:
-    silent = RoundResult(1, 0, (make_group(failed(), failed()),), UpdateResult(), {"sync": 0.0}, 0)
+    silent = RoundResult(1, 0, (make_group(failed(), failed()),), UpdateResult(), {"sync": 0.0}, 0, 0.0)
     line = metric_line(silent)
     assert set(line["reward"].values()) == {None}
     assert line["shares"]["unscorable"] == 1.0
@@ -320,7 +320,7 @@ def test_groups_without_variance_and_groups_without_scores_are_told_apart() -> N
         assign_credit([make_group(*verdicts_G, index=number)], CreditConfig())[0]
         for number, verdicts_G in enumerate(verdicts)
     )
-    shares = metric_line(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2))["shares"]
+    shares = metric_line(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2, 0.0))["shares"]
     assert (shares["zero_variance_groups"], shares["unscorable_groups"]) == (0.25, 0.5)
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rapo_ray.ahead import Ahead
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
-from rapo_ray.orchestrator import Progress, Roles, build_sequences, check_failures, run_round
+from rapo_ray.orchestrator import Progress, Roles, build_sequences, check_failures, draw_groups, run_round
 from rapo_ray.types import Completion, Prompt, Rollout, RoundResult, Sequence, UpdateResult, Verdict
 from tests.make import failed, make_completion, make_group, make_prompt, make_rollout, scored
 
@@ -97,9 +98,15 @@ def play(
     progress: Progress | None = None,
 ) -> RoundResult:
     prompts_P = [make_prompt(0), make_prompt(1)] if prompts_P is None else prompts_P
-    return run_round(
-        world.roles(reference), config(samples, budget), prompts_P, VERSION + 1, VERSION, progress or Progress()
-    )
+    return one_round(world.roles(reference), config(samples, budget), prompts_P, progress)
+
+
+def one_round(
+    roles: Roles, settings: RunConfig, prompts_P: list[Prompt], progress: Progress | None = None
+) -> RoundResult:
+    """A round by itself, with nothing drawn ahead."""
+    ahead = Ahead(lambda number, judged: draw_groups(roles, settings, prompts_P, number, judged), lambda number: False)
+    return run_round(roles, settings, ahead, VERSION + 1, progress or Progress())
 
 
 def test_the_order_of_a_round() -> None:
@@ -247,7 +254,7 @@ def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
 
     world = World(judgement=second_prompt_varies_late)
     again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 4}})
-    result = run_round(world.roles(), again, [make_prompt(0), make_prompt(1)], VERSION + 1, VERSION, Progress())
+    result = one_round(world.roles(), again, [make_prompt(0), make_prompt(1)])
     assert [call for call in world.calls if call.startswith("generate")] == [
         "generate 0.0", "generate 0.1", "generate 1.0", "generate 1.1",
         "generate 0.2", "generate 0.3", "generate 0.4", "generate 0.5",
@@ -260,7 +267,7 @@ def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
 def test_what_teaches_nothing_to_the_end_is_skipped() -> None:
     world = World(judgement=all_alike)
     again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 1}})
-    result = run_round(world.roles(), again, [make_prompt(0)], VERSION + 1, VERSION, Progress())
+    result = one_round(world.roles(), again, [make_prompt(0)])
     assert [s.rollout.sample for s in result.groups_P[0].samples_G] == [2, 3]
     assert result.trained_sequences == 0
     assert world.phases() == ["sync"]
@@ -271,7 +278,7 @@ def test_pairs_are_trained_on_as_chosen_and_rejected_in_turn(objective: str) -> 
     world = World(judgement=lambda rollout: scored(2.0 if rollout.sample == 1 else 0.0))
     by_pairs = RunConfig.model_validate({"samples_per_prompt": 3, "policy": {"objective": objective, "kl_coef": 0}})
     play_prompts = [make_prompt(0), make_prompt(1)]
-    run_round(world.roles(), by_pairs, play_prompts, VERSION + 1, VERSION, Progress())
+    one_round(world.roles(), by_pairs, play_prompts)
     assert [row.tokens[-1] for row in world.trained] == [21, 20, 21, 20]
     assert [row.advantage > 0 for row in world.trained] == [True, False, True, False]
     assert all(row.reference_logprobs for row in world.trained)

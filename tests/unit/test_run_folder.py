@@ -30,7 +30,9 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
 
 
 def result(number: int) -> RoundResult:
-    return RoundResult(number, number - 1, (make_group(scored(float(number)), scored(0.0)),), UpdateResult(), {}, 2)
+    return RoundResult(
+        number, number - 1, (make_group(scored(float(number)), scored(0.0)),), UpdateResult(), {}, 2, 0.0
+    )
 
 
 def record(folder: RunFolder, *numbers: int) -> None:

@@ -1,0 +1,100 @@
+"""Rollout tokens a second: our sampling on CPU beside vLLM's own, same engine, prompts and sampling, in one run.
+
+    python -m benchmarks.rollout
+
+That both draw from the same distribution is a test (tests/e2e/test_sampling.py).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+SEQUENCES, LENGTH = 64, 128
+TEMPERATURE, TOP_P = 1.2, 0.9
+GOAL = 450.0  # tokens a second on two cores
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.rollout", description=__doc__)
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="what writes")
+    parser.add_argument("--repeats", type=int, default=3, help="timed batches")
+    parser.add_argument("--sampler", choices=["ours", "vLLM's"], help=argparse.SUPPRESS)  # of a child
+    options = parser.parse_args()
+    if options.sampler:
+        print(json.dumps(measure(options)))
+        return 0
+    print_table({sampler: run(sampler) for sampler in ("vLLM's", "ours")})
+    return 0
+
+
+def run(sampler: str) -> list[float]:
+    """Measure in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.rollout", *sys.argv[1:], "--sampler", sampler]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(done.stderr[-3000:])
+    rates: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return rates
+
+
+def measure(options: argparse.Namespace) -> list[float]:
+    """Tokens a second of each batch."""
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+    from rapo_ray.models import resolve_model
+
+    os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1), 1))
+    model = resolve_model(options.model)
+    from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.data.quickstart_set import load_quickstart
+    from rapo_ray.engines import cpu_sampling
+    from rapo_ray.engines.vllm_engine import EngineSettings, Sampling, VllmEngine
+
+    if options.sampler == "vLLM's":
+        cpu_sampling.install = lambda: None
+    engine = VllmEngine(
+        EngineSettings(
+            model=str(model), dtype=cpu_dtype(), max_model_len=512, max_num_seqs=SEQUENCES, tensor_parallel=1,
+            memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
+        )
+    )  # fmt: skip
+    texts = [prompt.text for prompt in load_quickstart("quickstart", "train", 0.0).prompts[:SEQUENCES]]
+    prompts = [engine.encode_chat(None, text) for text in texts]
+
+    def batch(number: int) -> float:
+        asked: list[tuple[list[int], Any]] = [
+            (tokens, Sampling(TEMPERATURE, TOP_P, LENGTH, 1000 * number + index, logprobs=True))
+            for index, tokens in enumerate(prompts)
+        ]
+        started = time.perf_counter()
+        written = [future.result() for future in engine.submit(asked)]
+        return sum(len(one.tokens) for one in written) / (time.perf_counter() - started)
+
+    batch(0)  # the first warms up
+    return [batch(number) for number in range(1, options.repeats + 1)]
+
+
+def print_table(found: dict[str, list[float]]) -> None:
+    """One line a sampler."""
+    from rich.console import Console
+    from rich.table import Table
+
+    peer = statistics.median(found["vLLM's"])
+    table = Table("sampler", "tokens/s", "spread", "times as fast", "goal")
+    for sampler, rates in found.items():
+        middle = statistics.median(rates)
+        table.add_row(
+            sampler, f"{middle:.0f}", f"{min(rates):.0f} to {max(rates):.0f}", f"{middle / peer:.2f}", f"{GOAL:.0f}"
+        )
+    console = Console(width=100)
+    console.print(f"{SEQUENCES} sequences of at most {LENGTH} tokens, T {TEMPERATURE}, top_p {TOP_P}, seeds, log-probs")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The policy update: its share of the machine's matrix rate, and its peak memory beside an update over full logits.
+
+    python -m benchmarks.update
+
+Each way runs in a process of its own, on the same sequences; that both have the same gradients is a test
+(tests/cluster/test_packing.py).
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROMPT = 64  # tokens of each sequence that are no completion
+MATRIX = 2048  # rows and columns of the measured product
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way of updating."""
+
+    seconds: list[float]
+    peak_mib: float  # above what weights, gradients and optimizer take
+    parameters: int
+    matrix_rate: float  # operations a second of a large product in the same dtype
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.update", description=__doc__)
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="whose weights to update")
+    parser.add_argument("--rows", type=int, default=16, help="sequences of the one micro-batch")
+    parser.add_argument("--length", type=int, default=512, help="tokens of each")
+    parser.add_argument("--repeats", type=int, default=3, help="timed updates")
+    parser.add_argument("--way", choices=["ours", "full logits"], help=argparse.SUPPRESS)  # of a child
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(measure(options)))
+        return 0
+    found = {way: run(way) for way in ("full logits", "ours")}
+    print_table(found, options)
+    return 0
+
+
+def run(way: str) -> Measured:
+    """Measure in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.update", *sys.argv[1:], "--way", way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(done.stderr[-3000:])
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Time updates and read the kernel's record of this process's largest size."""
+    from rapo_ray.engines.environment import cpu_threads, engine_environment
+    from rapo_ray.models import resolve_model
+
+    os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1)))
+    model = resolve_model(options.model)
+    from rapo_ray.config import PolicyConfig
+    from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.learn import policy
+    from rapo_ray.learn.batch import plan_steps
+    from rapo_ray.learn.deepspeed_setup import join_process_group
+
+    if options.way == "full logits":
+        policy.ActionLogProbs = full_logits()  # type: ignore[misc]
+    config = PolicyConfig(
+        ranks=1, zero_stage=0, dtype=cpu_dtype(), micro_batch_tokens=options.rows * options.length, row_tokens=0,
+        old_logprobs="rollout", kl_coef=0.0, importance_correction="off",
+    )  # fmt: skip
+    join_process_group(0, 1, "127.0.0.1", 29571, "cpu")
+    rank = policy.PolicyRank(config, model, 0, 1.0, 100, 0)
+    (small,) = plan_steps(sequences(1, PROMPT + 8), 1, 1, config.micro_batch_tokens, 0)
+    (steps,) = plan_steps(sequences(options.rows, options.length), 1, 1, config.micro_batch_tokens, 0)
+    rank.update(small)  # makes gradients and optimizer state
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size counts from here
+    seconds = [timed(lambda: rank.update(steps)) for _ in range(options.repeats)]
+    parameters = sum(parameter.numel() for parameter in rank._language_model().parameters())
+    return {
+        "seconds": seconds,
+        "peak_mib": memory("VmHWM") - before,
+        "parameters": parameters,
+        "matrix_rate": matrix_rate(config.dtype),
+    }
+
+
+def sequences(rows: int, length: int) -> list[Any]:
+    """Random tokens with alternating advantages."""
+    from rapo_ray.types import Sequence
+
+    generator = random.Random(0)
+    return [
+        Sequence(
+            tuple(generator.randrange(1000, 40_000) for _ in range(length)), PROMPT, (-1.0) ** row,
+            (-5.0,) * (length - PROMPT),
+        )
+        for row in range(rows)
+    ]  # fmt: skip
+
+
+def full_logits() -> type:
+    """What a plain trainer does: logits of every token in float32, then their log-softmax."""
+    import torch
+
+    from rapo_ray.learn.model import ActionLogProbs, Collated
+
+    class FullLogits(ActionLogProbs):
+        def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = self.language_model(input_ids=batch.tokens, use_cache=False).logits.float() / self.temperature
+            logprobs = torch.log_softmax(logits[:, :-1], -1).gather(-1, batch.tokens[:, 1:].unsqueeze(-1)).squeeze(-1)
+            entropies = torch.zeros(1)
+            return logprobs[:, PROMPT - 1 :].where(batch.action_mask, 0.0), entropies
+
+    return FullLogits
+
+
+def memory(field: str) -> float:
+    """A size of this process in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def matrix_rate(dtype: str) -> float:
+    """Operations a second of a square product, the best of five."""
+    import torch
+
+    left = torch.randn(MATRIX, MATRIX, dtype=getattr(torch, dtype))
+    return max(2 * MATRIX**3 / timed(lambda: left @ left) for _ in range(5))
+
+
+def print_table(found: dict[str, Measured], options: argparse.Namespace) -> None:
+    """One line a way."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "seconds", "spread", "share of the matrix rate", "peak MiB", "of full logits")
+    for way, one in found.items():
+        median = statistics.median(one.seconds)
+        rate = 6 * one.parameters * options.rows * options.length / median
+        table.add_row(
+            way, f"{median:.1f}", f"{min(one.seconds):.1f} to {max(one.seconds):.1f}", f"{rate / one.matrix_rate:.0%}",
+            f"{one.peak_mib:.0f}", f"{one.peak_mib / found['full logits'].peak_mib:.2f}",
+        )  # fmt: skip
+    console = Console(width=110)
+    console.print(f"update of {options.rows} x {options.length} tokens, 6 operations a parameter and token")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
