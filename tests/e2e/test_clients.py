@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, environment
-from tests.e2e.endpoint import Endpoint
+from tests.e2e.endpoint import Endpoint, engines_of
 from tests.judge_server import Scripted, judge_server
 
 pytestmark = pytest.mark.e2e
@@ -129,14 +129,16 @@ def test_schemathesis_finds_no_failure_of_the_server(endpoint: Endpoint, tmp_pat
     schema = httpx.get(f"{endpoint.root}/openapi.json", headers=endpoint.headers(), timeout=60)
     assert {"/v1/models", "/v1/chat/completions", "/v1/completions", "/health"} <= schema.json()["paths"].keys()
     (tmp_path / "openapi.json").write_text(schema.text)
+    engines = engines_of(endpoint)
     done = client(
         "st", "run", str(tmp_path / "openapi.json"), "--url", endpoint.root, "--header",
         f"Authorization: Bearer {endpoint.key}", "--checks", "not_a_server_error", "--max-examples", "25",
-        "--seed", "1", "--generation-database", "none", "--no-color", home=tmp_path,
+        "--seed", "1", "--generation-database", "none", "--no-color", "--request-timeout", "60", home=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     cases = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert cases and cases[1] == cases[2] and int(cases[1]) > 300, done.stdout[-4000:]
+    assert engines_of(endpoint) == engines, "a request killed the engine"
 
 
 def test_both_harnesses_score_what_follows_the_thinking_alone(tmp_path: Path) -> None:
