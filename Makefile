@@ -20,7 +20,7 @@ INSTALL_WITH := install --quiet --disable-pip-version-check --no-deps --no-compi
 INSTALL := $(PIP) $(INSTALL_WITH)
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-# Many images set this. Without byte code each of a run's ten processes compiles torch, vLLM and DeepSpeed anew: 10 s each.
+# Many images set this. Without byte code each of a run's ten processes compiles torch, vLLM and DeepSpeed anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

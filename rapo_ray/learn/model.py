@@ -127,7 +127,7 @@ class ActionLogProbs(nn.Module):
         chunks = list(zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True))
         if len(chunks) == 1 or not torch.is_grad_enabled():
             parts = [self._project(rows, labels) for rows, labels in chunks]
-        else:  # one chunk's logits at a time, made again for its gradient: 7 % more work, a fraction of the memory
+        else:  # one chunk's logits at a time, made again for its gradient
             parts = [checkpoint(self._project, rows, labels, use_reentrant=False) for rows, labels in chunks]
         flat = torch.cat([logprobs for logprobs, _ in parts])
         out = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=flat.device)

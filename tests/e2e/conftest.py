@@ -95,9 +95,8 @@ def _in_shared_memory() -> set[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster with token authentication: its process, its job API, the environment of who joins it."""
+    """A running cluster with token authentication: its job API, and the environment of who joins it."""
 
-    pid: int
     dashboard: str
     env: dict[str, str]
 
@@ -118,7 +117,7 @@ def cluster() -> Iterator[Cluster]:
         try:
             address = f"http://127.0.0.1:{dashboard}"
             _wait_until_it_refuses(address, head)
-            yield Cluster(head.pid, address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
+            yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
         finally:
             family = [*psutil.Process(head.pid).children(recursive=True), *family]
             for process in family:
