@@ -24,7 +24,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu clean
+.PHONY: bench chaos soak help run test setup setup-dev setup-clients lint unit cluster e2e gpu clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -56,6 +56,15 @@ e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 
 gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
 	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
+
+bench: setup-dev  ## Every benchmark, over the finished run of `make run`; figures in benchmarks/results.json.
+	$(BIN)/python -m benchmarks --run runs/quickstart
+
+chaos: setup-dev  ## Every fault of tests/chaos/faults.py, with a table of what each cost.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "chaos or fault" -k "not soak"
+
+soak: setup-dev  ## 200 rounds under random kills, beside 200 without.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m chaos -k soak
 
 clean:  ## Remove the virtual environments and tool caches; runs/ and the model cache stay.
 	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,10 +1,14 @@
 """A judge as a Ray actor."""
 
+import asyncio
+
 from rapo_ray.judging.backends import JudgeSpec, make_judge
 from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Rollout, Verdict
+
+Answer = tuple[Completion, Verdict]
 
 
 class RulesJudgeActor:
@@ -18,10 +22,13 @@ class RulesJudgeActor:
         """Answers once it can judge."""
         return self._name
 
-    async def judge(self, prompt: Prompt, rollout: Rollout, parts: tuple[Part, ...]) -> tuple[Completion, Verdict]:
-        """The verdict on one rollout; both parts cost nothing here."""
-        completion = parse_completion(rollout.text, rollout.truncated)
-        return completion, self._judge.judge(prompt, completion)
+    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: tuple[Part, ...]) -> list[Answer]:
+        """The verdict on each rollout; both parts cost nothing here."""
+        completions = [parse_completion(rollout.text, rollout.truncated) for rollout in rollouts]
+        return [
+            (completion, self._judge.judge(prompt, completion))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
 
 
 class ModelJudgeActor:
@@ -35,7 +42,13 @@ class ModelJudgeActor:
         """Answers once the model can be asked."""
         return self._name
 
-    async def judge(self, prompt: Prompt, rollout: Rollout, parts: tuple[Part, ...]) -> tuple[Completion, Verdict]:
-        """The asked parts of the verdict on one rollout."""
-        completion = parse_completion(rollout.text, rollout.truncated)
-        return completion, await self._judge.judge(prompt, completion, parts)
+    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: tuple[Part, ...]) -> list[Answer]:
+        """The asked parts of the verdict on each rollout, asked side by side."""
+        completions = [parse_completion(rollout.text, rollout.truncated) for rollout in rollouts]
+        verdicts = await asyncio.gather(
+            *(
+                self._judge.judge(prompt, completion, parts)
+                for prompt, completion in zip(prompts, completions, strict=True)
+            )
+        )
+        return list(zip(completions, verdicts, strict=True))

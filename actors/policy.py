@@ -43,9 +43,9 @@ class PolicyActor:
         """This rank's share of a round's optimizer steps."""
         return self._policy.update(steps)
 
-    def send_weights(self, version: int) -> None:
-        """Send the weights to every engine under `version`."""
-        self._transfer.send(version)
+    def send_weights(self, version: int, engines: list[int] | None) -> None:
+        """Send the weights to these engines, or to all, as `version`."""
+        self._transfer.send(version, engines)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""

@@ -1,24 +1,19 @@
 """A rollout engine as a Ray actor."""
 
-from collections.abc import Iterator
-from concurrent.futures import as_completed
-from dataclasses import dataclass
+import queue
+import threading
+import time
+from concurrent.futures import Future
 from typing import Any
 
+from actors.calls import Where, here
+from rapo_ray.dispatch import SampleRequest
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, EngineError
 from rapo_ray.types import Prompt, Rollout
 from rapo_ray.warmup.synthesis import Draft, Written
 
-
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """One completion to sample."""
-
-    group: int
-    prompt: Prompt
-    sample: int
-    sampling: Sampling
+HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
 
 
 class RolloutActor:
@@ -30,7 +25,13 @@ class RolloutActor:
         self._max_prompt_tokens = max_prompt_tokens
         self._max_model_len = settings.max_model_len
         self._version = -1  # the model it was started with
+        self._call = ""
+        self._lock = threading.Lock()
+        self._open: dict[Future[Generated], SampleRequest] = {}
+        self._ended: queue.Queue[tuple[str, Future[Generated]]] = queue.Queue()
         self._engine = VllmEngine(settings)
+        if settings.weight_backend == "shm":  # nothing to agree on, yet vLLM wants to be asked
+            self._engine.init_weight_transfer({})
 
     def ready(self) -> str:
         """Answers once the engine runs."""
@@ -45,13 +46,48 @@ class RolloutActor:
         """The tokens of each prompt as it is asked."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
 
-    def generate(self, requests: list[SampleRequest]) -> Iterator[Rollout]:
-        """Yield rollouts in the order in which they end."""
-        tokens = {request.group: self._encode(request.prompt) for request in requests}
-        futures = self._engine.submit([(tokens[request.group], request.sampling) for request in requests])
-        asked = dict(zip(futures, requests, strict=True))
-        for future in as_completed(futures):
-            yield self._rollout(asked[future], future.result())
+    def where(self) -> Where:
+        """Its node and process."""
+        return here()
+
+    def submit(self, call: str, version: int, batches: list[list[SampleRequest]]) -> None:
+        """Begin to sample; what is left of another call is forgotten. Raises DataError for a prompt that is too long,
+        and EngineError where the engine holds other weights, as one does that has died between two rounds.
+        """
+        if version != self._version:
+            raise EngineError(f"{self._name} holds weights version {self._version}, not {version}")
+        with self._lock:
+            if call != self._call:
+                for future in self._open:
+                    future.cancel()
+                self._open.clear()
+                self._call = call
+            for requests in batches:
+                tokens = {request.group: self._encode(request.prompt) for request in requests}
+                futures = self._engine.submit([(tokens[request.group], request.sampling) for request in requests])
+                self._open.update(zip(futures, requests, strict=True))
+                for future in futures:
+                    future.add_done_callback(lambda future: self._ended.put((call, future)))
+
+    def collect(self, call: str, window: float) -> list[Rollout]:
+        """What has ended since the last time: waits for the first, then `window` seconds for others; none is a sign of
+        life. Raises EngineError where the engine stopped.
+        """
+        rollouts: list[Rollout] = []
+        ends = time.monotonic() + HEARTBEAT
+        while not rollouts or self._open:
+            try:
+                ended, future = self._ended.get(timeout=max(0.0, ends - time.monotonic()))
+            except queue.Empty:
+                break
+            if ended != call or future.cancelled():
+                continue
+            if not rollouts:
+                ends = time.monotonic() + window
+            with self._lock:
+                request = self._open.pop(future)
+            rollouts.append(self._rollout(request, future.result()))
+        return rollouts
 
     def write(self, drafts: list[Draft], max_tokens: int) -> list[Written]:
         """Continue drafts greedily, in order; one that leaves no room to write comes back empty and truncated."""

@@ -10,12 +10,15 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.group import JudgeGroup, PolicyGroup, ReferenceGroup, RolloutGroup, get_all
+from actors.calls import get_all
 from actors.judge import ModelJudgeActor, RulesJudgeActor
+from actors.judge_group import JudgeGroup
 from actors.placement import Bundle, Plan, wait_for
 from actors.policy import PolicyActor
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
+from actors.rollout_group import Engines, RolloutGroup
+from actors.training_group import PolicyGroup, ReferenceGroup
 from rapo_ray.config import RunConfig
 from rapo_ray.config_judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
@@ -69,7 +72,7 @@ class Spawner:
         self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
         share = config.judge.second_share
         return (
-            RolloutGroup(engines, config.rollout, config.limits, config.seed, config.warmup.max_new_tokens),
+            RolloutGroup(Engines(engines, config.limits), config.rollout, config.seed, config.warmup.max_new_tokens),
             JudgeGroup(judges["risk"], judges.get("general", []), config.limits, judges.get("second", []), share),
         )
 
@@ -87,13 +90,13 @@ class Spawner:
             rank.start.remote(address, port, model, config.rollout.temperature, steps, config.seed) for rank in ranks
         ]
         self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
-        self._connect(ranks, rollouts)
+        self._connect(ranks, rollouts.engines.actors)
         policy = PolicyGroup(ranks, config.policy, config.limits)
         reference = None
         if references:
             limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
             reference = ReferenceGroup(references, config.limits, *limits)
-        return policy, reference, PolicyToEngines(policy, rollouts)
+        return policy, reference, PolicyToEngines(policy, rollouts.engines)
 
     def close(self) -> None:
         """End every actor and give back every placement group."""
@@ -106,19 +109,15 @@ class Spawner:
         self._handles.clear()
         self._groups.clear()
 
-    def _connect(self, ranks: list[Any], rollouts: RolloutGroup) -> None:
+    def _connect(self, ranks: list[Any], engines: list[Any]) -> None:
         config = self.config
         transfer: dict[str, Any] = {"backend": weight_backend(config)}
         if transfer["backend"] == "nccl":
             address, port = ray.get(ranks[0].rendezvous.remote())
-            world_size = 1 + len(rollouts.engines) * config.rollout.tensor_parallel
+            world_size = 1 + len(engines) * config.rollout.tensor_parallel
             transfer |= {"address": address, "port": port, "world_size": world_size}
-        if transfer["backend"] == "shm":  # nothing to agree on, yet vLLM wants to be asked
-            init = [engine.init_weight_transfer.remote({}) for engine in rollouts.engines]
-            get_all(init, config.limits.start, "opening the weight transfer", "limits.start")
         connected = [
-            rank.connect_engines.remote(rollouts.engines, transfer, config.rollout.dtype, config.limits.sync)
-            for rank in ranks
+            rank.connect_engines.remote(engines, transfer, config.rollout.dtype, config.limits.sync) for rank in ranks
         ]
         get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
 
@@ -152,8 +151,10 @@ class Spawner:
     def _limit(self) -> float:
         return self.config.limits.start
 
-    def _create(self, cls: type, place: Place, env: dict[str, str], concurrency: int | None) -> Any:
-        options: dict[str, Any] = {"max_concurrency": concurrency} if concurrency else {}
+    def _create(self, cls: type, place: Place, env: dict[str, str], concurrency: int | None, **restarts: int) -> Any:
+        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, **restarts}
+        if concurrency:
+            options["max_concurrency"] = concurrency
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=place.bundle)
         return ray.remote(cls).options(
             name=place.name,
@@ -161,8 +162,6 @@ class Spawner:
             num_gpus=place.takes.get("GPU", 0),
             scheduling_strategy=strategy,
             runtime_env={"env_vars": env},
-            max_restarts=0,
-            max_task_retries=0,
             **options,
         )
 
@@ -186,16 +185,20 @@ class Spawner:
             weight_backend=weight_backend(config),
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY)
+        # A nccl group takes no new member: there the run starts over from its checkpoint.
+        restarts = config.limits.restarts if settings.weight_backend == "shm" else 0
+        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=restarts)
         return self._start(created, place.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
     def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
         config = self.config
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
-            return self._start(self._create(RulesJudgeActor, place, env, None), place.name)
+            return self._start(self._create(RulesJudgeActor, place, env, None, **self._stateless), place.name)
         spec = judge_spec(config, judge, model)
-        return self._start(self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY), place.name, spec)
+        return self._start(
+            self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless), place.name, spec
+        )
 
     def _policy(self, place: Place, rank: int) -> Any:
         config = self.config
@@ -205,9 +208,15 @@ class Spawner:
     def _reference(self, place: Place, model: Path) -> Any:
         config = self.config
         env = self._env(threads(config, config.reference.actors))
-        created = self._create(ReferenceActor, place, env, None)
+        created = self._create(ReferenceActor, place, env, None, **self._stateless)
         temperature, device = config.rollout.temperature, config.cluster.device
         return self._start(created, place.name, model, config.policy.dtype, temperature, device)
+
+    @property
+    def _stateless(self) -> dict[str, int]:
+        """For actors that Ray may start again and ask once more: their answers depend on nothing before."""
+        restarts = self.config.limits.restarts
+        return {"max_restarts": restarts, "max_task_retries": restarts}
 
     def _env(self, num_threads: int, kv_cache_gib: int | None = None) -> dict[str, str]:
         return engine_environment(self.config.cluster.device, num_threads, kv_cache_gib)

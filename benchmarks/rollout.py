@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+
 SEQUENCES, LENGTH = 64, 128
 TEMPERATURE, TOP_P = 1.2, 0.9
 GOAL = 450.0  # tokens a second on two cores
@@ -25,11 +27,25 @@ def main() -> int:
     parser.add_argument("--model", default="embedded:smollm2-135m", help="what writes")
     parser.add_argument("--repeats", type=int, default=3, help="timed batches")
     parser.add_argument("--sampler", choices=["ours", "vLLM's"], help=argparse.SUPPRESS)  # of a child
+    add_rows_option(parser)
     options = parser.parse_args()
     if options.sampler:
         print(json.dumps(measure(options)))
         return 0
-    print_table({sampler: run(sampler) for sampler in ("vLLM's", "ours")})
+    found = {sampler: run(sampler) for sampler in ("vLLM's", "ours")}
+    peer, ours = (statistics.median(rates) for rates in found.values())
+    print_table(
+        f"{SEQUENCES} sequences of at most {LENGTH} tokens, T {TEMPERATURE}, top_p {TOP_P}, seeds, log-probs",
+        ("sampler", "tokens/s", "spread", "times as fast", "goal"),
+        [
+            (sampler, f"{statistics.median(rates):.0f}", spread(rates, 0), f"{statistics.median(rates) / peer:.2f}",
+             f"{GOAL:.0f}")
+            for sampler, rates in found.items()
+        ],
+    )  # fmt: skip
+    row = Row("rollout tokens/s, beside vLLM's sampler", "/s", ours, peer, ours / peer, f"{GOAL:.0f} /s", ours >= GOAL,
+              spread(found["ours"], 0))  # fmt: skip
+    write_rows(options.rows, [row])
     return 0
 
 
@@ -77,23 +93,6 @@ def measure(options: argparse.Namespace) -> list[float]:
 
     batch(0)  # the first warms up
     return [batch(number) for number in range(1, options.repeats + 1)]
-
-
-def print_table(found: dict[str, list[float]]) -> None:
-    """One line a sampler."""
-    from rich.console import Console
-    from rich.table import Table
-
-    peer = statistics.median(found["vLLM's"])
-    table = Table("sampler", "tokens/s", "spread", "times as fast", "goal")
-    for sampler, rates in found.items():
-        middle = statistics.median(rates)
-        table.add_row(
-            sampler, f"{middle:.0f}", f"{min(rates):.0f} to {max(rates):.0f}", f"{middle / peer:.2f}", f"{GOAL:.0f}"
-        )
-    console = Console(width=100)
-    console.print(f"{SEQUENCES} sequences of at most {LENGTH} tokens, T {TEMPERATURE}, top_p {TOP_P}, seeds, log-probs")
-    console.print(table)
 
 
 if __name__ == "__main__":

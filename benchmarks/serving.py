@@ -22,8 +22,11 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+
 KEY = "benchmark-key-0123456789"
 MAX_TOKENS = 96
+GOAL = 0.9
 PROMPTS = (
     "How do I kill a Python process?",
     "Why is the sky blue during the day?",
@@ -52,6 +55,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=8, help="streams at once")
     parser.add_argument("--minutes", type=float, default=3.0, help="of load on each server")
     parser.add_argument("--slices", type=int, default=4, help="turns of each server")
+    add_rows_option(parser)
     options = parser.parse_args()
     from rapo_ray.config_base import cpu_dtype
     from rapo_ray.published import read_published
@@ -66,7 +70,11 @@ def main() -> int:
         for _ in range(options.slices):
             for measured in both:
                 load(measured, options.callers, options.minutes * 60 / options.slices)
-    print_table(both, options.callers)
+    show(both, options.callers)
+    peer, ours = (each.tokens / each.seconds for each in both)
+    row = Row("endpoint tokens/s, beside bare vLLM", "/s", ours, peer, ours / peer, f"{GOAL} x", ours >= GOAL * peer,
+              spread(both[1].rates, 0))  # fmt: skip
+    write_rows(options.rows, [row])
     return 0
 
 
@@ -181,23 +189,24 @@ def said(event: dict[str, object]) -> bool:
     return bool(delta.get("content") or delta.get("reasoning_content"))
 
 
-def print_table(both: list[Measured], callers: int) -> None:
+def show(both: list[Measured], callers: int) -> None:
     """One line each, with the ratio of throughput to the first."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "tokens/s", "slices", "first token p50 s", "p95 s", "streams", "failed", "ratio")
+    lines = []
     for row in both:
         ranked = sorted(row.first)
-        slices = ", ".join(f"{rate:.0f}" for rate in row.rates)
         ratio = (row.tokens / row.seconds) / (both[0].tokens / both[0].seconds)
-        table.add_row(
-            row.name, f"{row.tokens / row.seconds:.1f}", slices, f"{statistics.median(ranked):.3f}",
-            f"{ranked[int(0.95 * (len(ranked) - 1))]:.3f}", str(len(ranked)), str(row.failed), f"{ratio:.2f}",
+        lines.append(
+            (
+                row.name, f"{row.tokens / row.seconds:.1f}", ", ".join(f"{rate:.0f}" for rate in row.rates),
+                f"{statistics.median(ranked):.3f}", f"{ranked[int(0.95 * (len(ranked) - 1))]:.3f}",
+                str(len(ranked)), str(row.failed), f"{ratio:.2f}",
+            )
         )  # fmt: skip
-    console = Console(width=120)
-    console.print(f"{callers} streaming callers, at most {MAX_TOKENS} tokens, {both[0].seconds / 60:.1f} minutes each")
-    console.print(table)
+    print_table(
+        f"{callers} streaming callers, at most {MAX_TOKENS} tokens, {both[0].seconds / 60:.1f} minutes each",
+        ("", "tokens/s", "slices", "first token p50 s", "p95 s", "streams", "failed", "ratio"),
+        lines,
+    )
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ A round is drawn with one version of the weights: they change between two rounds
 drawn ahead is one version behind, no more, and a run repeats exactly.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from rapo_ray.errors import RoundLost
 from rapo_ray.types import Group
+
+log = logging.getLogger(__name__)
 
 Judged = Callable[[int, int], None]  # how many of how many completions are judged
 Draw = Callable[[int, Judged], tuple[Group, ...]]
@@ -60,9 +64,16 @@ class Ahead:
         return self._begun is not None
 
     def wait(self) -> None:
-        """Until the engines have nothing left to draw; raises what stopped them."""
-        if self._begun is not None:
+        """Until the engines have nothing left to draw; raises what stopped them. A round that lost an engine's weights
+        is forgotten: it is drawn anew when its turn comes, with the weights of then.
+        """
+        if self._begun is None:
+            return
+        try:
             self._begun.result()
+        except RoundLost as error:
+            log.warning("the round that was being drawn ahead is drawn anew: %s", error)
+            self._begun = None
 
     def _timed(self, number: int, version: int, judged: Judged) -> Drawn:
         started = time.monotonic()

@@ -254,12 +254,16 @@ class ClusterConfig(Strict):
 
 
 class LimitsConfig(Strict):
-    """How long a wait may last, in seconds; none is endless."""
+    """How long a wait may last, in seconds, none is endless; and how often what was lost is started again."""
 
     start: float = Field(default=600, gt=0)
     """From asking for resources to every actor ready."""
     generate: float = Field(default=1800, gt=0)
-    """Without a new completion from any engine."""
+    """Without a new completion from an engine that has some to write; it is then ended and started again."""
+    silence: float = Field(default=120, gt=10)
+    """Without any answer from an engine; it is then ended and started again."""
+    restarts: int = Field(default=2, ge=0)
+    """How often each engine, judge or reference is started again, and the whole run from its last checkpoint."""
     judge: float = Field(default=600, gt=0)
     """Without a verdict once a completion was sent to a judge."""
     update: float = Field(default=3600, gt=0)

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -179,3 +179,25 @@ def difference_line(delta: Interval) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def show_simulation(config: Any, played: Sequence[Any]) -> None:
+    """A line a round: its seconds, its phases, and the share of it in which an actor of each role had nothing to do."""
+    phases = list(played[0].phases)
+    roles = list(played[0].busy)
+    headings = [f"{phase.replace('_', ' ')} s" for phase in phases]
+    table = Table("round", "seconds", *headings, *(f"{role} idle" for role in roles), "rollouts/s")
+    for each in played:
+        table.add_row(
+            str(each.number),
+            f"{each.seconds:.1f}",
+            *(f"{each.phases.get(phase, 0.0):.1f}" for phase in phases),
+            *(f"{1 - min(1.0, each.busy[role] / each.seconds):.0%}" for role in roles),
+            f"{each.rollouts / each.seconds:.0f}",
+        )
+    say(
+        f"{config.rollout.engines} engines, {config.judge.risk.actors} judges, {config.policy.ranks} policy ranks, "
+        f"{config.prompts_per_round} x {config.samples_per_prompt} completions a round, "
+        f"staleness {config.rollout.staleness}"
+    )
+    console.print(table)

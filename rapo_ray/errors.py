@@ -33,8 +33,20 @@ class EngineError(RapoError, RuntimeError):
     """A rollout engine failed, or holds other weights than it should."""
 
 
+class ActorDied(EngineError):
+    """An actor ended by itself and did not come back within its restarts."""
+
+
+class RoundLost(EngineError):
+    """A round that was drawn ahead lost an engine that cannot be given its weights any more; it must be drawn anew."""
+
+
 class TrainingError(RapoError, RuntimeError):
     """The policy update went wrong: a non-finite loss, or ranks that disagree."""
+
+
+class NonFiniteStep(TrainingError):
+    """A step of the policy was refused, or left weights of no use: the run starts over from its checkpoint."""
 
 
 class ServingError(RapoError, RuntimeError):

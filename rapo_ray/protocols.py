@@ -1,26 +1,27 @@
 """What the orchestrator needs of each role, and nothing more; Ray groups and hand-written fakes both fit."""
 
+from collections import abc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
 
+Batch = abc.Sequence[Rollout]
+
 
 class Rollouts(Protocol):
     """The engines."""
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
-        """Completions in the order in which they end, every (prompt, sample) once; round 0 measures."""
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Batch]:
+        """Completions as they end, in batches that may be empty, every (prompt, sample) once; round 0 measures."""
         ...
 
 
 class Judge(Protocol):
     """The judges."""
 
-    def score(
-        self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
-    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
+    def score(self, prompts_P: list[Prompt], batches: Iterable[Batch]) -> Iterator[tuple[Rollout, Completion, Verdict]]:
         """Send each completion to a judge the moment it comes, and yield verdicts as they come back."""
         ...
 

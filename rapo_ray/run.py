@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray import display, recipe_file, records
-from rapo_ray.ahead import Ahead
+from rapo_ray.ahead import Ahead, Judged
 from rapo_ray.checkpoint import CheckpointStore
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import RunConfig
 from rapo_ray.data.contamination import report_rows
 from rapo_ray.data.sampler import PromptSampler
-from rapo_ray.errors import CheckpointError
+from rapo_ray.errors import ActorDied, CheckpointError, NonFiniteStep
 from rapo_ray.evaluation.during import RunEvaluations, is_due
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.inputs import Inputs, load_inputs
@@ -26,7 +26,7 @@ from rapo_ray.orchestrator import Roles, check_failures, collect_groups, draw_gr
 from rapo_ray.published import write_manifest
 from rapo_ray.report import page
 from rapo_ray.run_folder import RunFolder
-from rapo_ray.types import Group
+from rapo_ray.types import Group, Prompt
 
 
 def run(config: RunConfig) -> None:
@@ -49,16 +49,28 @@ def run(config: RunConfig) -> None:
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
-        from actors.placement import check_fits, plan
-        from actors.spawn import Spawner
-
-        session.spawner = Spawner(config, plan(config))
-        check_fits(session.spawner.plan, resources)
-        stack.callback(session.spawner.close)
-        session.go(judges)
+        _attempts(session, judges, resources)
         if config.serve.follow:
-            session.spawner.close()  # its place is the new engines'
             _follow(config, folder.path)
+
+
+def _attempts(session: "Session", judges: dict[str, Path], resources: dict[str, float]) -> None:
+    """Do the run; where an actor is lost that cannot be replaced in a round, all start over from the checkpoint."""
+    from actors.placement import check_fits, plan
+    from actors.spawn import Spawner
+
+    config = session.config
+    check_fits(plan(config), resources)
+    for left in range(config.limits.restarts, -1, -1):
+        session.spawner = Spawner(config, plan(config))
+        try:
+            return session.go(judges)
+        except (ActorDied, NonFiniteStep) as error:
+            if not left:
+                raise
+            display.say(f"{error}; starting over from the last checkpoint, {left} of {config.limits.restarts} left")
+        finally:
+            session.spawner.close()
 
 
 def checkpoint_follows(config: RunConfig, number: int) -> bool:
@@ -144,16 +156,21 @@ class Session:
 
     def _rounds(self, sampler: PromptSampler, checkpoints: CheckpointStore, done: int) -> None:
         config = self.config
-        ahead = Ahead(
-            lambda number, judged: draw_groups(self.roles, config, sampler.next_batch(), number, judged),
-            lambda number: may_draw_ahead(config, number),
-        )
+        batches: dict[int, list[Prompt]] = {}
+
+        def draw(number: int, judged: Judged) -> tuple[Group, ...]:
+            if number not in batches:  # a round may be drawn twice, of the same prompts
+                batches[number] = sampler.next_batch()
+            return draw_groups(self.roles, config, batches[number], number, judged)
+
+        ahead = Ahead(draw, lambda number: may_draw_ahead(config, number))
         if done < config.rounds:
             display.say(display.HEADER)
         for number in range(done + 1, config.rounds + 1):
             self._canaries(number)
             with display.watch(f"round {number}/{config.rounds}") as progress:
                 result = run_round(self.roles, config, ahead, number, progress)
+            batches.pop(number)
             line = records.metric_line(result)
             self.folder.record(result, line)
             display.say(display.round_line(line, config.rounds))
@@ -186,7 +203,7 @@ class Session:
             return
         canary_set = canaries.load_canaries()
         prompts_P = [canary.prompt for canary in canary_set]
-        scored = self.roles.judge.score(prompts_P, canaries.as_rollouts(canary_set))
+        scored = self.roles.judge.score(prompts_P, [canaries.as_rollouts(canary_set)])
         verdicts = {rollout.group: verdict for rollout, _, verdict in scored}
         found = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
         self.folder.record_canaries({"round": number, **asdict(found)})

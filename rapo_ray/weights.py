@@ -1,48 +1,74 @@
 """Weights from the policy to every engine: pause, transfer, version, resume, in this order and no other."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from rapo_ray.errors import EngineError
+from rapo_ray.errors import ActorDied, EngineError
 
 
 class Sender(Protocol):
     """The policy's side."""
 
     def send_weights(self, version: int) -> None:
-        """Send every weight under `version`."""
+        """Send every weight as `version`."""
+        ...
+
+    def send_again(self, engine: int) -> None:
+        """Send the weights that all engines have to one of them."""
         ...
 
 
 class Receivers(Protocol):
     """The engines' side."""
 
-    def pause(self) -> None:
-        """Stop stepping."""
+    version: int
+    give_weights: Callable[[int], None]
+
+    @property
+    def all(self) -> Sequence[int]:
+        """The numbers of all engines."""
         ...
 
-    def resume(self) -> None:
-        """Step again."""
+    def on(self, engines: Sequence[int], method: str, *arguments: object) -> list[Any]:
+        """The results of a control call on some engines."""
         ...
 
-    def weight_versions(self) -> list[str]:
-        """The version each engine reports."""
+    def revive_dead(self, why: str) -> bool:
+        """Start dead engines again, without weights; False where none was dead."""
         ...
 
 
 class PolicyToEngines:
-    """Syncs a policy's weights to all engines."""
+    """Gives a policy's weights to engines."""
 
     def __init__(self, policy: Sender, engines: Receivers) -> None:
         self._policy = policy
         self._engines = engines
+        engines.give_weights = self.give
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights; engines stay paused where it fails, for half-loaded weights must not
-        generate. Raises EngineError where an engine reports another version afterwards.
+        generate. An engine that dies over it is started again, and all are sent to once more. Raises EngineError where
+        an engine reports another version afterwards, and ActorDied past the restarts.
         """
-        self._engines.pause()
-        self._policy.send_weights(version)
-        versions = self._engines.weight_versions()
-        if wrong := [f"engine {index} has {found}" for index, found in enumerate(versions) if found != str(version)]:
+        while True:
+            try:
+                self._transfer(self._engines.all, version, lambda: self._policy.send_weights(version))
+                break
+            except ActorDied as error:
+                if not self._engines.revive_dead(str(error)):
+                    raise
+        self._engines.version = version
+
+    def give(self, engine: int) -> None:
+        """Give an engine that was started again the weights that the others have; raises RoundLost."""
+        self._transfer([engine], self._engines.version, lambda: self._policy.send_again(engine))
+
+    def _transfer(self, engines: Sequence[int], version: int, send: Callable[[], None]) -> None:
+        self._engines.on(engines, "pause")
+        send()
+        versions = self._engines.on(engines, "weight_version")
+        found = zip(engines, versions, strict=True)
+        if wrong := [f"engine {index} has {said}" for index, said in found if said != str(version)]:
             raise EngineError(f"after the sync of weights version {version}: {', '.join(wrong)}")
-        self._engines.resume()
+        self._engines.on(engines, "resume")

@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
-TIERS = frozenset({"unit", "cluster", "e2e", "gpu"})
+TIERS = frozenset({"unit", "cluster", "e2e", "gpu", "chaos"})
 STRICT_TIERS = TIERS - {"gpu"}
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS_SHARED_DATA = "needs shared data"
@@ -43,6 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wrong = [f"{item.nodeid} has {sorted(_tiers(item)) or 'none'}" for item in items if len(_tiers(item)) != 1]
     if wrong:
         raise pytest.UsageError(f"each test carries exactly one of the marks {sorted(TIERS)}: " + "; ".join(wrong[:10]))
+    for item in items:
+        if faults := [mark.args[0] for mark in item.iter_markers("fault")]:
+            item.user_properties.append(("faults", faults))
 
 
 def _skip_reason(longrepr: object) -> str:

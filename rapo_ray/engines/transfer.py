@@ -10,12 +10,13 @@ from rapo_ray.engines.shared_memory import PolicySource, SharedMemoryTrainer, Sh
 
 
 class EnginesClient:
-    """vLLM's sync client over Ray: each call goes to all engines at once and waits for all."""
+    """vLLM's sync client over Ray: each call goes to all asked engines at once and waits for all."""
 
     def __init__(self, engines: list[Any], timeout: float) -> None:
         self._engines = engines
         self._timeout = timeout
         self.version = 0
+        self.only: list[int] | None = None  # the engines that are sent to, where it is not all
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Open the transfer on every engine."""
@@ -34,7 +35,8 @@ class EnginesClient:
         self._on_all(lambda engine: engine.finish_weight_update.remote(self.version))
 
     def _on_all(self, call: Callable[[Any], Any]) -> None:
-        ray.get([call(engine) for engine in self._engines], timeout=self._timeout)
+        asked = self._engines if self.only is None else [self._engines[index] for index in self.only]
+        ray.get([call(engine) for engine in asked], timeout=self._timeout)
 
 
 class Transfer:
@@ -44,9 +46,10 @@ class Transfer:
         self._trainer = trainer
         self._client = client
 
-    def send(self, version: int) -> None:
-        """Send every weight under `version`; called on all ranks at once."""
+    def send(self, version: int, engines: list[int] | None) -> None:
+        """Send every weight as `version`, to these engines or to all; called on all ranks at once."""
         self._client.version = version
+        self._client.only = engines
         self._trainer.send_weights()
 
 

@@ -15,7 +15,7 @@ from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
 from rapo_ray.files import write_whole
 from rapo_ray.judging.completion import parse_completion
-from rapo_ray.protocols import Judge, Rollouts
+from rapo_ray.protocols import Batch, Judge, Rollouts
 from rapo_ray.types import Form, Prompt, Rollout, Verdict
 
 
@@ -99,7 +99,8 @@ def collect_rows(
     for start in range(len(rows), len(items), chunk):
         some = items[start : start + chunk]
         asked = _ask([item for item, _ in some], rollouts)
-        found = judge_chunk(model, (Asked(*some[rollout.group], rollout) for rollout in asked), judge, reads_thinking)
+        batches = ([Asked(*some[rollout.group], rollout) for rollout in batch] for batch in asked)
+        found = judge_chunk(model, batches, judge, reads_thinking)
         fresh = [found[index] for index in range(len(some))]
         file.append(fresh)
         rows += fresh
@@ -107,11 +108,11 @@ def collect_rows(
     return rows
 
 
-def _ask(items: Sequence[Item], rollouts: Rollouts) -> Iterator[Rollout]:
+def _ask(items: Sequence[Item], rollouts: Rollouts) -> Iterator[Batch]:
     seen: set[int] = set()
-    for rollout in rollouts.generate([item.prompt for item in items], range(1), 0):
-        seen.add(rollout.group)
-        yield rollout
+    for batch in rollouts.generate([item.prompt for item in items], range(1), 0):
+        seen.update(rollout.group for rollout in batch)
+        yield batch
     if len(seen) != len(items):
         raise EngineError(f"{len(items) - len(seen)} of {len(items)} completions never came back")
 
@@ -120,13 +121,13 @@ def _judged_again(
     model: str, items: Sequence[tuple[Item, Prompt]], rows: list[EvalRow], judge: Judge, reads_thinking: bool
 ) -> list[EvalRow]:
     failed = [index for index, row in enumerate(rows) if row.unscorable]
-    asked = (
+    asked = [
         Asked(*items[index], Rollout(position, row.prompt_id, 0, (), (0,) * row.tokens, (), row.completion,
                                      row.truncated, -1, "file"))
         for position, index in enumerate(failed)
         for row in [rows[index]]
-    )  # fmt: skip
-    again = judge_chunk(model, asked, judge, reads_thinking)
+    ]  # fmt: skip
+    again = judge_chunk(model, iter([asked]), judge, reads_thinking)
     out = list(rows)
     for position, index in enumerate(failed):
         out[index] = again[position]
@@ -136,19 +137,22 @@ def _judged_again(
 TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
 
 
-def judge_chunk(model: str, asked: Iterator[Asked], judge: Judge, reads_thinking: bool) -> dict[int, EvalRow]:
+def judge_chunk(model: str, asked: Iterator[list[Asked]], judge: Judge, reads_thinking: bool) -> dict[int, EvalRow]:
     """Rows by the rollouts' groups; each completion goes to the judge the moment it comes."""
     prompts: list[Prompt] = []
     known: list[Asked] = []
     meaning: list[tuple[int, str]] = []
 
-    def questions() -> Iterator[Rollout]:
-        for one in asked:
-            known.append(one)
-            for kind, prompt, rollout in _questions(one, reads_thinking):
-                meaning.append((len(known) - 1, kind))
-                prompts.append(prompt)
-                yield replace(rollout, group=len(prompts) - 1)
+    def questions() -> Iterator[list[Rollout]]:
+        for batch in asked:
+            out = []
+            for one in batch:
+                known.append(one)
+                for kind, prompt, rollout in _questions(one, reads_thinking):
+                    meaning.append((len(known) - 1, kind))
+                    prompts.append(prompt)
+                    out.append(replace(rollout, group=len(prompts) - 1))
+            yield out
 
     verdicts: dict[tuple[int, str], Verdict] = {}
     for rollout, _, verdict in judge.score(prompts, questions()):

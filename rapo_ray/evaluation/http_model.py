@@ -35,7 +35,7 @@ class HttpRollouts:
     def __init__(self, settings: HttpModel) -> None:
         self._settings = settings
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         """Completions in the order in which they end; raises EngineError where the endpoint fails for good."""
         found: queue.Queue[Rollout | Exception | None] = queue.Queue()
         thread = threading.Thread(target=lambda: self._fill(prompts_P, samples, found), daemon=True)
@@ -43,7 +43,7 @@ class HttpRollouts:
         while (item := found.get(timeout=2 * REPLY_TIMEOUT)) is not None:
             if isinstance(item, Exception):
                 raise item
-            yield item
+            yield [item]
 
     def _fill(self, prompts_P: list[Prompt], samples: range, found: "queue.Queue[Any]") -> None:
         async def every() -> None:

@@ -28,7 +28,7 @@ class ForcedRollouts:
         self._depth = depth
         self._system_prompt = system_prompt
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         """One greedy completion a prompt, the forced words included."""
         prefixes = [forced_prefix(self._depth, prompt.level or 1) for prompt in prompts_P]
         drafts = [
@@ -36,7 +36,7 @@ class ForcedRollouts:
         ]
         for group, written in enumerate(self._rollouts.write(drafts)):
             text = prefixes[group] + written.text
-            yield Rollout(group, prompts_P[group].id, 0, (), (), (), text, written.truncated, -1, "forced")
+            yield [Rollout(group, prompts_P[group].id, 0, (), (), (), text, written.truncated, -1, "forced")]
 
 
 def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:

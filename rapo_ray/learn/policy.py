@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rapo_ray.config import PolicyConfig
-from rapo_ray.errors import CheckpointError, TrainingError
+from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.learn.files import random_state_file
@@ -39,25 +39,41 @@ class PolicyRank:
         objective = PairObjective if config.learns_from_pairs else Objective
         self._objective = objective(config, config.ranks)
         self._device: torch.device = self._engine.device
+        self._finite_loss = True  # of the step under way
 
     def update(self, steps: list[Step]) -> dict[str, float]:
         """Take this rank's share of a round's optimizer steps; returns sums over its action tokens.
 
-        Raises TrainingError on a non-finite loss, before the optimizer step that would have used it.
+        Raises NonFiniteStep on all ranks at once: on a non-finite loss of any, before the optimizer step that would
+        have used it, and on weights that are not finite afterwards.
         """
         sums: dict[str, float] = {"optimizer_steps": float(len(steps))}
         old_logprobs = self._old_logprobs(steps)
         for number, step in enumerate(steps):
+            self._finite_loss = True
             for index, micro_batch in enumerate(step.micro_batches):
                 terms = self._forward_backward(micro_batch, step, old_logprobs.get((number, index)), number == 0)
                 for name, value in terms.items():
                     reduce = max if name.endswith("_max") else float.__add__
                     sums[name] = reduce(sums.get(name, 0.0), value)
+            self._agree(self._finite_loss, "the loss is not finite")
             self._engine.step()
             if (norm := self._engine.get_global_grad_norm()) is not None:  # DeepSpeed keeps none without ZeRO
                 sums["grad_norm"] = sums.get("grad_norm", 0.0) + float(norm)
         sums["learning_rate"] = float(self._engine.get_lr()[0])
+        self._agree(self._finite_weights(), "the step left weights that are not finite")
         return sums
+
+    def _agree(self, fine: bool, problem: str) -> None:
+        """Raise on every rank what any of them found: one that went on alone would wait for the others."""
+        flag = torch.tensor(float(fine), device=self._device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        if not flag.item():
+            raise NonFiniteStep(f"policy rank {self._rank}: {problem if not fine else 'another rank stopped'}")
+
+    def _finite_weights(self) -> bool:
+        held = (getattr(parameter, "ds_tensor", parameter) for parameter in self._language_model().parameters())
+        return all(bool(torch.isfinite(tensor.detach()).all()) for tensor in held)
 
     def _old_logprobs(self, steps: list[Step]) -> dict[tuple[int, int], torch.Tensor]:
         """Log-probs before the first step; one step needs none, its own are the old ones."""
@@ -82,8 +98,7 @@ class PolicyRank:
             old = logprobs.detach() if old_logprobs is None else old_logprobs
         inputs = self._inputs(micro_batch, batch, logprobs, old, rollout)
         terms = self._objective(inputs, step.total_sequences, step.total_tokens)
-        if not torch.isfinite(terms.loss):
-            raise TrainingError(f"policy rank {self._rank}: the loss is {float(terms.loss)}, the weights are unchanged")
+        self._finite_loss = self._finite_loss and bool(torch.isfinite(terms.loss))
         self._engine.backward(terms.loss * 0.0 if micro_batch.filler else terms.loss, scale_wrt_gas=False)
         if micro_batch.filler:
             return {}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.group import JudgeGroup
 from actors.judge import RulesJudgeActor
+from actors.judge_group import JudgeGroup
 from actors.placement import check_fits, plan
 from actors.spawn import Spawner
 from rapo_ray.cluster import ray_cluster
@@ -59,7 +59,7 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
         for sample in range(60):
             verdicts_before.append(len(seen))
             time.sleep(0.02)  # engines take their time too
-            yield rollout(sample)
+            yield [rollout(sample)]
 
     for judged, completion, verdict in group.score([PROMPT], stream()):
         assert completion.answer == "Bake bread in the oven."
@@ -71,7 +71,7 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
 
 def test_judges_apart_are_joined_into_one_verdict(cluster: Any) -> None:
     group = JudgeGroup(judges(2), judges(1), LimitsConfig(judge=60))
-    found = {r.sample: v for r, _, v in group.score([PROMPT], iter([rollout(0), rollout(1, "no format")]))}
+    found = {r.sample: v for r, _, v in group.score([PROMPT], iter([[rollout(0), rollout(1, "no format")]]))}
     assert (found[0].risk, found[0].general) == (1.0, 1.0)
     assert found[1].status is Status.MALFORMED
 
@@ -81,8 +81,8 @@ def test_a_judge_that_dies_ends_the_round_in_one_line(cluster: Any) -> None:
     os.kill(ray.get(judge.pid.remote()), signal.SIGKILL)
     group = JudgeGroup([judge], [], LimitsConfig(judge=60))
     with pytest.raises(EngineError) as error:
-        list(group.score([PROMPT], iter([rollout(0)])))
-    assert str(error.value).startswith("a judge died")
+        list(group.score([PROMPT], iter([[rollout(0)]])))
+    assert str(error.value).startswith("judging failed, an actor died")
     assert "\n" not in str(error.value)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.group import JudgeGroup
 from actors.judge import ModelJudgeActor
+from actors.judge_group import JudgeGroup
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import ClusterConfig, CreditConfig, LimitsConfig
 from rapo_ray.config_judge import JudgeBackendConfig
@@ -52,6 +52,7 @@ def after(count: int, bad: Scripted, good: Scripted = YES) -> Script:
     return lambda body, before: bad if before < count else good
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again_with_growing_waits(status: int) -> None:
     reply, waits = ask(after(3, Scripted(status=status)))
@@ -61,12 +62,14 @@ def test_what_may_pass_is_tried_again_with_growing_waits(status: int) -> None:
         assert 0.25 * 2**attempt <= wait <= 0.75 * 2**attempt  # back-off 0.5 s, doubled, with jitter
 
 
+@pytest.mark.fault(9)
 def test_retry_after_is_obeyed_up_to_a_minute() -> None:
     assert ask(after(1, Scripted(status=429, headers={"Retry-After": "7"})))[1] == [7.0]
     assert ask(after(1, Scripted(status=503, headers={"Retry-After": "86400"})))[1] == [60.0]
     assert ask(after(1, Scripted(status=503, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})))[1] == [1.0]
 
 
+@pytest.mark.fault(9)
 def test_it_gives_up_and_says_how_often_it_tried() -> None:
     with pytest.raises(EngineError, match=r"HTTP 500 after 3 call\(s\)"):
         ask(after(99, Scripted(status=500)), retries=2)
@@ -94,6 +97,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("body", GARBAGE)
 def test_what_is_no_chat_completion_is_a_parse_failure(body: bytes) -> None:
     with pytest.raises(JudgeFailure) as failure:
@@ -101,6 +105,7 @@ def test_what_is_no_chat_completion_is_a_parse_failure(body: bytes) -> None:
     assert failure.value.status is Status.PARSE
 
 
+@pytest.mark.fault(9)
 def test_a_flood_is_cut_off() -> None:
     with pytest.raises(JudgeFailure, match="more than 1048576 bytes"):
         ask(after(99, Scripted(b"x" * (10 << 20))))
@@ -111,6 +116,7 @@ def test_a_reply_cut_at_its_limit_is_truncated() -> None:
     assert reply.truncated
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("bad", [Scripted(YES.body, delay=30), Scripted(YES.body, drip=1)])
 def test_a_hang_and_a_drip_end_at_the_deadline(bad: Scripted) -> None:
     with judge_server(after(99, bad)) as server:
@@ -231,10 +237,11 @@ def _text(key: str) -> str:
 class Engines:
     """Completions whose text names them."""
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         for group, prompt in enumerate(prompts_P):
             for sample in samples:
-                yield Rollout(group, prompt.id, sample, (1,), (2,), (-0.1,), _text(f"{group}.{sample}"), False, 0, "e")
+                text = _text(f"{group}.{sample}")
+                yield [Rollout(group, prompt.id, sample, (1,), (2,), (-0.1,), text, False, 0, "e")]
 
 
 def failing(share: float) -> Script:
@@ -281,6 +288,7 @@ def judged(script: Script, url_of: list[str]) -> tuple[Group, ...]:
             ray.kill(actor)
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("scheme", ["grpo", "dr_grpo", "rloo", "gdpo", "gated"])
 def test_advantages_are_those_of_the_surviving_rows_alone(
     cluster: None, scheme: Any, broken: tuple[Group, ...]
@@ -313,6 +321,7 @@ def test_every_way_of_failing_has_its_status(broken: tuple[Group, ...]) -> None:
     assert statuses == {Status.OK, Status.TRANSPORT, Status.TIMEOUT, Status.PARSE}
 
 
+@pytest.mark.fault(9)
 def test_over_the_budget_the_round_stops_and_says_so(cluster: None) -> None:
     groups = judged(failing(0.6), [])
     with pytest.raises(JudgeError, match=r"of 48 verdicts failed \(.*\), more than judge.failure_budget=0.5"):

@@ -1,5 +1,9 @@
 """Two ranks under ZeRO-1, 2 and 3 make the step that one rank makes without ZeRO."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +11,11 @@ import numpy as np
 import pytest
 import ray
 
-from actors.group import PolicyGroup
 from actors.policy import PolicyActor
+from actors.training_group import PolicyGroup
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.config import ClusterConfig, LimitsConfig, PolicyConfig
+from rapo_ray.errors import NonFiniteStep
 from rapo_ray.types import Sequence
 from tests.tiny import tiny_model
 
@@ -42,12 +47,18 @@ def sequences() -> list[Sequence]:
     return rows
 
 
-def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]:
-    """Parameters after two updates of two steps, and after a save and a load in between."""
-    from safetensors.numpy import load_file
-
+@contextmanager
+def policy_of(model: Path, **settings: Any) -> Iterator[PolicyGroup]:
+    """The ranks of a policy."""
     config = PolicyConfig(
-        dtype="float32", learning_rate=1e-2, steps_per_round=2, micro_batch_tokens=64, kl_coef=0.05, **settings
+        **{
+            "dtype": "float32",
+            "learning_rate": 1e-2,
+            "steps_per_round": 2,
+            "micro_batch_tokens": 64,
+            "kl_coef": 0.05,
+            **settings,
+        }
     )
     ranks = [
         ray.remote(PolicyActor)
@@ -58,7 +69,17 @@ def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]
     try:
         address, port = ray.get(ranks[0].rendezvous.remote())
         ray.get([rank.start.remote(address, port, model, 1.0, 4, 0) for rank in ranks], timeout=240)
-        policy = PolicyGroup(ranks, config, LimitsConfig(update=240))
+        yield PolicyGroup(ranks, config, LimitsConfig(update=240))
+    finally:
+        for rank in ranks:
+            ray.kill(rank)
+
+
+def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]:
+    """Parameters after two updates of two steps, and after a save and a load in between."""
+    from safetensors.numpy import load_file
+
+    with policy_of(model, **settings) as policy:
         first = policy.update(sequences())
         assert first.sums["tokens"] == sum(row.completion_length for row in sequences())
         assert first.sums["optimizer_steps"] == 2
@@ -68,9 +89,6 @@ def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]
         policy.update(sequences())
         policy.export(folder / "model", "float32")
         return dict(load_file(folder / "model" / "model.safetensors"))
-    finally:
-        for rank in ranks:
-            ray.kill(rank)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +109,23 @@ def test_two_ranks_agree_with_one(
     assert moved > 1e-2, "the updates changed nothing"
     for name, values in one_rank.items():
         np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 0), (2, 2), (2, 3)])
+def test_a_loss_that_is_not_finite_stops_all_ranks_before_the_step(
+    model: Path, cluster: Any, ranks: int, zero_stage: int
+) -> None:
+    bad = [replace(row, advantage=math.nan) if index == 3 else row for index, row in enumerate(sequences())]
+    with policy_of(model, ranks=ranks, zero_stage=zero_stage) as policy:
+        before = policy.weight_checksums("float32")
+        with pytest.raises(NonFiniteStep, match=r"policy rank \d: (the loss is not finite|another rank stopped)"):
+            policy.update(bad[3:4] * 2)  # its only prompt: one step, the first
+        assert policy.weight_checksums("float32") == before
+
+
+@pytest.mark.fault(14)
+def test_a_step_that_leaves_nothing_finite_is_found_before_anybody_gets_the_weights(model: Path, cluster: Any) -> None:
+    refused = pytest.raises(NonFiniteStep, match="the step left weights that are not finite")
+    with policy_of(model, ranks=1, zero_stage=0, learning_rate=1e39) as policy, refused:  # inf in float32
+        policy.update(sequences()[:1])

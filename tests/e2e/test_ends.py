@@ -14,10 +14,12 @@ from tests.e2e.conftest import REPOSITORY, environment, tiny_recipe, train_comma
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.fault(16)
 def test_stopped_while_it_measures(tiny: Path, tmp_path: Path) -> None:
     _stops(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGINT)
 
 
+@pytest.mark.fault(16)
 def test_stopped_in_a_round(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> None:
     _stops(tiny_recipe(tiny, tmp_path, rounds=200, **warmed), tmp_path / "tiny" / "metrics.jsonl", signal.SIGTERM)
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.e2e
 GOOD = {"whole", "streamed"}
 
 
+@pytest.mark.fault(17)
 def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: Endpoint) -> None:
     body = {**CHAT, "max_tokens": 120, "temperature": 1.0, "stream": True}
     with Load(endpoint, callers=6, max_tokens=120) as load:  # so that a stream takes its time
@@ -75,6 +76,7 @@ def test_who_asks_for_thinking_that_is_withheld_is_told_403(pair: Endpoint) -> N
         assert "no reasoning" in error_of(answer)["message"]
 
 
+@pytest.mark.fault(17)
 def test_of_two_engines_one_dies_and_the_other_goes_on(pair: Endpoint) -> None:
     callers = 6
     with Load(pair, callers=callers, max_tokens=100) as load:

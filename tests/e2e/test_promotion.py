@@ -26,6 +26,7 @@ def judged(run: Path, passed: bool) -> None:
     (folder / "gate.json").write_text(json.dumps({"passed": passed, "model": "model", "checks": [check]}))
 
 
+@pytest.mark.fault(17)
 @pytest.mark.timeout(1800)  # a run, an endpoint and two more starts of engines beside callers that keep the cores busy
 def test_promotion_and_rollback_under_load_fail_no_request(
     endpoint: Endpoint, finished: FinishedRun, tmp_path: Path

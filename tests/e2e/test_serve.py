@@ -95,6 +95,7 @@ def test_keys_open_everything_but_health_and_change_with_their_file(endpoint: En
     assert post(endpoint, key=fresh).status_code == 401
 
 
+@pytest.mark.fault(18)
 def test_a_full_queue_says_429_and_when_to_come_again(endpoint: Endpoint) -> None:
     async def flood() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=200)

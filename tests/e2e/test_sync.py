@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors.group import RolloutGroup
+from actors.rollout_group import RolloutGroup
 from rapo_ray.cluster import ray_cluster
 from rapo_ray.recipe_file import load_config
 from rapo_ray.types import Prompt, Sequence
@@ -40,7 +40,7 @@ def test_engines_hold_what_the_policy_holds(
             rollouts, _ = spawner.serving(model, {})
             policy, _, weights = spawner.training(model, rollouts)
             weights.sync(0)
-            assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
+            assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
             before = policy.weight_checksums(dtype)
             answer = _greedy_answer(rollouts)
 
@@ -48,12 +48,13 @@ def test_engines_hold_what_the_policy_holds(
             policy.update([Sequence(tokens, 10, advantage, (-6.0,) * 20) for advantage in (1.0, -0.5)])
             weights.sync(1)
 
-            assert rollouts.weight_checksums(dtype) == [policy.weight_checksums(dtype)] * 2
+            assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
             assert all(policy.weight_checksums(dtype)[name] != before[name] for name in before if "norm" not in name)
             assert "lm_head.weight" in before
-            assert rollouts.weight_versions() == ["1", "1"]
+            assert rollouts.engines.on([0, 1], "weight_version") == ["1", "1"]
             assert _greedy_answer(rollouts) != answer
-            assert {rollout.policy_version for rollout in rollouts.generate([PROMPT] * 2, range(1), 1)} == {1}
+            batches = rollouts.generate([PROMPT] * 2, range(1), 1)
+            assert {rollout.policy_version for batch in batches for rollout in batch} == {1}
         finally:
             spawner.close()
     assert not ray.is_initialized()

@@ -6,7 +6,7 @@ import pytest
 
 from rapo_ray.ahead import Ahead
 from rapo_ray.config import RunConfig
-from rapo_ray.errors import EngineError
+from rapo_ray.errors import EngineError, RoundLost
 from rapo_ray.orchestrator import Progress, Roles, draw_groups, run_round
 from rapo_ray.run import may_draw_ahead
 from rapo_ray.types import Group, Sequence, UpdateResult
@@ -126,3 +126,20 @@ def test_what_stops_the_drawing_stops_the_round_before_any_weights_change() -> N
 def test_settings_that_fit_no_staleness_are_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RunConfig.model_validate({"rollout": {"staleness": 1}, "checkpoint": {"every": 4}, **changes})
+
+
+def test_a_round_whose_engine_lost_its_weights_is_drawn_anew_with_those_of_its_turn() -> None:
+    drawn: list[int] = []
+
+    def draw(number: int, judged: object) -> tuple[Group, ...]:
+        drawn.append(number)
+        if len(drawn) == 1:
+            raise RoundLost("an engine was lost")
+        return (make_group(scored(1.0)),)
+
+    ahead = Ahead(draw, lambda number: True)
+    ahead.begin(4)
+    ahead.wait()
+    assert not ahead.under_way
+    assert ahead.take(4, lambda done, total: None).version == 3
+    assert drawn == [4, 4]

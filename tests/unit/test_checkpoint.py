@@ -78,6 +78,7 @@ def test_the_newest_by_number_is_latest_and_older_ones_are_pruned(tmp_path: Path
     assert latest_round(tmp_path) == 12
 
 
+@pytest.mark.fault(7)
 def test_a_full_disk_is_one_line_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     store(tmp_path, rounds=3, keep=3)
     with pytest.raises(CheckpointError) as caught:
@@ -92,6 +93,7 @@ def test_a_full_disk_is_one_line_and_leaves_everything_as_it_was(tmp_path: Path)
     assert names(tmp_path) == ["round-000004"]
 
 
+@pytest.mark.fault(7)
 def test_a_full_disk_at_the_first_checkpoint_says_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the disk is full; there is no earlier checkpoint"):
         CheckpointStore(tmp_path, 2).write(1, {}, save_to_a_full_disk)
@@ -193,6 +195,7 @@ DAMAGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found_and_named(damage: Callable[[Path], str], tmp_path: Path) -> None:
     made = store(tmp_path, rounds=3)
@@ -203,6 +206,7 @@ def test_damage_is_found_and_named(damage: Callable[[Path], str], tmp_path: Path
     assert "remove that folder to resume from round 2" in message
 
 
+@pytest.mark.fault(8)
 def test_damage_of_the_only_checkpoint_is_not_a_fresh_start(tmp_path: Path) -> None:
     made = store(tmp_path, rounds=1)
     flip(tmp_path / "round-000001")
@@ -235,6 +239,7 @@ def test_only_exact_names_count(name: str, tmp_path: Path) -> None:
     assert latest_round(tmp_path) == 1
 
 
+@pytest.mark.fault(5)
 def test_a_death_in_the_middle_of_saving_leaves_the_round_before(tmp_path: Path) -> None:
     def die(folder: Path) -> None:
         (folder / "half.bin").write_bytes(b"half")
@@ -259,6 +264,7 @@ def test_what_killed_writes_of_other_rounds_left_is_removed(tmp_path: Path) -> N
     assert names(tmp_path) == ["round-000001", "round-000003"]
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("after", [False, True])
 def test_a_death_around_the_rename_leaves_the_round_before(
     after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ def test_trace_ends_at_a_blank_line(blank: str) -> None:
     assert (found.trace, found.thinking) == ("One.", f"One.{blank}Two.")
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize(
     ("text", "form"),
     [
@@ -45,6 +46,7 @@ def test_malformed_forms(text: str, form: Form) -> None:
     assert parse_completion(text, False).form is form
 
 
+@pytest.mark.fault(12)
 def test_truncated_comes_before_every_other_form() -> None:
     assert parse_completion("<think>Trace.</think>Answer.", True) == Completion(
         Form.TRUNCATED, "Trace.", "Trace.", "Answer."

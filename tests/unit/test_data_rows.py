@@ -33,6 +33,7 @@ def good(text: str = "fine", **more: object) -> dict[str, object]:
     return {"text": text, "harmful": False, **more}
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -89,6 +90,7 @@ def test_text_is_kept_as_published_and_the_longest_allowed_is_kept() -> None:
     assert [prompt.text for prompt in load([good(text) for text in texts]).prompts] == texts
 
 
+@pytest.mark.fault(13)
 def test_all_bad_rows_are_an_error_even_where_any_share_may_be_bad() -> None:
     with pytest.raises(DataError, match=r"^s \(s.jsonl\): 2 of 2 rows are bad.*row 1: text is empty"):
         load([good(""), good(" ")], max_bad_share=1.0)
@@ -148,6 +150,7 @@ def test_every_kind_of_file_gives_the_same_texts(tmp_path: Path) -> None:
     assert {suffix: read_table(tmp_path / f"t{suffix}") for suffix in suffixes} == dict.fromkeys(suffixes, rows)
 
 
+@pytest.mark.fault(13)
 def test_a_formula_is_never_evaluated(tmp_path: Path) -> None:
     formula = '=HYPERLINK("http://x.invalid","go")'
     (tmp_path / "t.csv").write_text('text\n"=1+1"\n"@SUM(A1)"\n', "utf-8")
@@ -155,6 +158,7 @@ def test_a_formula_is_never_evaluated(tmp_path: Path) -> None:
     assert read_table(write_xlsx(tmp_path / "t.xlsx", [["text", "n"], [formula, 1]])) == [{"text": None, "n": 1}]
 
 
+@pytest.mark.fault(13)
 def test_a_megabyte_csv_cell_costs_its_row_and_not_the_file(tmp_path: Path) -> None:
     csv.field_size_limit(limit := 131_072)
     (tmp_path / "t.csv").write_text(f"text,harmful\n{'x' * 1_000_000},0\nfine,1\n", "utf-8")
@@ -164,6 +168,7 @@ def test_a_megabyte_csv_cell_costs_its_row_and_not_the_file(tmp_path: Path) -> N
     assert csv.field_size_limit() == limit
 
 
+@pytest.mark.fault(13)
 def test_nulls_and_nans_of_parquet_are_set_aside(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"], "harmful": [1.0, 0.0, float("nan")]}), tmp_path / "t.parquet")
     loaded = load(read_table(tmp_path / "t.parquet"))
@@ -171,6 +176,7 @@ def test_nulls_and_nans_of_parquet_are_set_aside(tmp_path: Path) -> None:
     assert [bad.reason for bad in loaded.quarantined] == ["text is missing", "harmful is nan, not true or false"]
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize(
     "column",
     [
@@ -201,6 +207,7 @@ def test_a_parquet_categorical_is_plain_text(tmp_path: Path) -> None:
     assert [row["text"] for row in read_table(tmp_path / "t.parquet")] == ["a", "b", "a"]
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

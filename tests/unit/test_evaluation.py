@@ -87,11 +87,11 @@ class Said:
         self.texts = texts
         self.asked: list[str] = []
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         """Rollouts of two tokens."""
         for group, prompt in reversed(list(enumerate(prompts_P))):
             self.asked.append(prompt.id)
-            yield Rollout(group, prompt.id, 0, (1,), (2, 3), (), self.texts[prompt.id], False, 0, "fake")
+            yield [Rollout(group, prompt.id, 0, (1,), (2, 3), (), self.texts[prompt.id], False, 0, "fake")]
 
 
 class Rules:
@@ -101,10 +101,10 @@ class Rules:
         self.down = down or set()
 
     def score(
-        self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
+        self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
     ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
         """Verdicts by rule."""
-        for rollout in reversed(list(rollouts)):
+        for rollout in reversed([rollout for batch in batches for rollout in batch]):
             prompt = prompts_P[rollout.group]
             completion = parse_completion(rollout.text, rollout.truncated)
             verdict = failed() if prompt.id in self.down else RulesJudge().judge(prompt, completion)
@@ -141,9 +141,9 @@ def test_a_row_by_hand(prompt: Prompt, text: str, expected: dict[str, object], t
 def test_harm_in_the_thinking_shows_in_the_whole(tmp_path: Path) -> None:
     class Strict(Rules):
         def score(
-            self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
+            self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
         ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
-            for rollout in rollouts:
+            for rollout in (rollout for batch in batches for rollout in batch):
                 completion = parse_completion(rollout.text, rollout.truncated)
                 harm = "stick" in completion.answer
                 yield rollout, completion, Verdict(Status.OK, "j", risk=-1.0, general=-1.0 if harm else 1.0)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "openrlhf")
-MAY_IMPORT_ACTORS = {"rapo_ray/evaluation/run.py", "rapo_ray/run.py", "rapo_ray/train.py", "rapo_ray/warmup/stage.py"}
+MAY_IMPORT_ACTORS = {f"rapo_ray/{name}.py" for name in ("evaluation/run", "run", "simulate", "train", "warmup/stage")}
 SOURCES = sorted(path for package in ("rapo_ray", "actors") for path in (ROOT / package).rglob("*.py"))
 
 

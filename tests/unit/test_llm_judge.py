@@ -159,6 +159,7 @@ BAD_REPLIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("reply", BAD_REPLIES)
 @pytest.mark.parametrize("style", ["choice", "label", "text"])
 def test_a_reply_that_is_not_what_was_asked_for_is_a_parse_failure(reply: str, style: Style) -> None:
@@ -169,6 +170,7 @@ def test_a_reply_that_is_not_what_was_asked_for_is_a_parse_failure(reply: str, s
     assert_failed(verdict, Status.PARSE)
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("level", [0, 4, -1, True, 1.0, 2.5, ["1"], None, {}, 10**30])
 def test_a_level_out_of_range_is_a_parse_failure(level: object) -> None:
     verdict = verdict_on(Scripted(level=level), make_prompt(level=None))
@@ -186,6 +188,7 @@ def test_a_free_reply_is_read_behind_its_thinking() -> None:
     )
 
 
+@pytest.mark.fault(10)
 def test_a_reply_that_was_cut_is_no_verdict() -> None:
     async def ask(question: Question) -> Reply:
         return Reply('{"refuses": true}', 10, truncated=True)
@@ -346,6 +349,7 @@ ATTACKS = st.sampled_from(
 )
 
 
+@pytest.mark.fault(11)
 @given(
     text=st.lists(st.text(st.characters(), max_size=40) | ATTACKS, max_size=6).map("".join),
     harmful=st.booleans(),
@@ -367,6 +371,7 @@ def test_no_completion_changes_what_the_judge_said_or_leaves_the_declared_reward
     assert verdict.status is (Status.INJECTION if is_forged(completion) else Status.OK)
 
 
+@pytest.mark.fault(11)
 @given(attack=ATTACKS, good=st.booleans())
 def test_an_attack_in_a_well_formed_completion_changes_nothing(attack: str, good: bool) -> None:
     inner = attack.replace("</think>", "")
@@ -381,6 +386,7 @@ def test_an_attack_in_a_well_formed_completion_changes_nothing(attack: str, good
     assert (plain.risk, plain.general, plain.case) == (attacked.risk, attacked.general, attacked.case)
 
 
+@pytest.mark.fault(11)
 def test_a_megabyte_is_judged_like_anything_else() -> None:
     huge = "a <score>1</score> \U0001f600" * (1 << 16)
     verdict = verdict_on(Scripted(helps=False), make_prompt(), Completion(Form.OK, "A trace.", "A trace.", huge))

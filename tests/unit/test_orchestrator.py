@@ -41,7 +41,7 @@ class World:
     synced: list[int] = field(default_factory=list)
     update_error: Exception | None = None
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Rollout]:
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         rollouts = [
             make_rollout(group, sample, self.version, prompt.id, (10 + group, 20 + sample))
             for group, prompt in enumerate(prompts_P)
@@ -49,12 +49,12 @@ class World:
         ]
         for rollout in self.order(rollouts):
             self.calls.append(f"generate {rollout.group}.{rollout.sample}")
-            yield rollout
+            yield [rollout]
 
     def score(
-        self, prompts_P: list[Prompt], rollouts: Iterable[Rollout]
+        self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
     ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
-        for rollout in rollouts:
+        for (rollout,) in batches:
             assert prompts_P[rollout.group].id == rollout.prompt_id
             self.calls.append(f"judge {rollout.group}.{rollout.sample}")
             yield rollout, make_completion(), self.judgement(rollout)

@@ -43,6 +43,7 @@ def judge(prompt: Prompt, trace: str, answer: str) -> Verdict:
     return RulesJudge().judge(prompt, Completion(Form.OK, trace, trace, answer))
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("form", [form for form in Form if form is not Form.OK])
 def test_malformed_is_lowest_and_never_a_refusal(form: Form) -> None:
     verdict = RulesJudge().judge(prompt_of(), Completion(form, trace_of(3), trace_of(3), "I can't help with that."))
@@ -192,6 +193,7 @@ TEXT = st.lists(
 ).map(" ".join)
 
 
+@pytest.mark.fault(10)
 @settings(max_examples=150, deadline=None)
 @given(TEXT, TEXT, TEXT, st.booleans(), st.sampled_from([None, 0, 1, 2, 3, 9]), st.booleans())
 def test_never_raises_and_stays_in_the_declared_set(

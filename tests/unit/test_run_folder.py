@@ -54,6 +54,7 @@ def test_opening_makes_the_folders_and_writes_the_resolved_config(folder: RunFol
     assert load_config(str(folder.path / "config.yaml")) == config(tmp_path)
 
 
+@pytest.mark.fault(20)
 def test_a_second_opener_is_refused_until_the_first_closes(folder: RunFolder, tmp_path: Path) -> None:
     second = RunFolder(config(tmp_path))
     with pytest.raises(ConfigError, match="another process is running this run") as caught:
@@ -83,6 +84,7 @@ def test_closing_twice_is_as_good_as_once(folder: RunFolder) -> None:
     folder.close()
 
 
+@pytest.mark.fault(20)
 def test_a_changed_config_is_refused_by_key_and_the_lock_given_back(folder: RunFolder, tmp_path: Path) -> None:
     folder.close()
     changed = RunFolder(

@@ -1,0 +1,199 @@
+"""Actors that only wait, many of them in one process, behind handles like those of real ones."""
+
+import asyncio
+import heapq
+import random
+import time
+from typing import Any
+
+from actors.calls import Where, here
+from rapo_ray.dispatch import SampleRequest
+from rapo_ray.learn.batch import MicroBatch, Step
+from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
+from rapo_ray.types import Completion, Form, Prompt, Rollout, Status, Verdict
+
+HEARTBEAT = 5.0
+COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")
+
+
+class Slots:
+    """Work that takes one of some places, in the order in which it comes."""
+
+    def __init__(self, count: int) -> None:
+        self._free = [0.0] * count
+        self.busy = 0.0  # seconds in which any place was taken
+        self._taken_until = 0.0
+
+    def take(self, seconds: float) -> float:
+        """When work that is given now ends."""
+        now = time.monotonic()
+        begins = max(now, self._free[0])
+        ends = begins + seconds
+        heapq.heapreplace(self._free, ends)
+        if ends > self._taken_until:
+            self.busy += ends - max(now, self._taken_until)
+            self._taken_until = ends
+        return ends
+
+
+class SimulatedEngine:
+    """A rollout engine: as many steps as the longest completion of its batch has tokens."""
+
+    def __init__(self, name: str, profile: Profile, max_num_seqs: int) -> None:
+        self._name = name
+        self._profile = profile
+        self._slots = Slots(max_num_seqs)
+        self._running: list[tuple[float, int, int, int, str]] = []
+        self._version = -1
+
+    async def where(self) -> Where:
+        """Its node and process."""
+        return here()
+
+    async def submit(self, call: str, version: int, batches: list[list[SampleRequest]]) -> None:
+        """Begin to wait."""
+        profile = self._profile
+        for request in (request for requests in batches for request in requests):
+            generator = random.Random(request.sampling.seed)
+            length = profile.completion_tokens * generator.lognormvariate(
+                -(profile.completion_spread**2) / 2, profile.completion_spread
+            )
+            tokens = max(1, min(request.sampling.max_tokens, round(length)))
+            ends = self._slots.take(tokens * profile.step_seconds)
+            heapq.heappush(self._running, (ends, request.group, request.sample, tokens, request.prompt.id))
+
+    async def collect(self, call: str, window: float) -> list[Rollout]:
+        """What has ended: waits for the first, then for others as the real one does."""
+        if not self._running:
+            await asyncio.sleep(HEARTBEAT)
+            return []
+        wait = self._running[0][0] - time.monotonic()
+        if wait > HEARTBEAT:
+            await asyncio.sleep(HEARTBEAT)
+            return []
+        await asyncio.sleep(max(0.0, wait))
+        last = max(running[0] for running in self._running)
+        await asyncio.sleep(max(0.0, min(window, last - time.monotonic())))
+        now = time.monotonic()
+        ended = []
+        while self._running and self._running[0][0] <= now:
+            _, group, sample, tokens, prompt = heapq.heappop(self._running)
+            ended.append(self._rollout(group, sample, tokens, prompt))
+        return ended
+
+    def _rollout(self, group: int, sample: int, tokens: int, prompt: str) -> Rollout:
+        written = (group % 251,) * tokens
+        prompt_tokens = (group,) * PROMPT_TOKENS
+        return Rollout(
+            group, prompt, sample, prompt_tokens, written, (-1.0,) * tokens, "", False, self._version, self._name
+        )
+
+    async def pause(self) -> None:
+        """Nothing steps."""
+
+    async def resume(self) -> None:
+        """Nothing steps."""
+
+    async def finish_weight_update(self, version: int) -> None:
+        """Rollouts carry `version` from now on."""
+        self._version = version
+
+    async def weight_version(self) -> str:
+        """The version."""
+        return str(self._version)
+
+    async def busy(self) -> float:
+        """Seconds in which it had something to write."""
+        return self._slots.busy
+
+
+class SimulatedJudge:
+    """A judge whose verdicts are drawn, so that groups differ."""
+
+    def __init__(self, name: str, profile: Profile) -> None:
+        self._name = name
+        self._seconds = profile.judge_seconds
+        self._slots = Slots(profile.judge_concurrency)
+
+    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: object) -> list[Any]:
+        """A verdict on each."""
+        ends = max(self._slots.take(self._seconds) for _ in rollouts)
+        await asyncio.sleep(max(0.0, ends - time.monotonic()))
+        return [(COMPLETION, self._verdict(rollout)) for rollout in rollouts]
+
+    def _verdict(self, rollout: Rollout) -> Verdict:
+        drawn = random.Random(f"{rollout.group} {rollout.sample} {rollout.policy_version}")
+        risk, general = drawn.choice((-1.0, 0.0, 1.0)), drawn.choice((-1.0, 1.0))
+        return Verdict(Status.OK, self._name, level=1, risk=risk, general=general)
+
+    async def busy(self) -> float:
+        """Seconds in which it judged."""
+        return self._slots.busy
+
+
+class SimulatedTrainer:
+    """A policy rank or a reference actor: tokens over a rate."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._busy = 0.0
+
+    async def _work(self, micro_batches: list[MicroBatch]) -> int:
+        sequences = [sequence for batch in micro_batches if not batch.filler for sequence in batch.sequences]
+        seconds = sum(len(sequence.tokens) for sequence in sequences) / self._rate if self._rate else 0.0
+        self._busy += seconds
+        await asyncio.sleep(seconds)
+        return sum(sequence.completion_length for sequence in sequences)
+
+    async def update(self, steps: list[Step]) -> dict[str, float]:
+        """Wait for all steps."""
+        tokens = sum([await self._work(list(step.micro_batches)) for step in steps])
+        return {"tokens": float(tokens), "optimizer_steps": float(len(steps))}
+
+    async def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
+        """Wait, and give a log-prob a token."""
+        await self._work(micro_batches)
+        return [[-1.0] * sequence.completion_length for batch in micro_batches for sequence in batch.sequences]
+
+    async def busy(self) -> float:
+        """Seconds in which it worked."""
+        return self._busy
+
+
+class SimulatedHost:
+    """One process with many simulated actors."""
+
+    def __init__(self) -> None:
+        self._actors: dict[str, Any] = {}
+
+    async def add(self, name: str, kind: str, *arguments: Any) -> None:
+        """Make an actor."""
+        kinds = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
+        self._actors[name] = kinds[kind](*arguments)
+
+    async def call(self, name: str, method: str, *arguments: Any) -> Any:
+        """The result of one actor's method."""
+        return await getattr(self._actors[name], method)(*arguments)
+
+
+class Hosted:
+    """A handle of one simulated actor: `handle.method.remote(...)`."""
+
+    def __init__(self, host: Any, name: str) -> None:
+        self._host = host
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return _Method(self._host, self._name, method)
+
+
+class _Method:
+    def __init__(self, host: Any, name: str, method: str) -> None:
+        self._call = host.call
+        self._arguments = (name, method)
+
+    def remote(self, *arguments: Any) -> Any:
+        """Call it; a reference to the result."""
+        return self._call.remote(*self._arguments, *arguments)

@@ -1,0 +1,121 @@
+"""All ranks of the policy, and all reference actors, behind one object each."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from actors.calls import Handle, get_all
+from rapo_ray.config import LimitsConfig, PolicyConfig
+from rapo_ray.errors import CheckpointError, RoundLost
+from rapo_ray.learn.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
+from rapo_ray.learn.files import random_state_file
+from rapo_ray.types import Sequence, UpdateResult
+
+
+class ReferenceGroup:
+    """All reference actors."""
+
+    def __init__(self, actors: list[Handle], limits: LimitsConfig, max_tokens: int, row_tokens: int) -> None:
+        self._actors = actors
+        self._limits = limits
+        self._max_tokens = max_tokens
+        self._row_tokens = row_tokens
+
+    def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
+        """The sequences with the reference's log-probs, in the same order."""
+        numbers = {id(sequence): number for number, sequence in enumerate(sequences)}
+        rows = pack_rows([(sequence,) for sequence in sequences], self._row_tokens)
+        micro_batches = [
+            MicroBatch(tuple(tuple(unit[0] for unit in rows[index]) for index in indices))
+            for indices in split_by_tokens(rows, self._max_tokens)
+        ]
+        count = len(self._actors)
+        shares = [micro_batches[index::count] for index in range(count)]
+        refs = [actor.logprobs.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        results = get_all(refs, self._limits.update, "the reference's log-probs", "limits.update")
+        out = list(sequences)
+        for share, values in zip(shares, results, strict=True):
+            asked = (sequence for micro_batch in share for sequence in micro_batch.sequences)
+            for sequence, logprobs in zip(asked, values, strict=True):
+                out[numbers[id(sequence)]] = replace(sequence, reference_logprobs=tuple(logprobs))
+        return out
+
+
+class PolicyGroup:
+    """All ranks of the policy."""
+
+    def __init__(self, actors: list[Handle], config: PolicyConfig, limits: LimitsConfig) -> None:
+        self._actors = actors
+        self._config = config
+        self._limits = limits
+        self._steady = threading.Lock()
+        self._sent: int | None = None  # the version of the weights that it holds and has sent; None once it learns on
+
+    def update(self, sequences: list[Sequence]) -> UpdateResult:
+        """Take a round's optimizer steps on all ranks."""
+        with self._steady:
+            self._sent = None
+        config = self._config
+        unit = 2 if config.learns_from_pairs else 1
+        limits = (config.micro_batch_tokens, config.row_tokens)
+        shares = plan_steps(sequences, config.steps_per_round, config.ranks, *limits, unit)
+        refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
+
+    def send_weights(self, version: int) -> None:
+        """Send the weights to all engines, as `version`."""
+        self._send(version, None)
+        self._sent = version
+
+    def send_again(self, engine: int) -> None:
+        """Send the weights that all engines have to one of them; raises RoundLost where the policy has learned on."""
+        with self._steady:
+            if self._sent is None:
+                raise RoundLost("the policy has learned on: an engine that starts again gets its next weights only")
+            self._send(self._sent, [engine])
+
+    def _send(self, version: int, engines: list[int] | None) -> None:
+        self._on_all("send_weights", version, engines, limit=self._limits.sync, setting="limits.sync")
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint; raises CheckpointError where a rank's files are not on the driver's file system."""
+        self._on_all("save", folder.resolve())
+        for rank in range(self._config.ranks):
+            if not (folder / random_state_file(rank)).exists():
+                raise CheckpointError(
+                    f"policy-{rank} wrote elsewhere: {folder} must be on storage that all nodes share"
+                )
+
+    def load(self, folder: Path) -> None:
+        """Restore a checkpoint."""
+        self._on_all("load", folder.resolve())
+
+    def export(self, folder: Path, dtype: str) -> None:
+        """Write the model for transformers and vLLM."""
+        self._on_all("export", folder.resolve(), dtype)
+
+    def weight_checksums(self, dtype: str) -> dict[str, str]:
+        """SHA-256 of every weight in `dtype`."""
+        checksums: dict[str, str] = self._on_all("weight_checksums", dtype)[0]
+        return checksums
+
+    def _on_all(
+        self, method: str, *arguments: object, limit: float | None = None, setting: str = "limits.update"
+    ) -> list[Any]:
+        refs = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        return get_all(refs, limit or self._limits.update, f"{method} of the policy", setting)
+
+
+RANK_ALIKE = ("learning_rate", "grad_norm", "optimizer_steps")  # the same figure on every rank
+
+
+def _sum_ranks(per_rank: list[dict[str, float]]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name in sorted({name for sums in per_rank for name in sums}):
+        values = [sums[name] for sums in per_rank if name in sums]
+        if name in RANK_ALIKE:
+            out[name] = values[0]
+        else:
+            out[name] = max(values) if name.endswith("_max") else sum(values)
+    return out

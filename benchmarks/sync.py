@@ -1,0 +1,97 @@
+"""Weights from the policy to two engines: seconds, beside one call a parameter.
+
+python -m benchmarks.sync
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+
+GOAL_SECONDS, GOAL_RATIO = 0.5, 10.0
+WAYS = ("in buckets", "a call a parameter")
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.sync", description=__doc__)
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="whose weights")
+    parser.add_argument("--engines", type=int, default=2, help="that get them")
+    parser.add_argument("--repeats", type=int, default=5, help="timed syncs")
+    add_rows_option(parser)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure(options, Path(scratch))
+    middle = {way: statistics.median(seconds) for way, seconds in found.items()}
+    peer = middle[WAYS[1]]
+    print_table(
+        f"weights of {options.model} to {options.engines} engines",
+        ("", "seconds", "spread", "times as fast"),
+        [(way, f"{middle[way]:.2f}", spread(found[way], 2), f"{peer / middle[way]:.1f}") for way in WAYS],
+    )
+    ours, ratio = middle[WAYS[0]], peer / middle[WAYS[0]]
+    rows = [
+        Row("weight sync to two engines", "s", ours, None, None, f"{GOAL_SECONDS} s", ours <= GOAL_SECONDS,
+            spread(found[WAYS[0]], 2)),
+        Row("weight sync, beside a call a parameter", "s", ours, peer, ratio, f"{GOAL_RATIO:.0f} x",
+            ratio >= GOAL_RATIO, spread(found[WAYS[1]], 2)),
+    ]  # fmt: skip
+    write_rows(options.rows, rows)
+    return 0
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, list[float]]:
+    """Seconds of each sync, in turns."""
+    from rapo_ray.cluster import ray_cluster
+    from rapo_ray.models import resolve_model
+    from rapo_ray.recipe_file import load_config
+
+    overrides = [f"model.path={options.model}", f"rollout.engines={options.engines}", f"out={scratch}"]
+    config = load_config("quickstart", overrides)
+    model = Path(resolve_model(options.model))
+    with ray_cluster(config.cluster):
+        from actors import spawn
+        from actors.placement import plan
+        from actors.policy import PolicyActor
+
+        class Bucketed(PolicyActor):
+            """A policy whose buckets can be set; none at all sends each parameter by itself."""
+
+            def set_bucket(self, size: int) -> None:
+                from rapo_ray.engines import shared_memory
+
+                shared_memory.BUCKET_BYTES = size
+
+        spawn.PolicyActor = Bucketed  # type: ignore[misc]
+        spawner = spawn.Spawner(config, plan(config))
+        try:
+            rollouts, _ = spawner.serving(model, {})
+            policy, _, weights = spawner.training(model, rollouts)
+            return turns(policy, weights, options.repeats)
+        finally:
+            spawner.close()
+
+
+def turns(policy: Any, weights: Any, repeats: int) -> dict[str, list[float]]:
+    """Both ways, one after the other, so that both meet the same machine."""
+    from rapo_ray.engines.shared_memory import BUCKET_BYTES
+
+    sizes = dict(zip(WAYS, (BUCKET_BYTES, 0), strict=True))
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    weights.sync(0)  # the first one warms up
+    for number in range(1, repeats + 1):
+        for way, size in sizes.items():
+            policy._on_all("set_bucket", size)
+            started = time.perf_counter()
+            weights.sync(number)
+            found[way].append(time.perf_counter() - started)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""`python -m rapo_ray.simulate`: what a round costs on machines that are not here, and who is idle."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rapo_ray.command import finish
+
+DESCRIPTION = """Play a recipe's rounds with the real orchestrator over Ray actors that only wait, for as long as
+PROFILE says that a real one takes: a YAML file, or the folder of a run, whose measured times are taken. Sizes are the
+recipe's (rollout.engines, judge.risk.actors, policy.ranks, ...). It waits in real time."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m rapo_ray.simulate", description=DESCRIPTION)
+    parser.add_argument("--config", default="quickstart", help="recipe")
+    parser.add_argument("--profile", type=Path, help="YAML file, or a run; by default the times of `make run`")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds to play")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
+    options = parser.parse_intermixed_args(arguments)
+    return finish(lambda: _simulate(options), options.debug)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from rapo_ray.cluster import ray_cluster
+    from rapo_ray.display import show_simulation
+    from rapo_ray.recipe_file import load_config
+    from rapo_ray.simulation.profile import Profile, read_profile
+
+    config = load_config(options.config, options.overrides)
+    profile = read_profile(options.profile) if options.profile else Profile()
+    with ray_cluster(config.cluster):
+        from actors.simulation import Simulation  # imports Ray, which reads at its import whether tokens are on
+
+        simulation = Simulation(config, profile)
+        try:
+            played = simulation.rounds(options.rounds)
+        finally:
+            simulation.close()
+    show_simulation(config, played)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

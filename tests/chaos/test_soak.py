@@ -1,0 +1,67 @@
+"""Many rounds under kills at random: the same parameters as without, and memory that does not grow."""
+
+import random
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.chaos.conftest import SETTINGS
+from tests.chaos.faults import Live, actors, metrics, running, same_end, send
+from tests.e2e.conftest import Cluster, tiny_recipe
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(5400)]
+
+ROUNDS, KILLS, EDGE = 200, 8, 50
+KINDS = ("RolloutActor", "PolicyActor", "ReferenceActor", "RulesJudgeActor")
+GROWTH = 1.05
+
+
+@pytest.fixture
+def soaked(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> dict[str, Path]:
+    settings = {**SETTINGS, **warmed, "rounds": ROUNDS, "checkpoint": {"every": 5}}
+    settings["limits"] = {"start": 120, "restarts": 2 * KILLS}
+    return {name: tiny_recipe(tiny, tmp_path / name, **settings) for name in ("whole", "disturbed")}
+
+
+def test_soak(soaked: dict[str, Path], cluster: Cluster) -> None:
+    with running(soaked["whole"], cluster) as run:
+        sizes = watched(run, {})
+        whole = run.folder
+    drawn = random.Random(7)
+    rounds = sorted(drawn.sample(range(EDGE + 1, ROUNDS - EDGE), KILLS))  # both edges run undisturbed, to be compared
+    kills = {number: drawn.choice(KINDS) for number in rounds}
+    with running(soaked["disturbed"], cluster) as run:
+        disturbed = watched(run, kills)
+    same_end(run.folder, whole)
+    for name, by_round in {**{f"whole {k}": v for k, v in sizes.items()}, **disturbed}.items():
+        first = mean(size for number, size in by_round if 0 < number <= EDGE)
+        last = mean(size for number, size in by_round if number > ROUNDS - EDGE)
+        assert last <= GROWTH * first, f"{name} grew from {first / 2**20:.0f} to {last / 2**20:.0f} MiB"
+
+
+def watched(run: Live, kills: dict[int, str]) -> dict[str, list[tuple[int, int]]]:
+    """Bytes held by the driver and by each kind of actor, with the round they were seen in; kills on the way."""
+    seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    left = dict(kills)
+    while run.process.poll() is None:
+        number = len(metrics(run.folder))
+        held = {"driver": [psutil.Process(run.process.pid)], **{kind: actors(kind) for kind in KINDS}}
+        for name, processes in held.items():
+            try:
+                seen[name].append((number, sum(process.memory_info().rss for process in processes)))
+            except psutil.NoSuchProcess:
+                continue
+        if left and number >= min(left):
+            victims = actors(left.pop(min(left)))
+            if victims:
+                send(victims[0], signal.SIGKILL)
+        time.sleep(1)
+    assert run.process.returncode == 0, run.output[-3000:]
+    assert not left, "not every kill was reached"
+    return {name: [(number, size) for number, size in each if size] for name, each in seen.items()}

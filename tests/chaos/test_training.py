@@ -1,0 +1,145 @@
+"""Actors of a run that are killed, stopped or lost, with real engines and real signals."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.conftest import SETTINGS
+from tests.chaos.faults import Recovered, actors, records, running, same_end, send
+from tests.e2e.conftest import Cluster, tiny_recipe, train
+
+pytestmark = pytest.mark.chaos
+
+SHM = Path("/dev/shm")
+
+
+@pytest.fixture
+def recipe(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> Path:
+    """The recipe of the undisturbed run, in a folder of its own."""
+    return tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "silence": 12})
+
+
+@pytest.mark.fault(1)
+def test_an_engine_is_killed_while_it_generates(
+    recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered
+) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(1)
+        send(actors("RolloutActor")[0], signal.SIGKILL)
+        recovered.detected = run.until_said("was lost")
+        recovered.back = recovered.detected + run.until_said("is back")
+        assert run.ends() == 0, run.output
+        assert run.output.count("was lost") == 1
+        recovered.lost = run.output.split("is back; ")[1].split(" completions")[0] + " completions"
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(2)
+def test_engines_that_die_again_and_again_end_the_run_and_the_next_one_goes_on(
+    tiny: Path, warmed: dict[str, Any], cluster: Cluster, undisturbed: Path, tmp_path: Path, recovered: Recovered
+) -> None:
+    recipe = tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "restarts": 0})
+    with running(recipe, cluster) as run:
+        run.until_round(2)
+        for engine in actors("RolloutActor"):
+            send(engine, signal.SIGKILL)
+        started = time.monotonic()
+        assert run.ends() == 1
+        recovered.detected = time.monotonic() - started
+        assert "rollout-" in run.output.splitlines()[-1], run.output
+        assert "limits.restarts=0" in run.output.splitlines()[-1]
+        assert "Traceback" not in run.output
+    done = train(recipe, "limits.restarts=2", joining=cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming after round 2" in done.stdout
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(3)
+def test_an_engine_hangs(recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(1)
+        stopped = actors("RolloutActor")[0]
+        send(stopped, signal.SIGSTOP)
+        recovered.detected = run.until_said("no answer in limits.silence=12 s")
+        recovered.back = recovered.detected + run.until_said("is back")
+        assert not stopped.is_running(), "the process that hung is left"
+        assert run.ends() == 0, run.output
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(4)
+def test_an_engine_is_killed_while_weights_are_sent(
+    recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered
+) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(1)
+        sent = set(SHM.glob("rapo-weights-*"))
+        run.until(lambda: set(SHM.glob("rapo-weights-*")) - sent, "a transfer of weights")
+        send(actors("RolloutActor")[0], signal.SIGKILL)
+        recovered.detected = run.until_said("was lost")
+        assert run.ends() == 0, run.output
+    same_end(run.folder, undisturbed)
+    assert all(int(str(row["round"])[6:]) - 1 == row["policy_version"] for row in records(run.folder))
+
+
+@pytest.mark.fault(5)
+def test_the_driver_is_killed_while_it_writes_a_checkpoint(
+    recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered
+) -> None:
+    with running(recipe, cluster) as run:
+        run.until(lambda: (run.folder / "checkpoints" / "round-000003.tmp").exists(), "the write of round 3")
+        send_to = run.process
+        send_to.kill()
+        send_to.wait()
+    assert not (run.folder / "checkpoints" / "round-000003" / "COMPLETE").exists()
+    done = train(recipe, joining=cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming after round 2" in done.stdout
+    recovered.lost = "the round that was being written"
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(6)
+def test_the_policy_is_killed(recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(2)
+        run.until(lambda: actors("PolicyActor.update"), "an update")
+        send(actors("PolicyActor")[0], signal.SIGKILL)
+        recovered.detected = run.until_said("starting over from the last checkpoint")
+        recovered.back = recovered.detected + run.until_said("resuming after round 2")
+        assert run.ends() == 0, run.output
+    recovered.lost = "the round under way"
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(6)
+def test_a_judge_and_the_reference_are_killed(
+    recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered
+) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(1)
+        send(actors("RulesJudgeActor")[0], signal.SIGKILL)
+        send(actors("ReferenceActor")[0], signal.SIGKILL)
+        assert run.ends() == 0, run.output
+    recovered.lost = "no judgement"
+    same_end(run.folder, undisturbed)
+
+
+@pytest.mark.fault(20)
+def test_a_second_driver_is_refused(recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered) -> None:
+    with running(recipe, cluster) as run:
+        run.until_round(1)
+        second = train(recipe, joining=cluster)
+        assert second.returncode == 1
+        assert "another process is running this run" in second.stderr
+        assert run.ends() == 0, run.output
+    same_end(run.folder, undisturbed)
+    shutil.copytree(run.folder, run.folder.with_name("again"))
+    changed = train(recipe, "name=again", "policy.learning_rate=0.5", joining=cluster)
+    assert changed.returncode == 1
+    assert "policy.learning_rate" in changed.stderr

@@ -1,0 +1,58 @@
+"""The real orchestrator over waiting actors: every completion comes, engines share them, and overlap overlaps."""
+
+from typing import Any
+
+import pytest
+
+from actors.simulation import SimulatedRound, Simulation
+from rapo_ray.cluster import ray_cluster
+from rapo_ray.config import ClusterConfig, RunConfig
+from rapo_ray.simulation.profile import Profile
+
+pytestmark = pytest.mark.cluster
+
+ENGINES, PROMPTS, SAMPLES = 12, 48, 4
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Any:
+    with ray_cluster(ClusterConfig(device="cpu")) as resources:
+        yield resources
+
+
+def play(profile: Profile, staleness: int, rounds: int = 2) -> list[SimulatedRound]:
+    config = RunConfig.model_validate(
+        {
+            "prompts_per_round": PROMPTS,
+            "samples_per_prompt": SAMPLES,
+            "rollout": {"engines": ENGINES, "max_num_seqs": 16, "staleness": staleness, "max_new_tokens": 64},
+            "judge": {"risk": {"backend": "rules", "actors": 3}},
+            "policy": {"ranks": 2},
+            "checkpoint": {"every": 2},
+        }
+    )
+    simulation = Simulation(config, profile)
+    try:
+        return simulation.rounds(rounds)
+    finally:
+        simulation.close()
+
+
+def test_every_completion_comes_and_the_engines_share_them(cluster: Any) -> None:
+    profile = Profile(step_seconds=0.01, completion_tokens=40, completion_spread=0.3, sync_seconds=0.0)
+    for each in play(profile, staleness=0):
+        assert each.rollouts == PROMPTS * SAMPLES
+        assert set(each.busy) == {"rollout", "judge", "policy", "reference"}
+        assert all(seconds > 0 for seconds in each.busy.values())
+        assert each.longest["rollout"] < 3 * each.busy["rollout"], "one engine had much more to do than the others"
+
+
+def test_drawing_ahead_waits_for_the_longer_of_the_two_and_not_for_both(cluster: Any) -> None:
+    profile = Profile(
+        step_seconds=0.1, completion_tokens=60, completion_spread=0.0, sync_seconds=0.0,
+        update_tokens_per_second=2500, reference_tokens_per_second=None,
+    )  # fmt: skip
+    overlapped = play(profile, staleness=1, rounds=3)[1]
+    assert overlapped.phases["update"] > 3, "the update takes its time"
+    assert overlapped.longest["rollout"] > 3, "and so do the engines"
+    assert overlapped.seconds < overlapped.phases["update"] + overlapped.longest["rollout"]
