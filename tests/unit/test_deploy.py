@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
-import shutil
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
@@ -264,8 +265,42 @@ def test_no_file_holds_a_secret() -> None:
         assert looks.search(path.read_text("utf-8")) is None, path
 
 
-def test_shell_parses() -> None:
-    bash = shutil.which("bash")
-    assert bash is not None
-    done = subprocess.run([bash, "-n", str(DEPLOY / "slurm.sh")], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+STUBS = {
+    "srun": 'echo "srun $*" >>log; echo $$ >>sruns; exec sleep 60',
+    "hostname": "echo 192.0.2.1 192.0.2.2",
+    "python": """case "$*" in
+*secrets*) printf token ;;
+*"import ray"*) echo "$SLURM_JOB_NUM_NODES" ;;
+*) stat -c %a "$RAY_AUTH_TOKEN_PATH" >mode; echo "python $*" >>log; trap 'echo TERM >>log; exit 130' TERM
+   touch running; while [ -e stay ]; do sleep 0.02; done; exit 7 ;;
+esac""",
+}
+
+
+@pytest.mark.parametrize(("nodes", "terminated"), [("1", False), ("2", False), ("2", True)])
+def test_the_slurm_script_starts_ray_trains_and_leaves_nothing(tmp_path: Path, nodes: str, terminated: bool) -> None:
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, body in STUBS.items():
+        (programs / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (programs / name).chmod(0o755)
+    if terminated:
+        (tmp_path / "stay").touch()
+    job = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NUM_NODES": nodes, "SLURMD_NODENAME": "a", "SLURM_JOB_ID": "5"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **job}
+    command = ["bash", str(DEPLOY / "slurm.sh"), "--config", "paper"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as script:
+        if terminated:
+            while not (tmp_path / "running").exists():
+                time.sleep(0.02)
+            script.terminate()
+        script.wait(20)
+    log = (tmp_path / "log").read_text()
+    assert script.returncode == (130 if terminated else 7)
+    assert ("TERM" in log) is terminated
+    assert log.count("srun") == int(nodes) and log.count("--nodelist=a ray start --head") == 1
+    assert log.count("--exclude=a ray start --address=192.0.2.1:6379 --block") == int(nodes) - 1
+    assert "python -m rapo_ray.train --config paper" in log
+    assert (tmp_path / "mode").read_text() == "600\n"
+    assert list(tmp_path.glob(".rapo-token*")) == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (tmp_path / "sruns").read_text().split())
