@@ -18,14 +18,17 @@ def read(name: str) -> Any:
 @pytest.mark.parametrize(
     "config", [read("serve.yaml"), yaml.safe_load(read("kubernetes/rayservice.yaml")["spec"]["serveConfigV2"])]
 )
-def test_serve_takes_the_applications(config: dict[str, Any]) -> None:
-    from pydantic import ValidationError
-    from ray.serve.schema import ServeDeploySchema
+def test_serve_takes_the_applications_and_knows_every_key(config: dict[str, Any]) -> None:
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
     names = [application.name for application in ServeDeploySchema.model_validate(config).applications]
     assert names == ["rapo-engines", "rapo"]
-    with pytest.raises(ValidationError):
-        ServeDeploySchema.model_validate({**config, "http_option": {}})
+    # Serve passes over a key that it does not know.
+    assert config.keys() <= ServeDeploySchema.model_fields.keys()
+    assert config["http_options"].keys() <= HTTPOptions.model_fields.keys()
+    for application in config["applications"]:
+        assert application.keys() <= ServeApplicationSchema.model_fields.keys()
 
 
 def test_ray_up_takes_the_cluster_file() -> None:
