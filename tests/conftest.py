@@ -5,8 +5,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
+settings.register_profile("no clock", deadline=None)  # machines are slow now and then
+settings.load_profile("no clock")
 
 TIERS = frozenset({"unit", "cluster", "e2e", "gpu", "chaos"})
 STRICT_TIERS = TIERS - {"gpu"}

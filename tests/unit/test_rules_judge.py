@@ -194,7 +194,7 @@ TEXT = st.lists(
 
 
 @pytest.mark.fault(10)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXT, TEXT, TEXT, st.booleans(), st.sampled_from([None, 0, 1, 2, 3, 9]), st.booleans())
 def test_never_raises_and_stays_in_the_declared_set(
     ask: str, thinking: str, answer: str, harmful: bool, level: int | None, truncated: bool
