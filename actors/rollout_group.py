@@ -142,7 +142,6 @@ class _Gathering:
             self._send()
             yield self._receive()
             for index, why in self._silent():
-                self._engines.end(index)
                 self._lost(index, why)
 
     def _send(self) -> None:
@@ -176,7 +175,6 @@ class _Gathering:
             meant = unwrap(error, f"rollout-{index}")
             if not isinstance(meant, EngineError):
                 raise meant from error
-            self._engines.end(index)
             self._lost(index, str(meant))
             return []
         self._heard[index] = time.monotonic()
@@ -198,7 +196,11 @@ class _Gathering:
                 yield index, f"no completion in limits.generate={limits.generate:g} s"
 
     def _lost(self, index: int, why: str) -> None:
-        """Bring an engine back and hand it again what it had not finished; the others go on meanwhile."""
+        """Bring an engine back and hand it again what it had not finished; the others go on meanwhile.
+
+        It is ended first: one that only did not answer would write the old batches beside the new ones.
+        """
+        self._engines.end(index)
         self._pending = {ref: engine for ref, engine in self._pending.items() if engine != index}
         self._collecting.discard(index)
         self._engines.revive(index, why)

@@ -11,28 +11,16 @@ import pytest
 from tests.chaos.conftest import SETTINGS
 from tests.chaos.faults import Recovered, actors, running, same_end, send
 from tests.e2e.conftest import Cluster, tiny_recipe
+from tests.nodes import ray_nodes
 
 pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without room for actors, and three nodes."""
-    token = tmp_path / "token"
-    token.write_text("0123456789abcdef" * 4)
-    token.chmod(0o600)
-    tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    for name, value in tokens.items():
-        monkeypatch.setenv(name, value)
-    from ray.cluster_utils import Cluster as Nodes
-
-    made = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        for _ in range(3):
-            made.add_node(num_cpus=2)
-        yield Cluster("", {**tokens, "RAY_ADDRESS": made.address})
-    finally:
-        made.shutdown()
+def nodes(tmp_path: Path) -> Iterator[Cluster]:
+    """Three nodes, one more than the run needs."""
+    with ray_nodes(3, tmp_path) as env:
+        yield Cluster("", env)
 
 
 @pytest.mark.fault(15)

@@ -104,26 +104,37 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A cluster as an operator starts it; runs that join it save the start of their own."""
-    port, dashboard, agent = free_port(), free_port(), free_port()
+    with ray_head({}) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def ray_head(env: dict[str, str]) -> Iterator[Cluster]:
+    """`ray start --head` with a token, in this environment."""
     with tempfile.TemporaryDirectory(prefix="rapo") as session:  # short: a socket's path has at most 107 characters
-        token = Path(session) / "token"
-        token.write_text("0123456789abcdef" * 4)
-        token.chmod(0o600)
-        tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
-        start = [*RAY, "start", "--head", "--block", "--num-cpus=4", f"--temp-dir={session}", *ports]
-        head = subprocess.Popen(start, env=environment(**tokens), stdout=subprocess.DEVNULL)
-        family = [psutil.Process(head.pid)]
-        try:
-            address = f"http://127.0.0.1:{dashboard}"
-            _wait_until_it_refuses(address, head)
-            yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
-        finally:
-            family = [*psutil.Process(head.pid).children(recursive=True), *family]
-            for process in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(family, timeout=30)
+        yield from _ray_head(Path(session), env)
+
+
+def _ray_head(session: Path, env: dict[str, str]) -> Iterator[Cluster]:
+    port, dashboard, agent = free_port(), free_port(), free_port()
+    token = session / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    start = [*RAY, "start", "--head", "--block", "--num-cpus=4", f"--temp-dir={session}", *ports]
+    head = subprocess.Popen(start, env=environment(**tokens, **env), stdout=subprocess.DEVNULL)
+    family = [psutil.Process(head.pid)]
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        _wait_until_it_refuses(address, head)
+        yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
+    finally:
+        family = [*psutil.Process(head.pid).children(recursive=True), *family]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=30)
 
 
 def _wait_until_it_refuses(address: str, head: subprocess.Popen[bytes]) -> None:
