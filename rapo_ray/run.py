@@ -27,6 +27,7 @@ from rapo_ray.published import write_manifest
 from rapo_ray.report import page
 from rapo_ray.run_folder import RunFolder
 from rapo_ray.types import Group
+from rapo_ray.watching.watchers import Watchers, watch
 
 
 def run(config: RunConfig) -> None:
@@ -45,7 +46,7 @@ def run(config: RunConfig) -> None:
                 page.publish_report(folder.path)
             return
         folder.record_contamination(report_rows(inputs.contaminated))
-        session = Session(config, folder, inputs)
+        session = Session(config, folder, inputs, stack.enter_context(watch(config)))
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
@@ -101,6 +102,7 @@ class Session:
     config: RunConfig
     folder: RunFolder
     inputs: Inputs
+    watchers: Watchers
     base: Path = Path()
     spawner: Any = None
     roles: Any = None
@@ -156,6 +158,7 @@ class Session:
                 result = run_round(self.roles, config, ahead, number, progress)
             line = records.metric_line(result)
             self.folder.record(result, line)
+            self.watchers.round(line)
             display.say(display.round_line(line, config.rounds))
             if checkpoint_follows(config, number):
                 state = {
@@ -190,6 +193,7 @@ class Session:
         verdicts = {rollout.group: verdict for rollout, _, verdict in scored}
         found = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
         self.folder.record_canaries({"round": number, **asdict(found)})
+        self.watchers.canaries(number, asdict(found), len(canary_set))
         canaries.check(found, self.config.judge.canaries, number)
 
     def _warm_up(self, rollouts: Any) -> Path:

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
-from rapo_ray.watching.series import RESTARTS, ROUNDS, SERIES, Line, Value, canary_values, values
+from rapo_ray.watching.series import RESTARTS, ROUNDS, SERIES, Line, Series, Value, canary_values, values
 
 
 class Exported:
@@ -13,11 +12,13 @@ class Exported:
     def __init__(self, run: str, rounds: int) -> None:
         from ray.util.metrics import Counter, Gauge
 
-        made = {"gauge": Gauge, "counter": Counter}
-        self._metrics: dict[str, Any] = {}
-        for series in SERIES:
-            metric = made[series.kind](series.name, series.help, tag_keys=("run", *series.tags))
-            self._metrics[series.name] = metric.set_default_tags({"run": run})
+        def tags(series: Series) -> tuple[str, ...]:
+            return ("run", *series.tags)
+
+        self._gauges = {one.name: Gauge(one.name, one.help, tags(one)) for one in SERIES if one.kind == "gauge"}
+        self._counters = {one.name: Counter(one.name, one.help, tags(one)) for one in SERIES if one.kind == "counter"}
+        for metric in (*self._gauges.values(), *self._counters.values()):
+            metric.set_default_tags({"run": run})
         self._set([Value(ROUNDS, rounds, {})])
 
     def round(self, line: Line) -> None:
@@ -33,10 +34,8 @@ class Exported:
         self._set([Value(RESTARTS, 1, {"role": role})])
 
     def _set(self, found: Iterable[Value]) -> None:
-        kinds = {series.name: series.kind for series in SERIES}
         for one in found:
-            metric = self._metrics[one.name]
-            if kinds[one.name] == "gauge":
-                metric.set(math.nan if one.value is None else one.value, tags=one.tags)  # not the last round's figure
+            if one.name in self._gauges:  # NaN: a gap, where Ray would go on with the figure of an earlier round
+                self._gauges[one.name].set(math.nan if one.value is None else one.value, tags=one.tags)
             elif one.value:
-                metric.inc(one.value, tags=one.tags)
+                self._counters[one.name].inc(one.value, tags=one.tags)
