@@ -115,9 +115,7 @@ def idle_shares(line: Line) -> dict[str, float]:
     there = {role: phases for role, phases in WORKS_IN.items() if any(phase in seconds for phase in phases)}
     if not whole:
         return {}
-    return {
-        role: max(0.0, 1 - sum(busy.get(phase, 0.0) for phase in phases) / whole) for role, phases in there.items()
-    }
+    return {role: max(0.0, 1 - sum(busy.get(phase, 0.0) for phase in phases) / whole) for role, phases in there.items()}
 
 
 def _one(name: str, value: float | None, **tags: str) -> Value:

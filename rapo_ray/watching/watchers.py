@@ -1,4 +1,4 @@
-"""All that is told of a run's figures beside its folder: Ray's metrics, and the sinks, which the run never waits for."""
+"""Who is told of a run's figures beside its folder: Ray's metrics, and the sinks, which the run never waits for."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping

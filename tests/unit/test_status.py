@@ -98,7 +98,8 @@ def test_the_command_takes_a_folder_a_name_or_the_newest(tmp_path: Path, monkeyp
     for path in old.iterdir():
         os.utime(path, (0, 0))
     assert newest_run(tmp_path) == new
-    for arguments, folder in (((str(old),), old), (("mine", "--out", str(tmp_path)), old), (("--out", str(tmp_path)), new)):  # fmt: skip
+    below = ("--out", str(tmp_path))
+    for arguments, folder in (((str(old),), old), (("mine", *below), old), (below, new)):
         status, text = shown(monkeypatch, *arguments)
         assert status == 0
         assert text.startswith(str(folder)[:60])

@@ -101,7 +101,7 @@ class FakeLibrary:
     told: list[tuple[str, Any]] = field(default_factory=list)
     entities: Any = field(default_factory=lambda: SimpleNamespace(Metric=lambda *parts: parts))
 
-    def SummaryWriter(self, folder: str, purge_step: int) -> Any:  # noqa: N802
+    def SummaryWriter(self, folder: str, purge_step: int) -> Any:
         self.told.append(("open", (folder, purge_step)))
         return SimpleNamespace(
             add_scalar=lambda *scalar: self.told.append(("scalar", scalar)),
@@ -109,7 +109,7 @@ class FakeLibrary:
             close=lambda: self.told.append(("close", None)),
         )
 
-    def Settings(self, **settings: Any) -> dict[str, Any]:  # noqa: N802
+    def Settings(self, **settings: Any) -> dict[str, Any]:
         return settings
 
     def init(self, **settings: Any) -> Any:
@@ -120,7 +120,7 @@ class FakeLibrary:
             finish=lambda: self.told.append(("finish", None)),
         )
 
-    def MlflowClient(self, tracking_uri: str) -> Any:  # noqa: N802
+    def MlflowClient(self, tracking_uri: str) -> Any:
         def note(name: str, answer: Any = None) -> Callable[..., Any]:
             return lambda *args, **more: (self.told.append((name, (*args, *more.values()))), answer)[1]
 
@@ -177,8 +177,9 @@ def test_mlflow_gets_a_batch_a_round(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "package"), [("tensorboard=true", "tensorboardX"), ("wandb=p", "wandb"), ("mlflow=sqlite:///m.db", "mlflow")]
-)  # fmt: skip
+    ("setting", "package"),
+    [("tensorboard=true", "tensorboardX"), ("wandb=p", "wandb"), ("mlflow=sqlite:///m.db", "mlflow")],
+)
 def test_a_missing_library_says_what_to_install(tmp_path: Path, setting: str, package: str) -> None:
     def missing(name: str) -> Any:
         raise ImportError(f"No module named {name!r}")
