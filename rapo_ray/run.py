@@ -50,6 +50,7 @@ def run(config: RunConfig) -> None:
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
+        stack.enter_context(session.watchers.exporting())
         from actors.placement import check_fits, plan
         from actors.spawn import Spawner
 

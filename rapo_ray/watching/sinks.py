@@ -64,13 +64,14 @@ class TensorBoard:
     """Event files; a resumed run takes back the steps that it makes again."""
 
     def __init__(self, library: Any, config: RunConfig) -> None:
-        self._open = lambda number: library.SummaryWriter(str(config.folder / "tensorboard"), purge_step=number)
+        self._library = library
+        self._folder = config.folder / "tensorboard"
         self._writer: Any = None  # opened at the first round, which names the first step to make again
 
     def write(self, number: int, figures: Figures) -> None:
         """Keep the figures of a round."""
         if self._writer is None:
-            self._writer = self._open(number)
+            self._writer = self._library.SummaryWriter(str(self._folder), purge_step=number)
         for name, value in figures.items():
             self._writer.add_scalar(name, value, number)
         self._writer.flush()

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from importlib import import_module
 from queue import SimpleQueue
 from typing import Any
@@ -57,14 +56,20 @@ class Delivery:
 class Watchers:
     """What is told of one run's rounds."""
 
+    exported: Exported
+
     def __init__(self, config: RunConfig, say: Say = display.say, load: Load = import_module) -> None:
         self._config = config
         self._deliveries = [Delivery(name, sink, say) for name, sink in open_sinks(config, load)]
 
-    @cached_property
-    def exported(self) -> Exported:
-        """The metrics of Ray; made at first use, when the cluster is joined."""
-        return Exported(self._config.name, self._config.rounds)
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Export metrics of Ray within the body; the cluster is joined before it and left after it."""
+        self.exported = Exported(self._config.name, self._config.rounds)
+        try:
+            yield
+        finally:
+            self.exported.close()
 
     def round(self, line: Mapping[str, Any]) -> None:
         """A round ended with this line of metrics."""

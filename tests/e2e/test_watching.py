@@ -138,7 +138,7 @@ def look_at_actors(cluster: Cluster, picture: Path) -> str:
     with look.browser(executable) as browser:
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.goto(f"{cluster.dashboard}/#/actors")
-        page.get_by_label("Authentication Token").fill(token)
+        page.get_by_role("textbox", name="Authentication Token").fill(token)
         page.get_by_role("button", name="Submit").click()
         page.get_by_text("rollout-0").first.wait_for(timeout=60_000)
         page.screenshot(path=picture)
@@ -163,6 +163,13 @@ def test_what_prometheus_holds_is_what_the_run_recorded(watched: Watched, promet
     assert reward[-1] == pytest.approx(lines[-1]["reward"]["total"])
     (verdicts,) = prometheus.ask('sum(ray_rapo_train_verdicts_total{run="tiny"})')
     assert verdicts[-1] == sum(sum(line["judge"]["statuses"].values()) for line in lines)
+
+
+def test_a_gauge_that_was_set_once_lasts(watched: Watched, prometheus: Prometheus) -> None:
+    (version,) = prometheus.ask('ray_rapo_serve_weights_version{run="tiny"}')
+    (requests,) = prometheus.ask("ray_rapo_serve_requests_total")
+    assert len(version) > 20
+    assert len(version) > len(requests) - 10
 
 
 def test_the_dashboard_of_ray_shows_our_actors(watched: Watched) -> None:

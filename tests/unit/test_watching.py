@@ -16,6 +16,7 @@ from rapo_ray.recipe_file import load_config
 from rapo_ray.records import metric_line
 from rapo_ray.types import RoundResult, UpdateResult
 from rapo_ray.watching import watchers
+from rapo_ray.watching.lasting import Lasting
 from rapo_ray.watching.series import RESTARTS, ROUNDS, SERIES, canary_values, idle_shares, values
 from rapo_ray.watching.sinks import Figures, flatten, open_sinks
 from rapo_ray.watching.watchers import Delivery, Watchers
@@ -251,6 +252,36 @@ def test_a_sink_that_hangs_is_left_behind() -> None:
 
 
 @dataclass
+class FakeGauge:
+    """Keeps what it was set to, and says when it was set as often as wanted."""
+
+    wanted: int
+    seen: list[float] = field(default_factory=list)
+    enough: threading.Event = field(default_factory=threading.Event)
+
+    def set(self, value: float, tags: Any = None) -> None:
+        self.seen.append(value)
+        if len(self.seen) >= self.wanted:
+            self.enough.set()
+
+
+def test_gauges_are_set_again_until_they_are_replaced_or_let_go() -> None:
+    lasting, first, second = Lasting(every=0.005), FakeGauge(3), FakeGauge(3)
+    lasting.hold("round", [(first, 1.0, {})])
+    assert first.enough.wait(5)
+    lasting.hold("round", [(second, 2.0, {})])
+    times = len(first.seen)
+    assert second.enough.wait(5)
+    lasting.close()
+    assert set(first.seen) == {1.0}
+    assert set(second.seen) == {2.0}
+    assert len(first.seen) == times
+    times = len(second.seen)
+    assert not threading.Event().wait(0.02)
+    assert len(second.seen) == times
+
+
+@dataclass
 class FakeExported:
     """In the place of Ray's metrics."""
 
@@ -262,15 +293,19 @@ class FakeExported:
     def canaries(self, one: Any, asked: int) -> None:
         self.told.append(asked)
 
+    def close(self) -> None:
+        self.told.append("closed")
+
 
 def test_watchers_tell_metrics_and_sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported, library = FakeExported(), FakeLibrary()
     monkeypatch.setattr(watchers, "Exported", lambda run, rounds: exported)
     watching = Watchers(config_with(tmp_path, "wandb=p"), load=lambda package: library)
-    watching.canaries(3, {"flip_rate": 0.25, "true_positive_rate": None}, 30)
-    watching.round(line())
+    with watching.exporting():
+        watching.canaries(3, {"flip_rate": 0.25, "true_positive_rate": None}, 30)
+        watching.round(line())
     watching.close()
-    assert exported.told == [30, 3]
+    assert exported.told == [30, 3, "closed"]
     logged = [figures for name, figures in library.told if name == "log"]
     assert logged[0] == {"canaries/flip_rate": 0.25, "round": 3}
     assert logged[1]["reward/total"] == line()["reward"]["total"]
