@@ -32,6 +32,7 @@ class Engines:
         self.limits = limits
         self.restarts = [0] * len(actors)
         self.version = -1  # of the weights that all hold; -1 for the model they were started with
+        self.restarted: Callable[[str], None] = lambda role: None  # who counts
         self.give_weights: Callable[[int], None] = lambda index: None  # nobody has any before the policy lives
         self._where: list[Where] = get_all([actor.where.remote() for actor in actors], limits.start, "engines", "start")
 
@@ -47,6 +48,7 @@ class Engines:
         if self.restarts[index] > budget:
             raise ActorDied(f"{name} was lost {self.restarts[index]} times, more than limits.restarts={budget}: {why}")
         log.warning("%s was lost (%s); starting it again, %d of %d", name, why, self.restarts[index], budget)
+        self.restarted("rollout")
         wait_until_back(self.actors[index], name, self.limits.start)
         self._where[index] = self.on([index], "where")[0]
 

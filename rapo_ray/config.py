@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from rapo_ray.config_base import Dtype, Strict
 from rapo_ray.config_evaluation import EvaluationConfig, FollowConfig, GatesConfig
 from rapo_ray.config_judge import JudgeConfig
+from rapo_ray.config_watching import SinksConfig
 from rapo_ray.data.sources import SourceConfig
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -301,6 +302,7 @@ class RunConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     gates: GatesConfig = GatesConfig()
     serve: FollowConfig = FollowConfig()
+    sinks: SinksConfig = SinksConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()
 

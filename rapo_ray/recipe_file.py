@@ -68,7 +68,7 @@ def config_hash(config: RunConfig) -> str:
 def hashed_tree(config: RunConfig) -> dict[str, Any]:
     """The settings that count in `config_hash`."""
     return config.model_dump(
-        mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve"}
+        mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve", "sinks"}
     )
 
 

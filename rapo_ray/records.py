@@ -151,6 +151,7 @@ def metric_line(result: RoundResult) -> MetricLine:
             "statuses": {status.value: sum(s.verdict.status is status for s in samples) for status in Status},
         },
         "seconds": result.seconds,
+        "drawing_seconds": result.drawing_seconds,
         "tokens_per_second": _rates(result, generated),
         "tokens": {"generated": generated, "trained": int(result.update.sums.get("tokens", 0))},
     }

@@ -27,6 +27,7 @@ from rapo_ray.published import write_manifest
 from rapo_ray.report import page
 from rapo_ray.run_folder import RunFolder
 from rapo_ray.types import Group, Prompt
+from rapo_ray.watching.watchers import Watchers, watch
 
 
 def run(config: RunConfig) -> None:
@@ -45,10 +46,11 @@ def run(config: RunConfig) -> None:
                 page.publish_report(folder.path)
             return
         folder.record_contamination(report_rows(inputs.contaminated))
-        session = Session(config, folder, inputs)
+        session = Session(config, folder, inputs, stack.enter_context(watch(config)))
         session.base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))
+        stack.enter_context(session.watchers.exporting())
         _attempts(session, judges, resources)
         if config.serve.follow:
             _follow(config, folder.path)
@@ -68,6 +70,7 @@ def _attempts(session: "Session", judges: dict[str, Path], resources: dict[str, 
         except (ActorDied, NonFiniteStep) as error:
             if not left:
                 raise
+            session.watchers.exported.restarted("run")
             display.say(f"{error}; starting over from the last checkpoint, {left} of {config.limits.restarts} left")
         finally:
             session.spawner.close()
@@ -113,6 +116,7 @@ class Session:
     config: RunConfig
     folder: RunFolder
     inputs: Inputs
+    watchers: Watchers
     base: Path = Path()
     spawner: Any = None
     roles: Any = None
@@ -125,6 +129,7 @@ class Session:
         with self._timed("start_engines"):
             display.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
             rollouts, judge = self.spawner.serving(self.base, judge_models)
+            rollouts.engines.restarted = self.watchers.exported.restarted
             rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
         self.roles = Roles(rollouts, judge, None, None, None)  # type: ignore[arg-type]  # the trained side comes later
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
@@ -173,6 +178,7 @@ class Session:
             batches.pop(number)
             line = records.metric_line(result)
             self.folder.record(result, line)
+            self.watchers.round(line)
             display.say(display.round_line(line, config.rounds))
             if checkpoint_follows(config, number):
                 state = {
@@ -207,6 +213,7 @@ class Session:
         verdicts = {rollout.group: verdict for rollout, _, verdict in scored}
         found = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
         self.folder.record_canaries({"round": number, **asdict(found)})
+        self.watchers.canaries(number, asdict(found), len(canary_set))
         canaries.check(found, self.config.judge.canaries, number)
 
     def _warm_up(self, rollouts: Any) -> Path:

@@ -10,7 +10,8 @@ from rapo_ray.command import finish
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
   name, out, seed, rounds, prompts_per_round, samples_per_prompt,
-  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, cluster.*, limits.*
+  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, sinks.*,
+  cluster.*, limits.*
 each is documented where it is defined, in rapo_ray/config.py
 
 examples:

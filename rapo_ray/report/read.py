@@ -64,12 +64,12 @@ def read_evidence(folder: Path) -> Evidence:
     if (folder / "config.yaml").is_file():
         return _read_run(folder)
     if (folder / "results.json").is_file():
-        return Evidence(folder, evaluations=[_read_evaluation(folder)], written=_written([folder / "results.json"]))
+        return Evidence(folder, evaluations=[read_evaluation(folder)], written=_written([folder / "results.json"]))
     raise ReportError(f"{folder}: neither config.yaml (of a run) nor results.json (of an evaluation) is in it")
 
 
 def _read_run(folder: Path) -> Evidence:
-    evaluations = [_read_evaluation(path.parent) for path in sorted(folder.glob("evaluations/*/results.json"))]
+    evaluations = [read_evaluation(path.parent) for path in sorted(folder.glob("evaluations/*/results.json"))]
     heldout = {}
     for stage in STAGES:
         path = folder / "heldout" / f"{stage}.parquet"
@@ -80,19 +80,20 @@ def _read_run(folder: Path) -> Evidence:
     summary, study = folder / "summary.json", folder / "intervention" / "intervention.json"
     return Evidence(
         path=folder,
-        config=_read_config(folder / "config.yaml"),
-        metrics=_read_lines(folder / "metrics.jsonl"),
-        canaries=_read_lines(folder / "canaries.jsonl"),
+        config=read_config(folder / "config.yaml"),
+        metrics=read_lines(folder / "metrics.jsonl"),
+        canaries=read_lines(folder / "canaries.jsonl"),
         heldout=heldout,
         rounds=round_files(folder / "rounds"),
         evaluations=sorted(evaluations, key=lambda one: (one.round_number is None, one.round_number or 0, one.name)),
-        summary=_read_object(summary) if summary.is_file() else None,
-        intervention=_read_object(study) if study.is_file() else None,
+        summary=read_object(summary) if summary.is_file() else None,
+        intervention=read_object(study) if study.is_file() else None,
         written=_written([path for path in results if path.is_file()] or [folder / "config.yaml"]),
     )
 
 
-def _read_config(path: Path) -> RunConfig:
+def read_config(path: Path) -> RunConfig:
+    """The config of a run; raises ReportError."""
     try:
         return load_config(str(path))
     except ConfigError as error:
@@ -108,8 +109,9 @@ def round_files(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _read_evaluation(folder: Path) -> Evaluation:
-    results = _read_object(folder / "results.json")
+def read_evaluation(folder: Path) -> Evaluation:
+    """An evaluation's folder; raises ReportError."""
+    results = read_object(folder / "results.json")
     models, metrics, steps = (results.get(name) for name in ("models", "metrics", "differences"))
     if not (models and isinstance(models, dict) and _are(Metric, metrics) and _are(Difference, steps)):
         raise ReportError(f"{folder / 'results.json'}: models, metrics and differences are not those of an evaluation")
@@ -119,7 +121,7 @@ def _read_evaluation(folder: Path) -> Evaluation:
         folder.name,
         int(number) if folder.name.startswith(ROUND_PREFIX) and number.isdecimal() else None,
         results,
-        _read_object(gate) if gate.is_file() else None,
+        read_object(gate) if gate.is_file() else None,
         rows if rows.is_file() else None,
     )
 
@@ -140,7 +142,8 @@ def reading(path: Path) -> Iterator[None]:
         raise ReportError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}): make it anew") from error
 
 
-def _read_object(path: Path) -> Line:
+def read_object(path: Path) -> Line:
+    """A file of one JSON object; raises ReportError."""
     with reading(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -148,7 +151,7 @@ def _read_object(path: Path) -> Line:
         return content
 
 
-def _read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path) -> list[Line]:
     """The lines that name their round; the torn last one of a run that was killed, or still writes, is left out."""
     if not path.is_file():
         return []

@@ -4,6 +4,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from rapo_ray.serving.answers import Seen
 from rapo_ray.serving.versions import Serving
+from rapo_ray.watching.lasting import Lasting
 
 SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 SENTENCES = [0.5, 1.5, 2.5, 4.5, 8.5, 12.5, 16.5, 24.5]
@@ -22,10 +23,11 @@ class Metrics:
             "rapo_serve_trace_sentences", "Sentences of a completion's thinking", boundaries=SENTENCES
         )
         self._version = Gauge("rapo_serve_weights_version", "Version of the weights that answer", tag_keys=("run",))
+        self._lasting = Lasting()
 
     def version(self, serving: Serving) -> None:
         """Another version answers from now on."""
-        self._version.set(serving.version, tags={"run": serving.run})
+        self._lasting.hold("version", [(self._version, serving.version, {"run": serving.run})])
 
     def first_token(self, seconds: float) -> None:
         """A request's first token came."""

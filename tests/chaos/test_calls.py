@@ -32,7 +32,7 @@ def unreliable() -> Iterator[Cluster]:
     faults = dict.fromkeys(CONTROL, NOW_AND_THEN)
     calls = {**faults, "CoreWorkerService.grpc_client.PushTask": TWICE}
     with ray_head({"RAY_testing_rpc_failure": json.dumps(faults)}) as cluster:
-        yield Cluster(cluster.dashboard, {**cluster.env, "RAY_testing_rpc_failure": json.dumps(calls)})
+        yield Cluster(cluster.dashboard, {**cluster.env, "RAY_testing_rpc_failure": json.dumps(calls)}, cluster.folder)
 
 
 @pytest.mark.fault(19)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.chaos
 def nodes(tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes, one more than the run needs."""
     with ray_nodes(3, tmp_path) as env:
-        yield Cluster("", env)
+        yield Cluster("", env, tmp_path)
 
 
 @pytest.mark.fault(15)

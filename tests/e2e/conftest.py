@@ -95,10 +95,11 @@ def _in_shared_memory() -> set[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster with token authentication: its job API, and the environment of who joins it."""
+    """A running cluster with token authentication: its job API, who joins it needs what environment, its files."""
 
     dashboard: str
     env: dict[str, str]
+    folder: Path
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +121,7 @@ def _ray_head(session: Path, env: dict[str, str]) -> Iterator[Cluster]:
     token = session / "token"
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o600)
-    tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_metrics_report_interval_ms": "1000"}
     ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
     start = [*RAY, "start", "--head", "--block", "--num-cpus=4", f"--temp-dir={session}", *ports]
     head = subprocess.Popen(start, env=environment(**tokens, **env), stdout=subprocess.DEVNULL)
@@ -128,7 +129,7 @@ def _ray_head(session: Path, env: dict[str, str]) -> Iterator[Cluster]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_until_it_refuses(address, head)
-        yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"})
+        yield Cluster(address, {**tokens, "RAY_ADDRESS": f"127.0.0.1:{port}"}, session)
     finally:
         family = [*psutil.Process(head.pid).children(recursive=True), *family]
         for process in family:

@@ -17,7 +17,7 @@ from rapo_ray.recipe_file import MAX_RECIPE_BYTES, config_hash, load_config, shi
 
 pytestmark = pytest.mark.unit
 
-UNHASHED = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve")
+UNHASHED = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve", "sinks")
 
 
 def write(folder: Path, text: str | bytes) -> str:

@@ -43,6 +43,11 @@ def heavy_after(code: str) -> set[str]:
         "try:\n    runpy.run_module('rapo_ray.report', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "assert not {'matplotlib', 'jinja2', 'pyarrow'} & set(sys.modules)",
+        "import rapo_ray.watching.status, rapo_ray.watching.watchers",
+        "import runpy\nsys.argv = ['rapo_ray.status', '--help']\n"
+        "try:\n    runpy.run_module('rapo_ray.status', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert not {'rich', 'pydantic', 'pyarrow'} & set(sys.modules)",
     ],
 )
 def test_the_light_parts_load_nothing_heavy(code: str) -> None:
