@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,13 +106,17 @@ def running(recipe: Path, cluster: Cluster) -> Iterator[Live]:
             process.wait()
 
 
-def actors(kind: str) -> list[psutil.Process]:
-    """The processes of a class of actors, oldest first."""
+def actors(kind: str, cluster: Cluster) -> list[psutil.Process]:
+    """The processes of a class of actors on a cluster, oldest first."""
     found = []
+    port = cluster.env["RAY_ADDRESS"].rpartition(":")[2]
     for process in psutil.process_iter(["cmdline", "create_time", "status"]):
         line = " ".join(process.info["cmdline"] or ())
         if line.startswith(f"ray::{kind}") and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append((process.info["create_time"], process.pid, process))
+            with suppress(psutil.NoSuchProcess):
+                raylet = psutil.Process(process.ppid()).cmdline()
+                if any(argument.startswith("--gcs-address=") and argument.endswith(f":{port}") for argument in raylet):
+                    found.append((process.info["create_time"], process.pid, process))
     return [process for _, _, process in sorted(found)]
 
 

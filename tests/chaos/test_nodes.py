@@ -39,7 +39,7 @@ def test_a_node_is_lost(
     )
     with running(recipe, nodes) as run:
         run.until_round(2)
-        raylet = psutil.Process(actors(kind)[0].ppid())
+        raylet = psutil.Process(actors(kind, nodes)[0].ppid())
         assert "raylet" in raylet.name()
         send(raylet, signal.SIGKILL)
         recovered.detected = run.until(

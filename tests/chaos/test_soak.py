@@ -31,13 +31,13 @@ def soaked(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> dict[str, Path
 
 def test_soak(soaked: dict[str, Path], cluster: Cluster) -> None:
     with running(soaked["whole"], cluster) as run:
-        sizes = watched(run, {})
+        sizes = watched(run, {}, cluster)
         whole = run.folder
     drawn = random.Random(7)
     rounds = sorted(drawn.sample(range(EDGE + 1, ROUNDS - EDGE), KILLS))  # both edges run undisturbed, to be compared
     kills = {number: drawn.choice(KINDS) for number in rounds}
     with running(soaked["disturbed"], cluster) as run:
-        disturbed = watched(run, kills)
+        disturbed = watched(run, kills, cluster)
     same_end(run.folder, whole)
     for name, by_round in {**{f"whole {k}": v for k, v in sizes.items()}, **disturbed}.items():
         first = mean(size for number, size in by_round if 0 < number <= EDGE)
@@ -45,20 +45,20 @@ def test_soak(soaked: dict[str, Path], cluster: Cluster) -> None:
         assert last <= GROWTH * first, f"{name} grew from {first / 2**20:.0f} to {last / 2**20:.0f} MiB"
 
 
-def watched(run: Live, kills: dict[int, str]) -> dict[str, list[tuple[int, int]]]:
+def watched(run: Live, kills: dict[int, str], cluster: Cluster) -> dict[str, list[tuple[int, int]]]:
     """Bytes held by the driver and by each kind of actor, with the round they were seen in; kills on the way."""
     seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
     left = dict(kills)
     while run.process.poll() is None:
         number = len(metrics(run.folder))
-        held = {"driver": [psutil.Process(run.process.pid)], **{kind: actors(kind) for kind in KINDS}}
+        held = {"driver": [psutil.Process(run.process.pid)], **{kind: actors(kind, cluster) for kind in KINDS}}
         for name, processes in held.items():
             try:
                 seen[name].append((number, sum(process.memory_info().rss for process in processes)))
             except psutil.NoSuchProcess:
                 continue
         if left and number >= min(left):
-            victims = actors(left.pop(min(left)))
+            victims = actors(left.pop(min(left)), cluster)
             if victims:
                 send(victims[0], signal.SIGKILL)
         time.sleep(1)

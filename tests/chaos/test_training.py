@@ -29,7 +29,7 @@ def test_an_engine_is_killed_while_it_generates(
 ) -> None:
     with running(recipe, cluster) as run:
         run.until_round(1)
-        send(actors("RolloutActor")[0], signal.SIGKILL)
+        send(actors("RolloutActor", cluster)[0], signal.SIGKILL)
         recovered.detected = run.until_said("was lost")
         recovered.back = recovered.detected + run.until_said("is back")
         assert run.ends() == 0, run.output
@@ -45,7 +45,7 @@ def test_engines_that_die_again_and_again_end_the_run_and_the_next_one_goes_on(
     recipe = tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "restarts": 0})
     with running(recipe, cluster) as run:
         run.until_round(2)
-        for engine in actors("RolloutActor"):
+        for engine in actors("RolloutActor", cluster):
             send(engine, signal.SIGKILL)
         started = time.monotonic()
         assert run.ends() == 1
@@ -63,7 +63,7 @@ def test_engines_that_die_again_and_again_end_the_run_and_the_next_one_goes_on(
 def test_an_engine_hangs(recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered) -> None:
     with running(recipe, cluster) as run:
         run.until_round(1)
-        stopped = actors("RolloutActor")[0]
+        stopped = actors("RolloutActor", cluster)[0]
         send(stopped, signal.SIGSTOP)
         recovered.detected = run.until_said("no answer in limits.silence=12 s")
         recovered.back = recovered.detected + run.until_said("is back")
@@ -80,7 +80,7 @@ def test_an_engine_is_killed_while_weights_are_sent(
         run.until_round(1)
         sent = set(SHM.glob("rapo-weights-*"))
         run.until(lambda: set(SHM.glob("rapo-weights-*")) - sent, "a transfer of weights")
-        send(actors("RolloutActor")[0], signal.SIGKILL)
+        send(actors("RolloutActor", cluster)[0], signal.SIGKILL)
         recovered.detected = run.until_said("was lost")
         assert run.ends() == 0, run.output
     same_end(run.folder, undisturbed)
@@ -108,8 +108,8 @@ def test_the_driver_is_killed_while_it_writes_a_checkpoint(
 def test_the_policy_is_killed(recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered) -> None:
     with running(recipe, cluster) as run:
         run.until_round(2)
-        run.until(lambda: actors("PolicyActor.update"), "an update")
-        send(actors("PolicyActor")[0], signal.SIGKILL)
+        run.until(lambda: actors("PolicyActor.update", cluster), "an update")
+        send(actors("PolicyActor", cluster)[0], signal.SIGKILL)
         recovered.detected = run.until_said("starting over from the last checkpoint")
         recovered.back = recovered.detected + run.until_said("resuming after round 2")
         assert run.ends() == 0, run.output
@@ -123,8 +123,8 @@ def test_a_judge_and_the_reference_are_killed(
 ) -> None:
     with running(recipe, cluster) as run:
         run.until_round(1)
-        send(actors("RulesJudgeActor")[0], signal.SIGKILL)
-        send(actors("ReferenceActor")[0], signal.SIGKILL)
+        send(actors("RulesJudgeActor", cluster)[0], signal.SIGKILL)
+        send(actors("ReferenceActor", cluster)[0], signal.SIGKILL)
         assert run.ends() == 0, run.output
     recovered.lost = "no judgement"
     same_end(run.folder, undisturbed)
