@@ -52,18 +52,18 @@ class Engines:
         wait_until_back(self.actors[index], name, self.limits.start)
         self._where[index] = self.on([index], "where")[0]
 
-    def revive_dead(self, why: str) -> bool:
-        """Start every engine again that does not answer; False where all do."""
-        dead = []
-        for index in self.all:
-            try:
-                ray.get(self.actors[index].ready.remote(), timeout=self.limits.silence)
-            except (RayActorError, GetTimeoutError):
-                dead.append(index)
-        for index in dead:
-            self.end(index)
-            self.revive(index, why)
-        return bool(dead)
+    def start_over(self, why: str) -> bool:
+        """Start all engines again where one is dead: the others hold half of the weights. False where all live."""
+        alive = [actor.ready.remote() for actor in self.actors]
+        try:
+            ray.get(alive, timeout=self.limits.silence)
+        except (RayActorError, GetTimeoutError):
+            for index in self.all:
+                self.end(index)
+            for index in self.all:
+                self.revive(index, why)
+            return True
+        return False
 
     def end(self, index: int) -> None:
         """Kill an engine's process."""

@@ -133,6 +133,8 @@ class Simulation:
 class SimulatedSender:
     """The policy's side of a sync."""
 
+    may_send_again = True
+
     def __init__(self, engines: Any, seconds: float) -> None:
         self._engines = engines
         self._seconds = seconds

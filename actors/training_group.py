@@ -63,6 +63,11 @@ class PolicyGroup:
         refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
         return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
 
+    @property
+    def may_send_again(self) -> bool:
+        """False where a transfer that failed leaves ranks that wait for each other to gather a parameter."""
+        return self._config.ranks == 1 or self._config.zero_stage < 3
+
     def send_weights(self, version: int) -> None:
         """Send the weights to all engines, as `version`."""
         self._send(version, None)

@@ -9,6 +9,11 @@ from rapo_ray.errors import ActorDied, EngineError
 class Sender(Protocol):
     """The policy's side."""
 
+    @property
+    def may_send_again(self) -> bool:
+        """False where a transfer that failed leaves ranks that wait for each other."""
+        ...
+
     def send_weights(self, version: int) -> None:
         """Send every weight as `version`."""
         ...
@@ -33,8 +38,8 @@ class Receivers(Protocol):
         """The results of a control call on some engines."""
         ...
 
-    def revive_dead(self, why: str) -> bool:
-        """Start dead engines again, without weights; False where none was dead."""
+    def start_over(self, why: str) -> bool:
+        """Start all engines again, without weights, where one is dead; False where none is."""
         ...
 
 
@@ -48,7 +53,7 @@ class PolicyToEngines:
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights; engines stay paused where it fails, for half-loaded weights must not
-        generate. An engine that dies over it is started again, and all are sent to once more. Raises EngineError where
+        generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError where
         an engine reports another version afterwards, and ActorDied past the restarts.
         """
         while True:
@@ -56,7 +61,7 @@ class PolicyToEngines:
                 self._transfer(self._engines.all, version, lambda: self._policy.send_weights(version))
                 break
             except ActorDied as error:
-                if not self._engines.revive_dead(str(error)):
+                if not (self._policy.may_send_again and self._engines.start_over(str(error))):
                     raise
         self._engines.version = version
 

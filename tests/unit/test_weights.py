@@ -20,6 +20,7 @@ class Both:
     fails_at: str = ""
     deaths: int = 0  # times that an engine dies while weights are sent
     dead: bool = False
+    may_send_again: bool = True
     version: int = -1
     give_weights: Callable[[int], None] = lambda engine: None
     calls: list[str] = field(default_factory=list)
@@ -47,8 +48,8 @@ class Both:
     def send_again(self, engine: int) -> None:
         self._note(f"send again to {engine}")
 
-    def revive_dead(self, why: str) -> bool:
-        self._note(f"revive: {why}")
+    def start_over(self, why: str) -> bool:
+        self._note(f"start over: {why}")
         revived, self.dead = self.dead, False
         return revived
 
@@ -85,15 +86,22 @@ def test_whatever_fails_the_engines_are_not_resumed(step: str, count: int) -> No
     assert both.calls == WHOLE[:count]
 
 
-def test_an_engine_that_dies_is_started_again_and_all_are_sent_to_once_more() -> None:
+def test_where_an_engine_dies_all_are_started_again_and_sent_to_once_more() -> None:
     both = Both(versions=["3", "3"], deaths=1)
     sync(both)
-    assert both.calls == ["pause [0, 1]", "send 3", "revive: an engine died", *WHOLE]
+    assert both.calls == ["pause [0, 1]", "send 3", "start over: an engine died", *WHOLE]
+
+
+def test_ranks_that_wait_for_each_other_are_not_asked_again() -> None:
+    both = Both(versions=["3", "3"], deaths=1, may_send_again=False)
+    with pytest.raises(ActorDied):
+        sync(both)
+    assert both.calls == ["pause [0, 1]", "send 3"]
 
 
 def test_where_no_engine_died_it_was_the_policy() -> None:
     both = Both(versions=["3", "3"], deaths=1)
-    both.revive_dead = lambda why: False  # type: ignore[method-assign]
+    both.start_over = lambda why: False  # type: ignore[method-assign]
     with pytest.raises(ActorDied):
         sync(both)
 
