@@ -23,9 +23,10 @@ def test_the_declared_endpoint_answers(cluster: Cluster, tmp_path: Path) -> None
     (tmp_path / "keys").write_text(f"ann:{KEY}\n")
     declared = yaml.safe_load((REPOSITORY / "deploy" / "serve.yaml").read_text())
     declared["http_options"]["port"] = port = free_port()
+    run = publish(tmp_path / "run", "tiny", 7, seed=0)
     for application in declared["applications"]:
         application["args"] |= {
-            "model": str(publish(tmp_path / "run", "tiny", 7, seed=0)),
+            "model": str(run),
             "api_keys": str(tmp_path / "keys"),
             "dtype": "float32",
             "max_model_len": 512,
