@@ -121,9 +121,11 @@ class ActionLogProbs(nn.Module):
 
     def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs (with gradient) [S, T], zero where there is none, and the entropies of every fourth token."""
-        hidden = self.language_model.base_model(
+        every = self.language_model.base_model(
             input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions, use_cache=False
-        ).last_hidden_state.flatten(0, 1)[batch.sources]
+        ).last_hidden_state.flatten(0, 1)
+        # Not `every[sources]`: on CPU its gradient adds up what shares a source (a group's first tokens) in any order.
+        hidden = nn.functional.embedding(batch.sources, every)
         chunks = list(zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True))
         if len(chunks) == 1 or not torch.is_grad_enabled():
             parts = [self._project(rows, labels) for rows, labels in chunks]
