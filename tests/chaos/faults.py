@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -125,7 +126,7 @@ def send(process: psutil.Process, number: signal.Signals) -> None:
     os.kill(process.pid, number)
 
 
-def metrics(run: Path) -> list[dict[str, object]]:
+def metrics(run: Path) -> list[dict[str, Any]]:
     """The whole lines of metrics.jsonl."""
     path = run / "metrics.jsonl"
     if not path.exists():

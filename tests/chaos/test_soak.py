@@ -24,7 +24,8 @@ GROWTH = 1.05
 
 @pytest.fixture
 def soaked(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> dict[str, Path]:
-    settings = {**SETTINGS, **warmed, "rounds": ROUNDS, "checkpoint": {"every": 5}}
+    settings = {**SETTINGS, **warmed, "rounds": ROUNDS, "prompts_per_round": 8, "checkpoint": {"every": 5}}
+    settings["policy"] = {"learning_rate": 1e-5}  # so that it still learns in the last rounds
     settings["limits"] = {"start": 120, "restarts": 2 * KILLS}
     return {name: tiny_recipe(tiny, tmp_path / name, **settings) for name in ("whole", "disturbed")}
 
@@ -39,6 +40,7 @@ def test_soak(soaked: dict[str, Path], cluster: Cluster) -> None:
     with running(soaked["disturbed"], cluster) as run:
         disturbed = watched(run, kills, cluster)
     same_end(run.folder, whole)
+    assert any(line["update"]["optimizer_steps"] for line in metrics(whole)[-EDGE:]), "nothing was learned any more"
     for name, by_round in {**{f"whole {k}": v for k, v in sizes.items()}, **disturbed}.items():
         first = mean(size for number, size in by_round if 0 < number <= EDGE)
         last = mean(size for number, size in by_round if number > ROUNDS - EDGE)
