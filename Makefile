@@ -26,7 +26,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu chaos-short bench chaos soak audit clean
+.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu bench chaos soak audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -34,7 +34,7 @@ help:  ## Show this list.
 run: setup  ## Train the quickstart from nothing: SFT, then RAPO rounds; results in runs/quickstart.
 	$(BIN)/python -m rapo_ray.train --config quickstart $(ARGS)
 
-test: lint unit cluster e2e chaos-short gpu  ## Run every check and test tier that this machine can run.
+test: lint unit cluster e2e gpu  ## Run every check and test tier that this machine can run.
 
 setup: $(VENV)/.ready  ## Make the virtual environment for CPUs; nothing to do when the lock files have not changed.
 
@@ -58,9 +58,6 @@ e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 
 gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
 	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
-
-chaos-short: setup-dev  ## One fault of `make chaos`: an engine is killed while it generates.
-	$(PYTEST) -m chaos -k test_an_engine_is_killed_while_it_generates
 
 bench: setup-dev  ## Every benchmark, over the finished run of `make run`; figures in benchmarks/results.json.
 	$(BIN)/python -m benchmarks --run runs/quickstart

@@ -140,10 +140,11 @@ class SimulatedTrainer:
 
     async def _work(self, micro_batches: list[MicroBatch]) -> int:
         sequences = [sequence for batch in micro_batches if not batch.filler for sequence in batch.sequences]
-        seconds = sum(len(sequence.tokens) for sequence in sequences) / self._rate if self._rate else 0.0
+        tokens = sum(sequence.completion_length for sequence in sequences)
+        seconds = tokens / self._rate if self._rate else 0.0
         self._busy += seconds
         await asyncio.sleep(seconds)
-        return sum(sequence.completion_length for sequence in sequences)
+        return tokens
 
     async def update(self, steps: list[Step]) -> dict[str, float]:
         """Wait for all steps."""

@@ -3,9 +3,13 @@
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.chaos.faults import Recovered
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
@@ -84,3 +88,40 @@ def pytest_make_collect_report(
             report.outcome = "failed"
             report.longrepr = f"a whole file skipped, which counts as a failure in CI: {reason}"
     return report
+
+
+@pytest.fixture
+def recovered(request: pytest.FixtureRequest) -> "Recovered":
+    """What the test found out about its fault, for the table."""
+    from tests.chaos.faults import Recovered
+
+    mark = request.node.get_closest_marker("fault")
+    assert mark is not None, "a test of the chaos suite says which fault it is about"
+    found = Recovered(mark.args[0])
+    request.node.user_properties.append(("recovered", found))
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table: each fault, the tests that hold it, and what was measured."""
+    from tests.chaos.faults import FAULTS
+
+    lines: dict[int, list[str]] = {}
+    outcomes: dict[int, list[str]] = {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if report.when == "call" or outcome != "passed":
+                properties = dict(report.user_properties)
+                for number in properties.get("faults", ()):
+                    outcomes.setdefault(number, []).append(outcome)
+                if found := properties.get("recovered"):
+                    lines.setdefault(found.number, []).append(str(found))
+    if not outcomes or "chaos" not in terminalreporter.config.option.markexpr:
+        return
+    terminalreporter.write_sep("=", "faults")
+    for number in sorted(outcomes):
+        results = outcomes[number]
+        held = "held" if set(results) == {"passed"} else "BROKEN"
+        measured = "; ".join(lines.get(number, []))
+        terminalreporter.write_line(f"{number:>3}  {FAULTS[number]:<58} {held} ({len(results)} tests)  {measured}")
+    terminalreporter.write_line(f"{sum(set(r) == {'passed'} for r in outcomes.values())} of {len(FAULTS)} held")

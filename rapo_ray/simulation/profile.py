@@ -16,9 +16,9 @@ PROMPT_TOKENS = 64  # of a simulated prompt
 class Profile(Strict):
     """Times of one actor of each role; the defaults are those of `make run` on two CPU cores."""
 
-    step_seconds: float = Field(default=0.19, ge=0)
+    step_seconds: float = Field(default=0.12, ge=0)
     """One decoding step of an engine, which gives every sequence that it runs a token."""
-    completion_tokens: float = Field(default=52, ge=1)
+    completion_tokens: float = Field(default=63, ge=1)
     """Mean length of a completion."""
     completion_spread: float = Field(default=0.5, ge=0)
     """Deviation of the logarithm of that length."""
@@ -26,11 +26,11 @@ class Profile(Strict):
     """One judgement."""
     judge_concurrency: int = Field(default=1, ge=1)
     """Judgements that a judge works on at once."""
-    reference_tokens_per_second: float | None = Field(default=700, gt=0)
-    """Tokens, prompts included, of a reference actor; none for no time at all."""
-    update_tokens_per_second: float | None = Field(default=250, gt=0)
-    """Tokens, prompts included, that a policy rank learns from; none for no time at all."""
-    sync_seconds: float = Field(default=0.6, ge=0)
+    reference_tokens_per_second: float | None = Field(default=550, gt=0)
+    """Completion tokens of a reference actor; none for no time at all."""
+    update_tokens_per_second: float | None = Field(default=180, gt=0)
+    """Completion tokens that a policy rank learns from; none for no time at all."""
+    sync_seconds: float = Field(default=0.54, ge=0)
     """Weights from the policy to all engines."""
 
 

@@ -16,6 +16,8 @@ import psutil
 from tests.e2e.conftest import REPOSITORY, Cluster, environment, train_command
 
 ROUNDS = 4
+# Rounds that last for seconds, so that a fault finds its phase.
+SETTINGS: dict[str, Any] = {"rounds": ROUNDS, "prompts_per_round": 48, "rollout": {"engines": 2, "max_num_seqs": 96}}
 
 FAULTS = {
     1: "SIGKILL of a rollout engine that generates",

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.conftest import SETTINGS
-from tests.chaos.faults import Recovered, running, same_end
+from tests.chaos.faults import SETTINGS, Recovered, running, same_end
 from tests.e2e.conftest import Cluster, ray_head, tiny_recipe
 
 pytestmark = pytest.mark.chaos

@@ -8,8 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.chaos.conftest import SETTINGS
-from tests.chaos.faults import Recovered, actors, running, same_end, send
+from tests.chaos.faults import SETTINGS, Recovered, actors, running, same_end, send
 from tests.e2e.conftest import Cluster, tiny_recipe
 from tests.nodes import ray_nodes
 

@@ -11,8 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.chaos.conftest import SETTINGS
-from tests.chaos.faults import Live, actors, metrics, running, same_end, send
+from tests.chaos.faults import SETTINGS, Live, actors, metrics, running, same_end, send
 from tests.e2e.conftest import Cluster, tiny_recipe
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(5400)]

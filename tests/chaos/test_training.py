@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.conftest import SETTINGS
-from tests.chaos.faults import Recovered, actors, records, running, same_end, send
+from tests.chaos.faults import SETTINGS, Recovered, actors, records, running, same_end, send
 from tests.e2e.conftest import Cluster, tiny_recipe, train
 
 pytestmark = pytest.mark.chaos
@@ -21,21 +20,6 @@ SHM = Path("/dev/shm")
 def recipe(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> Path:
     """The recipe of the undisturbed run, in a folder of its own."""
     return tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "silence": 12})
-
-
-@pytest.mark.fault(1)
-def test_an_engine_is_killed_while_it_generates(
-    recipe: Path, cluster: Cluster, undisturbed: Path, recovered: Recovered
-) -> None:
-    with running(recipe, cluster) as run:
-        run.until_round(1)
-        send(actors("RolloutActor", cluster)[0], signal.SIGKILL)
-        recovered.detected = run.until_said("was lost")
-        recovered.back = recovered.detected + run.until_said("is back")
-        assert run.ends() == 0, run.output
-        assert run.output.count("was lost") == 1
-        recovered.lost = run.output.split("is back; ")[1].split(" completions")[0] + " completions"
-    same_end(run.folder, undisturbed)
 
 
 @pytest.mark.fault(2)

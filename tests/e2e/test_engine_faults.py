@@ -11,11 +11,10 @@ import pytest
 from tests.e2e.endpoint import Endpoint, engines_of, publish, serving, wait_until_healthy
 from tests.e2e.load import CHAT, Load, error_of, post
 
-pytestmark = pytest.mark.e2e
-
 GOOD = {"whole", "streamed"}
 
 
+@pytest.mark.e2e
 @pytest.mark.fault(17)
 def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: Endpoint) -> None:
     body = {**CHAT, "max_tokens": 120, "temperature": 1.0, "stream": True}
@@ -68,6 +67,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         yield at
 
 
+@pytest.mark.chaos
 def test_who_asks_for_thinking_that_is_withheld_is_told_403(pair: Endpoint) -> None:
     assert post(pair).status_code == 200
     for body, path in (({**CHAT, "reasoning": "inline"}, "/chat/completions"), ({"prompt": "a"}, "/completions")):
@@ -76,6 +76,7 @@ def test_who_asks_for_thinking_that_is_withheld_is_told_403(pair: Endpoint) -> N
         assert "no reasoning" in error_of(answer)["message"]
 
 
+@pytest.mark.chaos
 @pytest.mark.fault(17)
 def test_of_two_engines_one_dies_and_the_other_goes_on(pair: Endpoint) -> None:
     callers = 6

@@ -13,12 +13,13 @@ from safetensors import safe_open
 
 from tests.e2e.conftest import REPOSITORY, Cluster, environment, tiny_recipe, train, train_command
 
-pytestmark = pytest.mark.e2e
-
 ROUNDS = 4
 
 
-@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.fault(5)
+@pytest.mark.parametrize(
+    "ahead", [pytest.param(False, marks=pytest.mark.e2e), pytest.param(True, marks=pytest.mark.chaos)]
+)
 def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
     tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path, ahead: bool
 ) -> None:
