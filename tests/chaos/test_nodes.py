@@ -18,7 +18,7 @@ pytestmark = pytest.mark.chaos
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes, one more than the run needs."""
-    with ray_nodes(3, tmp_path) as env:
+    with ray_nodes(3) as env:
         yield Cluster("", env, tmp_path)
 
 

@@ -18,7 +18,7 @@ PROMPTS = [Prompt(f"p/{number}", f"How do I bake bread {number}?", False, 1, "te
 
 def test_two_nodes_get_the_weights_and_share_the_work(tiny: Path, tmp_path: Path) -> None:
     settings = {"rollout": {"engines": 2, "max_new_tokens": 24}, "warmup": {"max_new_tokens": 24}}
-    with ray_nodes(2, tmp_path) as env:
+    with ray_nodes(2) as env:
         cluster = {"placement": "SPREAD", "address": env["RAY_ADDRESS"]}
         config = load_config(str(tiny_recipe(tiny, tmp_path / "run", cluster=cluster, **settings)))
         with ray_cluster(config.cluster):
