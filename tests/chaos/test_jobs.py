@@ -31,7 +31,7 @@ def test_a_job_is_stopped(
     run.until_round(2)
     _job(cluster, "stop", JOB)
     following.wait(120)
-    assert "STOPPED" in _job(cluster, "status", JOB), run.output
+    assert f"Job '{JOB}' was stopped" in _job(cluster, "status", JOB), run.output
     assert not [process for kind in KINDS for process in actors(kind, cluster)]
     done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
