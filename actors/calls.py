@@ -34,7 +34,7 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
 
 def died(error: BaseException, what: str) -> ActorDied:
     """The error of one line for an actor's death."""
-    return ActorDied(f"{what} failed, an actor died: {_first_line(error)}")
+    return ActorDied(f"{what} failed, an actor died: {first_line(error)}")
 
 
 def unwrap(error: RayTaskError, what: str) -> Exception:
@@ -44,10 +44,11 @@ def unwrap(error: RayTaskError, what: str) -> Exception:
         return cause
     if isinstance(cause, RayActorError):
         return died(cause, what)
-    return EngineError(f"{what} failed: {type(cause).__name__}: {_first_line(cause)}")
+    return EngineError(f"{what} failed: {type(cause).__name__}: {first_line(cause)}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -77,7 +78,7 @@ def end_process(where: Where, name: str) -> None:
     try:
         ray.get(kill.remote(pid), timeout=60)
     except RayError as error:
-        log.warning("could not end %s (process %d): %s", name, pid, _first_line(error))
+        log.warning("could not end %s (process %d): %s", name, pid, first_line(error))
 
 
 def _kill(pid: int) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors.calls import Handle, Where, end_process, get_all, unwrap, wait_until_back
+from actors.calls import Handle, Where, end_process, first_line, get_all, unwrap, wait_until_back
 from rapo_ray.config import LimitsConfig, RolloutConfig
 from rapo_ray.dispatch import Dispatch, SampleRequest
 from rapo_ray.engines.vllm_engine import Sampling
@@ -34,7 +34,9 @@ class Engines:
         self.version = -1  # of the weights that all hold; -1 for the model they were started with
         self.restarted: Callable[[str], None] = lambda role: None  # who counts
         self.give_weights: Callable[[int], None] = lambda index: None  # nobody has any before the policy lives
-        self._where: list[Where] = get_all([actor.where.remote() for actor in actors], limits.start, "engines", "start")
+        self._where: list[Where] = get_all(
+            [actor.where.remote() for actor in actors], limits.start, "engines", "limits.start"
+        )
 
     @property
     def all(self) -> range:
@@ -171,7 +173,7 @@ class _Gathering:
         try:
             rollouts = ray.get(ref)
         except RayActorError as error:
-            self._lost(index, str(error).splitlines()[0])
+            self._lost(index, first_line(error))
             return []
         except RayTaskError as error:
             meant = unwrap(error, f"rollout-{index}")

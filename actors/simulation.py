@@ -24,7 +24,7 @@ JUDGE_CALLS = 100_000  # more than are ever under way at once
 
 @dataclass(frozen=True, slots=True)
 class SimulatedRound:
-    """One round: its wall clock, the time that its roles were busy, and the part that nobody explains."""
+    """One round: its wall clock, its phases, and how long its roles were busy."""
 
     number: int
     seconds: float
@@ -45,7 +45,6 @@ class Simulation:
 
     def __init__(self, config: RunConfig, profile: Profile) -> None:
         self._config = config
-        self._profile = profile
         host: Any = ray.remote(SimulatedHost).options(num_cpus=0, max_concurrency=JUDGE_CALLS)
         self._hosts: list[Any] = [host.remote() for _ in range(HOSTS)]
         judge = config.judge.risk

@@ -35,6 +35,8 @@ def main() -> int:
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="a finished run")
     parser.add_argument("--only", default=",".join(SETTINGS), help="some of them, by name")
     options = parser.parse_args()
+    if unknown := set(options.only.split(",")) - set(SETTINGS):
+        parser.error(f"--only: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
     rows = {row["name"]: row for row in known["rows"]}
     failed = []

@@ -14,7 +14,7 @@ PROMPT_TOKENS = 64  # of a simulated prompt
 
 
 class Profile(Strict):
-    """Times of one actor of each role; the defaults are those of `make run` on two CPU cores."""
+    """Times of one actor of each role; rates, lengths and sync are by default those of `make run` on two CPU cores."""
 
     step_seconds: float = Field(default=0.12, ge=0)
     """One decoding step of an engine, which gives every sequence that it runs a token."""

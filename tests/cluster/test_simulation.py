@@ -1,4 +1,4 @@
-"""The real orchestrator over waiting actors: every completion comes, engines share them, and overlap overlaps."""
+"""The real orchestrator over waiting actors: every completion comes, and engines share them."""
 
 from typing import Any
 
@@ -45,14 +45,3 @@ def test_every_completion_comes_and_the_engines_share_them(cluster: Any) -> None
         assert set(each.busy) == {"rollout", "judge", "policy", "reference"}
         assert all(seconds > 0 for seconds in each.busy.values())
         assert each.longest["rollout"] < 3 * each.busy["rollout"], "one engine had much more to do than the others"
-
-
-def test_drawing_ahead_waits_for_the_longer_of_the_two_and_not_for_both(cluster: Any) -> None:
-    profile = Profile(
-        step_seconds=0.1, completion_tokens=60, completion_spread=0.0, sync_seconds=0.0,
-        update_tokens_per_second=2500, reference_tokens_per_second=None,
-    )  # fmt: skip
-    overlapped = play(profile, staleness=1, rounds=3)[1]
-    assert overlapped.phases["update"] > 3, "the update takes its time"
-    assert overlapped.longest["rollout"] > 3, "and so do the engines"
-    assert overlapped.seconds < overlapped.phases["update"] + overlapped.longest["rollout"]

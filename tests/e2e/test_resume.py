@@ -1,17 +1,12 @@
 """`kill -9` in the middle of round 3, then the same command: the same parameters, bit for bit."""
 
-import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
 
-from tests.e2e.conftest import REPOSITORY, Cluster, environment, tiny_recipe, train, train_command
+from tests.chaos.faults import metrics, parameters, running
+from tests.e2e.conftest import Cluster, tiny_recipe, train
 
 ROUNDS = 4
 
@@ -32,7 +27,10 @@ def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
 
     broken = tiny_recipe(tiny, tmp_path / "broken", **settings)
     run = tmp_path / "broken" / "tiny"
-    _kill_in_round_3(broken, run, cluster)
+    with running(broken, cluster) as killed:
+        killed.until(lambda: (run / "checkpoints" / "round-000002" / "COMPLETE").exists(), "the end of round 2")
+        killed.process.kill()
+        killed.process.wait()
     assert not (run / "checkpoints" / "round-000003").exists()
     assert not (run / "summary.json").exists()
 
@@ -41,34 +39,8 @@ def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
     assert "resuming after round 2 of 4" in resumed.stdout
 
     reference = tmp_path / "whole" / "tiny"
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(run)
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
     assert [line["policy_version"] for line in lines] == ([0, 0, 2, 2] if ahead else [0, 1, 2, 3])
     assert any(line["update"]["optimizer_steps"] for line in lines[2:]), "nothing was learned after the kill"
-    assert _final_parameters(run) == _final_parameters(reference)
-
-
-def _kill_in_round_3(recipe: Path, run: Path, cluster: Cluster) -> None:
-    env = environment(**cluster.env)
-    process = subprocess.Popen(train_command(recipe), cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 400
-    while not (run / "checkpoints" / "round-000002" / "COMPLETE").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "round 2 never ended"
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _final_parameters(run: Path) -> dict[str, bytes]:
-    """Every float32 parameter of the last checkpoint, as bytes."""
-    import torch
-
-    folder = run / "checkpoints" / f"round-{ROUNDS:06d}" / "policy" / "policy"
-    (path,) = folder.glob("mp_rank_00_model_states.pt")
-    module = torch.load(path, weights_only=False)["module"]
-    with safe_open(run / "model" / "model.safetensors", framework="pt") as published:
-        names = set(published.keys())
-    found = {name: tensor.numpy().tobytes() for name, tensor in module.items()}
-    assert {name.removeprefix("language_model.") for name in found} >= names
-    return found
+    assert parameters(run) == parameters(reference)
