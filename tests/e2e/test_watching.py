@@ -20,7 +20,7 @@ import yaml
 
 from rapo_ray.watching.sinks import flatten
 from tests import report_browser as look
-from tests.e2e.conftest import REPOSITORY, Cluster, environment, tiny_recipe, train_command
+from tests.e2e.conftest import REPOSITORY, Cluster, environment, ray_head, tiny_recipe, train_command
 from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
@@ -58,6 +58,13 @@ class Prometheus:
             found = json.load(answer)["data"]["result"]
         series = [[float(value) for _, value in one["values"]] for one in found]
         return [finite for values in series if (finite := [value for value in values if math.isfinite(value)])]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of its own: on a shared one, Prometheus and the page of actors also show the jobs before."""
+    with ray_head({}) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
