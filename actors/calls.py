@@ -32,6 +32,21 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
         raise unwrap(error, what) from error
 
 
+def outcomes(refs: list[Any]) -> list[Any]:
+    """What each call that has ended gave, or the RayError that it ended with; fetched together, which is quicker."""
+    try:
+        return list(ray.get(refs))
+    except RayError:
+        return [_outcome(ref) for ref in refs]
+
+
+def _outcome(ref: Any) -> Any:
+    try:
+        return ray.get(ref)
+    except RayError as error:
+        return error
+
+
 def died(error: BaseException, what: str) -> ActorDied:
     """The error of one line for an actor's death."""
     return ActorDied(f"{what} failed, an actor died: {first_line(error)}")

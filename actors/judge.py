@@ -6,7 +6,7 @@ from rapo_ray.judging.backends import JudgeSpec, make_judge
 from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
-from rapo_ray.types import Completion, Prompt, Rollout, Verdict
+from rapo_ray.types import Completion, Prompt, Verdict, Written
 
 Answer = tuple[Completion, Verdict]
 
@@ -22,9 +22,9 @@ class RulesJudgeActor:
         """Answers once it can judge."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: tuple[Part, ...]) -> list[Answer]:
-        """The verdict on each rollout; both parts cost nothing here."""
-        completions = [parse_completion(rollout.text, rollout.truncated) for rollout in rollouts]
+    async def judge(self, prompts: list[Prompt], written: list[Written], parts: tuple[Part, ...]) -> list[Answer]:
+        """The verdict on each completion; both parts cost nothing here."""
+        completions = [parse_completion(each.text, each.truncated) for each in written]
         return [
             (completion, self._judge.judge(prompt, completion))
             for prompt, completion in zip(prompts, completions, strict=True)
@@ -42,9 +42,9 @@ class ModelJudgeActor:
         """Answers once the model can be asked."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: tuple[Part, ...]) -> list[Answer]:
-        """The asked parts of the verdict on each rollout, asked side by side."""
-        completions = [parse_completion(rollout.text, rollout.truncated) for rollout in rollouts]
+    async def judge(self, prompts: list[Prompt], written: list[Written], parts: tuple[Part, ...]) -> list[Answer]:
+        """The asked parts of the verdict on each completion, asked side by side."""
+        completions = [parse_completion(each.text, each.truncated) for each in written]
         verdicts = await asyncio.gather(
             *(
                 self._judge.judge(prompt, completion, parts)

@@ -12,7 +12,7 @@ from rapo_ray.config import LimitsConfig
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.seeds import chosen
-from rapo_ray.types import Completion, Prompt, Rollout, Verdict
+from rapo_ray.types import Completion, Prompt, Rollout, Verdict, Written
 
 Asking = tuple[tuple[Part, ...], list[Handle]]
 Answer = tuple[Completion, Verdict]
@@ -44,7 +44,8 @@ class JudgeGroup:
             for (number, judge), some in self._deal(batch).items():
                 parts, judges = self._askings[number]
                 prompts = [prompts_P[rollout.group] for rollout in some]
-                asked.pending[judges[judge].judge.remote(prompts, some, parts)] = (some, number)
+                written = [Written(rollout.text, rollout.truncated) for rollout in some]  # no tokens: half the message
+                asked.pending[judges[judge].judge.remote(prompts, written, parts)] = (some, number)
             yield from asked.ready()
         while asked.pending:
             yield from asked.wait()
@@ -90,9 +91,9 @@ class _Asked:
         yield from self.ready()
 
     def _take(self, refs: list[Any]) -> Iterator[Judged]:
-        for ref in refs:
+        for ref, answers in zip(refs, _answers(refs), strict=True):
             rollouts, number = self.pending.pop(ref)
-            for rollout, answer in zip(rollouts, _answers(ref), strict=True):
+            for rollout, answer in zip(rollouts, answers, strict=True):
                 yield from self._join(rollout, number, answer)
 
     def _join(self, rollout: Rollout, number: int, answer: Answer) -> Iterator[Judged]:
@@ -105,14 +106,13 @@ class _Asked:
             return
         del self._found[key]
         verdict = join_parts([answers[index][1] for index in range(self._firsts)])
-        yield rollout, answers[0][0], replace(verdict, second=answers[self._firsts][1] if second else None)
+        yield rollout, answers[0][0], replace(verdict, second=answers[self._firsts][1]) if second else verdict
 
 
-def _answers(ref: Any) -> list[Answer]:
+def _answers(refs: list[Any]) -> list[list[Answer]]:
     try:
-        answers: list[Answer] = ray.get(ref)
+        return list(ray.get(refs))
     except RayActorError as error:
         raise died(error, "judging") from None
     except RayTaskError as error:
         raise unwrap(error, "a judge") from error
-    return answers

@@ -10,8 +10,10 @@ from actors.calls import Where, here
 from rapo_ray.dispatch import SampleRequest
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
 from rapo_ray.errors import DataError, EngineError
-from rapo_ray.types import Prompt, Rollout
-from rapo_ray.warmup.synthesis import Draft, Written
+from rapo_ray.types import Prompt, Rollout, Written
+from rapo_ray.warmup.synthesis import Draft
+
+Batches = list[list[SampleRequest]]
 
 HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
 
@@ -50,7 +52,7 @@ class RolloutActor:
         """Its node and process."""
         return here()
 
-    def submit(self, call: str, version: int, batches: list[list[SampleRequest]]) -> None:
+    def submit(self, call: str, version: int, batches: Batches) -> None:
         """Begin to sample; what is left of another call is forgotten. Raises DataError for a prompt that is too long,
         and EngineError where the engine holds other weights, as one does that has died between two rounds.
         """
@@ -69,10 +71,12 @@ class RolloutActor:
                 for future in futures:
                     future.add_done_callback(lambda future: self._ended.put((call, future)))
 
-    def collect(self, call: str, window: float) -> list[Rollout]:
-        """What has ended since the last time: waits for the first, then `window` seconds for others; none is a sign of
-        life. Raises EngineError where the engine stopped.
+    def collect(self, call: str, version: int, batches: Batches, window: float) -> list[Rollout]:
+        """Begin to sample `batches`; then what has ended since the last time: waits for the first, then `window`
+        seconds for others; none is a sign of life. Raises what `submit` does, and EngineError where the engine stopped.
         """
+        if batches:
+            self.submit(call, version, batches)
         rollouts: list[Rollout] = []
         ends = time.monotonic() + HEARTBEAT
         while not rollouts or self._open:
@@ -130,12 +134,8 @@ class RolloutActor:
             )
         return tokens
 
-    def pause(self) -> None:
-        """Stop stepping."""
-        self._engine.pause()
-
     def resume(self) -> None:
-        """Step again."""
+        """Step again, with the new weights."""
         self._engine.resume()
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
@@ -143,7 +143,8 @@ class RolloutActor:
         self._engine.init_weight_transfer(init_info)
 
     def start_weight_update(self) -> None:
-        """Begin a weight update."""
+        """Stop stepping, with what is in flight kept, and begin a weight update."""
+        self._engine.pause()
         self._engine.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -151,13 +152,11 @@ class RolloutActor:
         self._engine.update_weights(update_info)
 
     def finish_weight_update(self, version: int) -> None:
-        """End the update; rollouts carry `version` from now on."""
+        """End the update; rollouts carry `version` from now on. Raises EngineError where vLLM holds another one."""
         self._engine.finish_weight_update(version)
+        if (held := self._engine.weight_version()) != str(version):
+            raise EngineError(f"after the sync of weights version {version}, {self._name} has {held}")
         self._version = version
-
-    def weight_version(self) -> str:
-        """The version vLLM reports."""
-        return self._engine.weight_version()
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
         """SHA-256 of every weight, read back from the engine."""

@@ -10,14 +10,14 @@ from uuid import uuid4
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors.calls import Handle, Where, end_process, first_line, get_all, unwrap, wait_until_back
+from actors.calls import Handle, Where, end_process, first_line, get_all, outcomes, unwrap, wait_until_back
 from rapo_ray.config import LimitsConfig, RolloutConfig
 from rapo_ray.dispatch import Dispatch, SampleRequest
 from rapo_ray.engines.vllm_engine import Sampling
 from rapo_ray.errors import ActorDied, EngineError
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Prompt, Rollout
-from rapo_ray.warmup.synthesis import Draft, Written
+from rapo_ray.types import Prompt, Rollout, Written
+from rapo_ray.warmup.synthesis import Draft
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +149,18 @@ class _Gathering:
                 self._lost(index, why)
 
     def _send(self) -> None:
-        for index, batches in self._dispatch.hand_out().items():
-            self._heard[index] = self._ended[index] = time.monotonic()
-            self._pending[self._engines.actors[index].submit.remote(self._call, self._engines.version, batches)] = index
+        """Hand out; one call to an engine both gives it batches and asks for what ends, where none is under way."""
+        handed = self._dispatch.hand_out()
         for index, actor in enumerate(self._engines.actors):
+            batches = handed.get(index, [])
+            given = (self._call, self._engines.version, batches)
+            if batches:
+                self._heard[index] = self._ended[index] = time.monotonic()
             if self._dispatch.busy(index) and index not in self._collecting:
                 self._collecting.add(index)
-                self._pending[actor.collect.remote(self._call, self._window)] = index
+                self._pending[actor.collect.remote(*given, self._window)] = index
+            elif batches:
+                self._pending[actor.submit.remote(*given)] = index
 
     def _receive(self) -> list[Rollout]:
         """What has come by the time that a fiftieth of the engines has answered: a wait costs as much as it spans."""
@@ -163,25 +168,24 @@ class _Gathering:
         ready, _ = ray.wait(list(self._pending), num_returns=enough, timeout=1.0)
         ready, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0) if ready else (ready, [])
         fresh: list[Rollout] = []
-        for ref in ready:
+        for ref, outcome in zip(ready, outcomes(ready), strict=True):
             index = self._pending.pop(ref, None)
             if index is not None:  # of an engine that was lost meanwhile
-                fresh += self._answer(index, ref)
+                fresh += self._answer(index, outcome)
         return fresh
 
-    def _answer(self, index: int, ref: Any) -> list[Rollout]:
-        try:
-            rollouts = ray.get(ref)
-        except RayActorError as error:
-            self._lost(index, first_line(error))
+    def _answer(self, index: int, outcome: Any) -> list[Rollout]:
+        if isinstance(outcome, RayActorError):
+            self._lost(index, first_line(outcome))
             return []
-        except RayTaskError as error:
-            meant = unwrap(error, f"rollout-{index}")
+        if isinstance(outcome, RayTaskError):
+            meant = unwrap(outcome, f"rollout-{index}")
             if not isinstance(meant, EngineError):
-                raise meant from error
+                raise meant from outcome
             self._lost(index, str(meant))
             return []
         self._heard[index] = time.monotonic()
+        rollouts: list[Rollout] | None = outcome
         if rollouts is None:  # of submit
             return []
         self._collecting.discard(index)

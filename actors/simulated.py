@@ -10,7 +10,9 @@ from actors.calls import Where, here
 from rapo_ray.dispatch import SampleRequest
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
-from rapo_ray.types import Completion, Form, Prompt, Rollout, Status, Verdict
+from rapo_ray.types import Completion, Form, Prompt, Rollout, Status, Verdict, Written
+
+Batches = list[list[SampleRequest]]
 
 HEARTBEAT = 5.0
 COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")
@@ -50,7 +52,7 @@ class SimulatedEngine:
         """Its node and process."""
         return here()
 
-    async def submit(self, call: str, version: int, batches: list[list[SampleRequest]]) -> None:
+    async def submit(self, call: str, version: int, batches: Batches) -> None:
         """Begin to wait."""
         profile = self._profile
         for request in (request for requests in batches for request in requests):
@@ -62,8 +64,9 @@ class SimulatedEngine:
             ends = self._slots.take(tokens * profile.step_seconds)
             heapq.heappush(self._running, (ends, request.group, request.sample, tokens, request.prompt.id))
 
-    async def collect(self, call: str, window: float) -> list[Rollout]:
+    async def collect(self, call: str, version: int, batches: Batches, window: float) -> list[Rollout]:
         """What has ended: waits for the first, then for others as the real one does."""
+        await self.submit(call, version, batches)
         if not self._running:
             await asyncio.sleep(HEARTBEAT)
             return []
@@ -84,23 +87,17 @@ class SimulatedEngine:
     def _rollout(self, group: int, sample: int, tokens: int, prompt: str) -> Rollout:
         written = (group % 251,) * tokens
         prompt_tokens = (group,) * PROMPT_TOKENS
+        text = f"{group} {sample} {self._version}"  # what the verdict is drawn by
         return Rollout(
-            group, prompt, sample, prompt_tokens, written, (-1.0,) * tokens, "", False, self._version, self._name
+            group, prompt, sample, prompt_tokens, written, (-1.0,) * tokens, text, False, self._version, self._name
         )
-
-    async def pause(self) -> None:
-        """Nothing steps."""
 
     async def resume(self) -> None:
         """Nothing steps."""
 
-    async def finish_weight_update(self, version: int) -> None:
+    def take_weights(self, version: int) -> None:
         """Rollouts carry `version` from now on."""
         self._version = version
-
-    async def weight_version(self) -> str:
-        """The version."""
-        return str(self._version)
 
     async def busy(self) -> float:
         """Seconds in which it had something to write."""
@@ -115,14 +112,14 @@ class SimulatedJudge:
         self._seconds = profile.judge_seconds
         self._slots = Slots(profile.judge_concurrency)
 
-    async def judge(self, prompts: list[Prompt], rollouts: list[Rollout], parts: object) -> list[Any]:
+    async def judge(self, prompts: list[Prompt], written: list[Written], parts: object) -> list[Any]:
         """A verdict on each."""
-        ends = max(self._slots.take(self._seconds) for _ in rollouts)
+        ends = max(self._slots.take(self._seconds) for _ in written)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
-        return [(COMPLETION, self._verdict(rollout)) for rollout in rollouts]
+        return [(COMPLETION, self._verdict(each.text)) for each in written]
 
-    def _verdict(self, rollout: Rollout) -> Verdict:
-        drawn = random.Random(f"{rollout.group} {rollout.sample} {rollout.policy_version}")
+    def _verdict(self, text: str) -> Verdict:
+        drawn = random.Random(text)
         risk, general = drawn.choice((-1.0, 0.0, 1.0)), drawn.choice((-1.0, 1.0))
         return Verdict(Status.OK, self._name, level=1, risk=risk, general=general)
 
@@ -171,6 +168,12 @@ class SimulatedHost:
         """Make an actor."""
         kinds = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
         self._actors[name] = kinds[kind](*arguments)
+
+    async def take_weights(self, version: int) -> None:
+        """All its engines have these weights: in a real run the policy tells them, not the driver."""
+        for actor in self._actors.values():
+            if isinstance(actor, SimulatedEngine):
+                actor.take_weights(version)
 
     async def call(self, name: str, method: str, *arguments: Any) -> Any:
         """The result of one actor's method."""

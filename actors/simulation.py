@@ -13,6 +13,7 @@ from actors.training_group import PolicyGroup, ReferenceGroup
 from rapo_ray import display
 from rapo_ray.ahead import Ahead, Judged
 from rapo_ray.config import RunConfig
+from rapo_ray.errors import RoundLost
 from rapo_ray.orchestrator import Progress, Roles, draw_groups, run_round
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
 from rapo_ray.types import Group, Prompt
@@ -73,7 +74,7 @@ class Simulation:
             JudgeGroup(self._roles["judge"], [], config.limits),
             ReferenceGroup(reference, config.limits, *limits) if reference else None,
             PolicyGroup(self._roles["policy"], config.policy, config.limits),
-            PolicyToEngines(SimulatedSender(engines, profile.sync_seconds), engines),
+            PolicyToEngines(SimulatedSender(self._hosts, profile.sync_seconds), engines),
         )
 
     def _many(self, kind: str, names: list[str], arguments: Any) -> list[Any]:
@@ -134,15 +135,15 @@ class SimulatedSender:
 
     may_send_again = True
 
-    def __init__(self, engines: Any, seconds: float) -> None:
-        self._engines = engines
+    def __init__(self, hosts: list[Any], seconds: float) -> None:
+        self._hosts = hosts
         self._seconds = seconds
 
     def send_weights(self, version: int) -> None:
         """Wait, then every engine has them."""
         time.sleep(self._seconds)
-        self._engines.on(self._engines.all, "finish_weight_update", version)
+        ray.get([host.take_weights.remote(version) for host in self._hosts])
 
     def send_again(self, engine: int) -> None:
-        """One engine has them."""
-        self._engines.on([engine], "finish_weight_update", self._engines.version)
+        """No simulated engine is lost."""
+        raise RoundLost("simulated engines do not start again")

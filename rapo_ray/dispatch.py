@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.types import Prompt, Rollout
+from rapo_ray.types import Message, Prompt, Rollout
 
 OVERCOMMIT = 2  # batches that an engine holds, so that it never waits for the driver
 
@@ -19,7 +19,7 @@ Key = tuple[int, int]  # group and sample
 
 
 @dataclass(frozen=True, slots=True)
-class SampleRequest:
+class SampleRequest(Message):
     """One completion to sample."""
 
     group: int

@@ -16,6 +16,7 @@ from rapo_ray.statistics import Interval
 
 console = Console(highlight=False)
 
+BAR_STEPS = 200  # that a bar moves at most: drawing it for every completion would cost as much as dealing them
 POLL = 1.0  # seconds between looks at a log that another process writes
 
 HEADER = (
@@ -39,8 +40,13 @@ def watch(title: str) -> Iterator[orchestrator.Progress]:
     """A progress bar for one round or measurement; silent where the output is no terminal."""
     with _bar() as bar:
         task = bar.add_task(title, total=None)
+
+        def judged(done: int, total: int) -> None:
+            if done == total or done % (total // BAR_STEPS + 1) == 0:
+                bar.update(task, completed=done, total=total)
+
         yield orchestrator.Progress(
-            judged=lambda done, total: bar.update(task, completed=done, total=total),
+            judged=judged,
             phase=lambda name: bar.update(task, description=f"{title}: {name.replace('_', ' ')}"),
         )
 

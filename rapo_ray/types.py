@@ -5,10 +5,20 @@ Lists are named by dimension: P prompts of a round, G samples of a prompt, T tok
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+
+class Message:
+    """What crosses an actor boundary by the hundred thousand: pickled by position, in half a dataclass's own time."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple([getattr(self, name) for name in self.__slots__])
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Message):
     """One user request.
 
     Example: ``Prompt("quickstart/train/7", "How do I kill a Python process?", False, 1, "quickstart", "train")``
@@ -35,7 +45,7 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Message):
     """A completion taken apart: trace is the first paragraph of the thinking."""
 
     form: Form
@@ -45,7 +55,15 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class Written(Message):
+    """What a model wrote, as text."""
+
+    text: str
+    truncated: bool  # cut at the token limit
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout(Message):
     """One sampled completion, as token ids (never re-tokenised) and text."""
 
     group: int  # index of the prompt in its round; a round may hold a prompt twice
@@ -82,7 +100,7 @@ class Case(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Message):
     """What a judge says of one completion; a failed verdict has no rewards and is unscorable."""
 
     status: Status
@@ -128,7 +146,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(Message):
     """One row of a training batch."""
 
     tokens: tuple[int, ...]  # prompt then completion

@@ -1,9 +1,13 @@
-"""Weights from the policy to every engine: pause, transfer, version, resume, in this order and no other."""
+"""Weights from the policy to every engine: pause, transfer, version, resume, in this order and no other.
+
+An engine pauses when a transfer to it begins and says at its end what version it holds (actors/rollout.py); it is
+resumed once all hold theirs.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from rapo_ray.errors import ActorDied, EngineError
+from rapo_ray.errors import ActorDied
 
 
 class Sender(Protocol):
@@ -53,27 +57,20 @@ class PolicyToEngines:
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights; engines stay paused where it fails, for half-loaded weights must not
-        generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError where
-        an engine reports another version afterwards, and ActorDied past the restarts.
+        generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError where an
+        engine holds another version afterwards, and ActorDied past the restarts.
         """
         while True:
             try:
-                self._transfer(self._engines.all, version, lambda: self._policy.send_weights(version))
+                self._policy.send_weights(version)
                 break
             except ActorDied as error:
                 if not (self._policy.may_send_again and self._engines.start_over(str(error))):
                     raise
+        self._engines.on(self._engines.all, "resume")
         self._engines.version = version
 
     def give(self, engine: int) -> None:
         """Give an engine that was started again the weights that the others have; raises RoundLost."""
-        self._transfer([engine], self._engines.version, lambda: self._policy.send_again(engine))
-
-    def _transfer(self, engines: Sequence[int], version: int, send: Callable[[], None]) -> None:
-        self._engines.on(engines, "pause")
-        send()
-        versions = self._engines.on(engines, "weight_version")
-        found = zip(engines, versions, strict=True)
-        if wrong := [f"engine {index} has {said}" for index, said in found if said != str(version)]:
-            raise EngineError(f"after the sync of weights version {version}: {', '.join(wrong)}")
-        self._engines.on(engines, "resume")
+        self._policy.send_again(engine)
+        self._engines.on([engine], "resume")

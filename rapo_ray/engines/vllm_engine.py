@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rapo_ray.errors import EngineError
+from rapo_ray.types import Message
 
 MIN_BATCHED_TOKENS = 8192  # of one step, prompts included
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
@@ -34,7 +35,7 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Message):
     """How one completion is sampled."""
 
     temperature: float

@@ -53,19 +53,23 @@ def plan_steps(
 
 def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
     """Rows of up to `row_tokens` tokens in the order of the units; a wider unit has a row of its own."""
-    rows: list[Row] = []
-    for unit in units:
-        if rows and row_width((*rows[-1], unit)) <= row_tokens:
-            rows[-1] = (*rows[-1], unit)
-        else:
-            rows.append((unit,))
-    return rows
-
-
-def row_width(row: Row) -> int:
-    """Tokens of a row, a prompt that consecutive sequences share counted once."""
+    rows: list[list[Unit]] = []
     width = 0
-    before: tuple[int, ...] | None = None
+    for unit in units:
+        more = row_width((unit,), behind=rows[-1][-1] if rows else None)
+        if rows and width + more <= row_tokens:
+            rows[-1].append(unit)
+            width += more
+        else:
+            rows.append([unit])
+            width = row_width((unit,))
+    return [tuple(row) for row in rows]
+
+
+def row_width(row: Row, behind: Unit | None = None) -> int:
+    """Tokens that a row adds behind a unit, a prompt that consecutive sequences share counted once."""
+    width = 0
+    before = _prompt(behind[-1]) if behind else None
     for sequence in (sequence for unit in row for sequence in unit):
         prompt = _prompt(sequence)
         width += sequence.completion_length + (0 if prompt == before else len(prompt))

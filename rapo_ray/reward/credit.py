@@ -124,7 +124,7 @@ def _credited(group: Group, config: CreditConfig) -> Group:
         ):
             advantages_G[index] = advantage
     samples_G = tuple(
-        replace(sample, reward=reward, advantage=advantage)
+        Sample(sample.rollout, sample.completion, sample.verdict, reward, advantage)
         for sample, reward, advantage in zip(group.samples_G, rewards_G, advantages_G, strict=True)
     )
     return replace(group, samples_G=samples_G)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.errors import DataError
 from rapo_ray.judging.completion import THINK_END, THINK_START, parse_completion
-from rapo_ray.types import Form, Prompt
+from rapo_ray.types import Form, Prompt, Written
 
 LENGTH_BY_LEVEL = {
     1: "The request is direct, so two or three sentences are enough.",
@@ -32,14 +32,6 @@ class Draft:
     system: str | None
     user: str
     prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What it wrote."""
-
-    text: str
-    truncated: bool
 
 
 Write = Callable[[list[Draft]], list[Written]]

@@ -1,4 +1,4 @@
-"""A sync: pause, send, check versions, resume; where anything fails, the engines stay paused."""
+"""A sync: pause, send, check the version, resume; where anything fails, the engines stay paused."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.rollout import RolloutActor
 from rapo_ray.errors import ActorDied, EngineError
 from rapo_ray.weights import PolicyToEngines
 
@@ -16,7 +17,6 @@ pytestmark = pytest.mark.unit
 class Both:
     """The policy's side and the engines' side, one log of calls."""
 
-    versions: Sequence[str] = ()
     fails_at: str = ""
     deaths: int = 0  # times that an engine dies while weights are sent
     dead: bool = False
@@ -27,7 +27,7 @@ class Both:
 
     @property
     def all(self) -> Sequence[int]:
-        return range(len(self.versions))
+        return range(2)
 
     def _note(self, call: str) -> None:
         self.calls.append(call)
@@ -36,7 +36,7 @@ class Both:
 
     def on(self, engines: Sequence[int], method: str, *arguments: object) -> list[Any]:
         self._note(f"{method} {list(engines)}")
-        return [self.versions[engine] for engine in engines]
+        return [None for engine in engines]
 
     def send_weights(self, version: int) -> None:
         self._note(f"send {version}")
@@ -58,57 +58,86 @@ def sync(both: Both, version: int = 3) -> None:
     PolicyToEngines(both, both).sync(version)
 
 
-WHOLE = ["pause [0, 1]", "send 3", "weight_version [0, 1]", "resume [0, 1]"]
+WHOLE = ["send 3", "resume [0, 1]"]
 
 
 def test_the_order() -> None:
-    both = Both(versions=["3", "3"])
+    both = Both()
     sync(both)
     assert both.calls == WHOLE
     assert both.version == 3
 
 
-@pytest.mark.parametrize("found", ["2", "4", "", "03", "None"])
-def test_an_engine_with_another_version_is_named_and_never_resumed(found: str) -> None:
-    both = Both(versions=["3", found])
-    with pytest.raises(EngineError) as caught:
+def test_where_sending_fails_the_engines_are_not_resumed() -> None:
+    both = Both(fails_at="send")
+    with pytest.raises(EngineError, match=r"^send 3 failed$"):
         sync(both)
-    assert str(caught.value) == f"after the sync of weights version 3: engine 1 has {found}"
-    assert both.calls == WHOLE[:3]
+    assert both.calls == WHOLE[:1]
     assert both.version == -1
 
 
-@pytest.mark.parametrize(("step", "count"), [("pause", 1), ("send", 2), ("weight_version", 3)])
-def test_whatever_fails_the_engines_are_not_resumed(step: str, count: int) -> None:
-    both = Both(versions=["3", "3"], fails_at=step)
-    with pytest.raises(EngineError, match=f"^{step}.* failed$"):
-        sync(both)
-    assert both.calls == WHOLE[:count]
+@dataclass
+class Vllm:
+    """Stands for vLLM's engine below the actor."""
+
+    holds: str
+    calls: list[str] = field(default_factory=list)
+
+    def weight_version(self) -> str:
+        return self.holds
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        return lambda *arguments: self.calls.append(method)
+
+
+def rollout_actor(vllm: Vllm) -> RolloutActor:
+    actor = RolloutActor.__new__(RolloutActor)
+    actor._name, actor._version, actor._engine = "rollout-1", 2, vllm  # type: ignore[assignment]
+    return actor
+
+
+def test_an_engine_pauses_before_its_weights_change() -> None:
+    vllm = Vllm("3")
+    actor = rollout_actor(vllm)
+    actor.start_weight_update()
+    actor.finish_weight_update(3)
+    assert vllm.calls == ["pause", "start_weight_update", "finish_weight_update"]
+    assert actor._version == 3
+
+
+@pytest.mark.parametrize("held", ["2", "4", "", "03", "None"])
+def test_an_engine_that_holds_another_version_says_so_and_does_not_sample_with_it(held: str) -> None:
+    actor = rollout_actor(Vllm(held))
+    with pytest.raises(EngineError) as caught:
+        actor.finish_weight_update(3)
+    assert str(caught.value) == f"after the sync of weights version 3, rollout-1 has {held}"
+    with pytest.raises(EngineError, match="holds weights version 2, not 3"):
+        actor.submit("call", 3, [])
 
 
 def test_where_an_engine_dies_all_are_started_again_and_sent_to_once_more() -> None:
-    both = Both(versions=["3", "3"], deaths=1)
+    both = Both(deaths=1)
     sync(both)
-    assert both.calls == ["pause [0, 1]", "send 3", "start over: an engine died", *WHOLE]
+    assert both.calls == ["send 3", "start over: an engine died", *WHOLE]
 
 
 def test_ranks_that_wait_for_each_other_are_not_asked_again() -> None:
-    both = Both(versions=["3", "3"], deaths=1, may_send_again=False)
+    both = Both(deaths=1, may_send_again=False)
     with pytest.raises(ActorDied):
         sync(both)
-    assert both.calls == ["pause [0, 1]", "send 3"]
+    assert both.calls == ["send 3"]
 
 
 def test_where_no_engine_died_it_was_the_policy() -> None:
-    both = Both(versions=["3", "3"], deaths=1)
+    both = Both(deaths=1)
     both.start_over = lambda why: False  # type: ignore[method-assign]
     with pytest.raises(ActorDied):
         sync(both)
 
 
 def test_an_engine_that_starts_again_alone_is_sent_what_the_others_have() -> None:
-    both = Both(versions=["3", "3"])
+    both = Both()
     sync(both)
     both.calls.clear()
     both.give_weights(1)
-    assert both.calls == ["pause [1]", "send again to 1", "weight_version [1]", "resume [1]"]
+    assert both.calls == ["send again to 1", "resume [1]"]

@@ -1,0 +1,41 @@
+"""What crosses an actor boundary comes out as it went in."""
+
+import pickle
+from dataclasses import fields, is_dataclass, replace
+
+import pytest
+
+from rapo_ray.dispatch import SampleRequest
+from rapo_ray.engines.vllm_engine import Sampling
+from rapo_ray.types import Message, Sequence, Written
+from tests.make import failed, make_completion, make_prompt, make_rollout, scored
+
+pytestmark = pytest.mark.unit
+
+SAMPLING = Sampling(1.2, 0.9, 128, 7, logprobs=True, labels=("A", "B"))
+MESSAGES: list[Message] = [
+    make_prompt(harmful=True),
+    make_rollout(),
+    make_completion(),
+    scored(2.0),
+    replace(scored(0.0), second=failed()),
+    Written("text", truncated=True),
+    Sequence((1, 2, 3), 1, -0.5, (-0.1, -0.2)),
+    SAMPLING,
+    SampleRequest(0, make_prompt(), 1, SAMPLING),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_it_comes_out_as_it_went_in(message: Message) -> None:
+    again = pickle.loads(pickle.dumps(message))
+    assert again == message
+    assert type(again) is type(message)
+
+
+def test_every_kind_is_tried() -> None:
+    kinds = {type(message) for message in MESSAGES}
+    assert {kind.__name__ for kind in kinds} == {kind.__name__ for kind in Message.__subclasses__()}
+    for kind in kinds:
+        assert is_dataclass(kind)
+        assert kind.__slots__ == tuple(field.name for field in fields(kind)), "pickled by position"
