@@ -32,6 +32,14 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
         raise unwrap(error, what) from error
 
 
+def wait_for_some(refs: list[Any], timeout: float) -> list[Any]:
+    """The calls that have ended by the time that a twentieth has (a wait costs as much as it spans); none where none
+    ends within `timeout` seconds.
+    """
+    ended, _ = ray.wait(refs, num_returns=max(1, len(refs) // 20), timeout=timeout)
+    return ray.wait(refs, num_returns=len(refs), timeout=0)[0] if ended else []
+
+
 def outcomes(refs: list[Any]) -> list[Any]:
     """What each call that has ended gave, or the RayError that it ended with; fetched together, which is quicker."""
     try:

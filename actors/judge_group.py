@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.calls import Handle, died, unwrap
+from actors.calls import Handle, died, unwrap, wait_for_some
 from rapo_ray.config import LimitsConfig
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
@@ -82,13 +82,12 @@ class _Asked:
 
     def wait(self) -> Iterator[Judged]:
         """What is judged next; raises EngineError where nothing is within the limit."""
-        found, _ = ray.wait(list(self.pending), num_returns=1, timeout=self._limit)
+        found = wait_for_some(list(self.pending), timeout=self._limit)
         if not found:
             raise EngineError(
                 f"{len(self.pending)} calls of judges did not end in limits.judge={self._limit:g} s: see their logs"
             )
         yield from self._take(found)
-        yield from self.ready()
 
     def _take(self, refs: list[Any]) -> Iterator[Judged]:
         for ref, answers in zip(refs, _answers(refs), strict=True):

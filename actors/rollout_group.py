@@ -10,7 +10,17 @@ from uuid import uuid4
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors.calls import Handle, Where, end_process, first_line, get_all, outcomes, unwrap, wait_until_back
+from actors.calls import (
+    Handle,
+    Where,
+    end_process,
+    first_line,
+    get_all,
+    outcomes,
+    unwrap,
+    wait_for_some,
+    wait_until_back,
+)
 from rapo_ray.config import LimitsConfig, RolloutConfig
 from rapo_ray.dispatch import Dispatch, SampleRequest
 from rapo_ray.engines.vllm_engine import Sampling
@@ -163,10 +173,7 @@ class _Gathering:
                 self._pending[actor.submit.remote(*given)] = index
 
     def _receive(self) -> list[Rollout]:
-        """What has come by the time that a fiftieth of the engines has answered: a wait costs as much as it spans."""
-        enough = max(1, len(self._pending) // 50)
-        ready, _ = ray.wait(list(self._pending), num_returns=enough, timeout=1.0)
-        ready, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0) if ready else (ready, [])
+        ready = wait_for_some(list(self._pending), timeout=1.0)
         fresh: list[Rollout] = []
         for ref, outcome in zip(ready, outcomes(ready), strict=True):
             index = self._pending.pop(ref, None)

@@ -1,12 +1,15 @@
 """Actors that only wait, many of them in one process, behind handles like those of real ones."""
 
 import asyncio
+import gc
 import heapq
 import random
 import time
+import zlib
 from typing import Any
 
 from actors.calls import Where, here
+from rapo_ray.cluster import GARBAGE_PACE
 from rapo_ray.dispatch import SampleRequest
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
@@ -56,10 +59,7 @@ class SimulatedEngine:
         """Begin to wait."""
         profile = self._profile
         for request in (request for requests in batches for request in requests):
-            generator = random.Random(request.sampling.seed)
-            length = profile.completion_tokens * generator.lognormvariate(
-                -(profile.completion_spread**2) / 2, profile.completion_spread
-            )
+            length = profile.completion_tokens * _spread(profile.completion_spread, request.sampling.seed)
             tokens = max(1, min(request.sampling.max_tokens, round(length)))
             ends = self._slots.take(tokens * profile.step_seconds)
             heapq.heappush(self._running, (ends, request.group, request.sample, tokens, request.prompt.id))
@@ -104,6 +104,11 @@ class SimulatedEngine:
         return self._slots.busy
 
 
+def _spread(sigma: float, seed: int | None) -> float:
+    """Lognormal with a mean of 1."""
+    return random.Random(seed).lognormvariate(-(sigma**2) / 2, sigma) if sigma else 1.0
+
+
 class SimulatedJudge:
     """A judge whose verdicts are drawn, so that groups differ."""
 
@@ -119,8 +124,8 @@ class SimulatedJudge:
         return [(COMPLETION, self._verdict(each.text)) for each in written]
 
     def _verdict(self, text: str) -> Verdict:
-        drawn = random.Random(text)
-        risk, general = drawn.choice((-1.0, 0.0, 1.0)), drawn.choice((-1.0, 1.0))
+        drawn = zlib.crc32(text.encode())
+        risk, general = (-1.0, 0.0, 1.0)[drawn % 3], (-1.0, 1.0)[drawn // 3 % 2]
         return Verdict(Status.OK, self._name, level=1, risk=risk, general=general)
 
     async def busy(self) -> float:
@@ -162,6 +167,7 @@ class SimulatedHost:
     """One process with many simulated actors."""
 
     def __init__(self) -> None:
+        gc.set_threshold(*GARBAGE_PACE)
         self._actors: dict[str, Any] = {}
 
     async def add(self, name: str, kind: str, *arguments: Any) -> None:

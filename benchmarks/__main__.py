@@ -45,9 +45,8 @@ def main() -> int:
         found = measure(name, SETTINGS[name](options.run))
         if found is None:
             failed.append(name)
-        for row in found or []:
-            rows[row["name"]] = row
-    RESULTS.write_text(json.dumps({"rows": list(rows.values()), "machine": machine()}, indent=1) + "\n")
+        rows |= {row["name"]: row for row in found or []}
+        RESULTS.write_text(json.dumps({"rows": list(rows.values()), "machine": machine()}, indent=1) + "\n")
     show([Row(**row) for row in rows.values()])
     for name in failed:
         print(f"{name} failed")
