@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import PlacementError
 
+# Of a GPU that engine, policy and reference share. More than half is the engine's, so that no GPU gets two of them.
+ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE = 0.51, 0.39, 0.1
 SAY_EVERY = 10.0  # seconds between words while waiting
 
 Bundle = dict[str, float]
@@ -40,9 +42,10 @@ class Plan:
 
 def plan(config: RunConfig) -> Plan:
     """Every actor's name and what it takes."""
-    serving = {
-        f"rollout-{index}": _bundle(config, config.rollout.tensor_parallel) for index in range(config.rollout.engines)
-    }
+    whole = (float(config.rollout.tensor_parallel), 1.0, 1.0)
+    shares = (ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE) if config.rollout.colocate else whole
+    engine, policy, reference = (_bundle(config, gpus) for gpus in shares)
+    serving = {f"rollout-{index}": dict(engine) for index in range(config.rollout.engines)}
     hosts: dict[str, str] = {}
     for part, judge in config.judge.named().items():
         gpus = float(judge.tensor_parallel) if judge.backend == "vllm" else 0.0
@@ -54,9 +57,9 @@ def plan(config: RunConfig) -> Plan:
                 if "GPU" in serving[host]:
                     serving[host]["GPU"] = round(serving[host]["GPU"] - gpus, 6)
             serving[name] = _bundle(config, gpus)
-    training = {f"policy-{rank}": _bundle(config, 1) for rank in range(config.policy.ranks)}
+    training = {f"policy-{rank}": dict(policy) for rank in range(config.policy.ranks)}
     if config.policy.needs_reference:
-        training |= {f"reference-{index}": _bundle(config, 1) for index in range(config.reference.actors)}
+        training |= {f"reference-{index}": dict(reference) for index in range(config.reference.actors)}
     return Plan(serving, training, hosts)
 
 
@@ -93,9 +96,14 @@ def wait_for(
 
 
 def describe(plan_: Plan) -> str:
-    """The plan as a table for people."""
-    rows = [("actor", "CPUs", "GPUs")]
-    for bundles in (plan_.serving, plan_.training):
-        rows += [(name, f"{bundle.get('CPU', 0):g}", f"{bundle.get('GPU', 0):g}") for name, bundle in bundles.items()]
-    rows.append(("all", f"{plan_.total('CPU'):g}", f"{plan_.total('GPU'):g}"))
-    return "\n".join(f"{name:<20}{cpus:>6}{gpus:>6}" for name, cpus, gpus in rows)
+    """The plan as a table for people, a line for each role: how many actors, and what each takes."""
+    roles: dict[str, list[Bundle]] = {}
+    for name, bundle in [*plan_.serving.items(), *plan_.training.items()]:
+        roles.setdefault(name.rpartition("-")[0], []).append(bundle)
+    rows = [("role", "actors", "CPUs each", "GPUs each")]
+    for role, bundles in roles.items():
+        each = [f"{max(bundle.get(resource, 0.0) for bundle in bundles):g}" for resource in ("CPU", "GPU")]
+        rows.append((role, str(len(bundles)), each[0], each[1]))
+    count = sum(len(bundles) for bundles in roles.values())
+    rows.append(("all", str(count), f"{plan_.total('CPU'):g} in all", f"{plan_.total('GPU'):g} in all"))
+    return "\n".join(f"{role:<16}{actors:>8}{cpus:>14}{gpus:>14}" for role, actors, cpus, gpus in rows)

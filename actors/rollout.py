@@ -134,6 +134,10 @@ class RolloutActor:
             )
         return tokens
 
+    def sleep(self) -> None:
+        """Leave the GPU to the policy until the next weights come."""
+        self._engine.sleep()
+
     def resume(self) -> None:
         """Step again, with the new weights."""
         self._engine.resume()

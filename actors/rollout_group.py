@@ -96,6 +96,10 @@ class RolloutGroup:
         self._seed = seed
         self._write_tokens = write_tokens
 
+    def sleep(self) -> None:
+        """All engines leave their GPUs to others until they get new weights."""
+        self.engines.on(self.engines.all, "sleep")
+
     def check(self, prompts: list[Prompt]) -> None:
         """Raises DataError for a prompt that no engine would take."""
         self.engines.on([0], "check", prompts)

@@ -92,6 +92,8 @@ class Spawner:
         self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
         self._connect(ranks, rollouts.engines.actors)
         policy = PolicyGroup(ranks, config.policy, config.limits)
+        if config.rollout.colocate:
+            policy.before_update = rollouts.sleep
         reference = None
         if references:
             limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
@@ -183,6 +185,7 @@ class Spawner:
             chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
             weight_backend=weight_backend(config),
+            sleeps=rollout.colocate,
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
         # A nccl group takes no new member: there the run starts over from its checkpoint.
@@ -232,8 +235,8 @@ def context_length(config: RunConfig) -> int:
 
 
 def weight_backend(config: RunConfig) -> str:
-    """How weights travel: shared memory on CPU, nccl on GPU."""
-    return "shm" if config.cluster.device == "cpu" else "nccl"
+    """How weights travel: nccl between GPUs; shared memory on CPU, and where both share a GPU, which nccl refuses."""
+    return "shm" if config.cluster.device == "cpu" or config.rollout.colocate else "nccl"
 
 
 def threads(config: RunConfig, actors: int) -> int:

@@ -1,6 +1,7 @@
 """All ranks of the policy, and all reference actors, behind one object each."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class PolicyGroup:
         self._actors = actors
         self._config = config
         self._limits = limits
+        self.before_update: Callable[[], None] = lambda: None  # who makes room for it
         self._steady = threading.Lock()
         self._sent: int | None = None  # the version of the weights that it holds and has sent; None once it learns on
 
@@ -56,6 +58,7 @@ class PolicyGroup:
         """Take a round's optimizer steps on all ranks."""
         with self._steady:
             self._sent = None
+        self.before_update()
         config = self._config
         unit = 2 if config.learns_from_pairs else 1
         limits = (config.micro_batch_tokens, config.row_tokens)

@@ -104,6 +104,10 @@ class RolloutConfig(Strict):
     """
     memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that an engine may take."""
+    colocate: bool = False
+    """Engines share the GPUs of policy and reference, on one node: they sleep while the policy learns (their weights go
+    to host memory), and take new weights through shared memory. `memory_share` must leave room for the policy.
+    """
     kv_cache_gib: int = Field(default=1, ge=1)
     """Key-value cache of an engine on CPU, in GiB."""
     enforce_eager: bool = True
@@ -346,6 +350,7 @@ class RunConfig(Strict):
                     f"judge.{part}.timeout={judge.timeout:g} must be below limits.judge={self.limits.judge:g}: "
                     "a slow reply is a failed verdict, a silent judge actor ends the run"
                 )
+        self._engines_fit_beside_policy()
         self._judges_fit_beside_rollouts()
         if self.serve.follow and not self.gates.bars():
             raise ValueError("serve.follow=true needs gates, for example gates.asr=0.1: nothing else is promoted")
@@ -359,6 +364,22 @@ class RunConfig(Strict):
             if tensor_parallel > 1 and self.cluster.device == "cpu":
                 raise ValueError(f"{part}.tensor_parallel={tensor_parallel} needs cluster.device=gpu")
         return self
+
+    def _engines_fit_beside_policy(self) -> None:
+        rollout = self.rollout
+        if not rollout.colocate:
+            return
+        if self.cluster.device == "cpu" or rollout.staleness or rollout.tensor_parallel > 1:
+            raise ValueError(
+                "rollout.colocate needs cluster.device=gpu, rollout.tensor_parallel=1 and rollout.staleness=0, as "
+                "engines sleep while the policy learns"
+            )
+        references = self.reference.actors if self.policy.needs_reference else 0
+        if max(self.policy.ranks, references) > rollout.engines:
+            raise ValueError(
+                f"rollout.colocate: policy.ranks={self.policy.ranks} and reference.actors={references} share the GPUs "
+                f"of rollout.engines={rollout.engines}: at most one beside each engine"
+            )
 
     def _judges_fit_beside_rollouts(self) -> None:
         rollout = self.rollout

@@ -58,10 +58,11 @@ def run(config: RunConfig) -> None:
 
 def _attempts(session: "Session", judges: dict[str, Path], resources: dict[str, float]) -> None:
     """Do the run; where an actor is lost that cannot be replaced in a round, all start over from the checkpoint."""
-    from actors.placement import check_fits, plan
+    from actors.placement import check_fits, describe, plan
     from actors.spawn import Spawner
 
     config = session.config
+    display.say(describe(plan(config)))
     check_fits(plan(config), resources)
     for left in range(config.limits.restarts, -1, -1):
         session.spawner = Spawner(config, plan(config))

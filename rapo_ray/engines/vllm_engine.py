@@ -32,6 +32,7 @@ class EngineSettings:
     )
     seed: int
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
+    sleeps: bool = False  # whether `sleep` may be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class VllmEngine:
         self._engine = self._llm.llm_engine
         self._lock = threading.Condition()
         self._paused = False
+        self._asleep = False
         self._futures: dict[str, Future[Generated]] = {}
         self._labels: dict[str, list[int]] = {}
         self._count = 0
@@ -106,14 +108,23 @@ class VllmEngine:
             self._paused = False
             self._lock.notify_all()
 
+    def sleep(self) -> None:
+        """Stop stepping and leave the GPU's memory to others: weights go to host memory, the cache is dropped."""
+        with self._lock:
+            self._paused = self._asleep = True
+            self._llm.sleep(level=1)
+
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Open vLLM's weight transfer on the worker side."""
         self._llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        """Begin a weight update; the engine must be paused."""
+        """Begin a weight update; the engine must be paused, and wakes where it sleeps."""
         if not self._paused:
             raise EngineError("weights may change only while the engine is paused")
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
         self._llm.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -226,6 +237,7 @@ def _start(settings: EngineSettings) -> Any:
         trust_remote_code=False,
         disable_log_stats=True,
         weight_transfer_config=transfer,
+        enable_sleep_mode=settings.sleeps,
         worker_extension_cls=WORKER_EXTENSION,
         distributed_executor_backend="uni" if settings.tensor_parallel == 1 else "mp",
     )

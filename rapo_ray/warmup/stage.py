@@ -30,6 +30,8 @@ def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, ro
     log = folder.path / "warmup.jsonl"
     log.unlink(missing_ok=True)
     job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, aside)
+    if config.rollout.colocate:
+        rollouts.sleep()  # the first sync wakes them
     with display.follow("warm-up", log, total=len(shares[0])):
         loss = train_sft(config, job)
     aside.rename(folder.sft)

@@ -46,7 +46,11 @@ DEMONSTRATIONS = [
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny model, prompts and demonstrations."""
-    folder = tmp_path_factory.mktemp("tiny")
+    return fill_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def fill_tiny(folder: Path) -> Path:
+    """Write them."""
     tiny_model(folder / "model", seed=0, max_positions=8192)
     rows = [
         {"text": text, "harmful": harmful, "level": 1, "completion": completion}

@@ -92,9 +92,15 @@ def test_a_cluster_that_is_just_large_enough_fits() -> None:
     check_fits(Plan({}, {}), {})
 
 
-def test_the_table_names_every_actor_and_the_sum() -> None:
+def test_the_table_names_every_role_and_the_sum() -> None:
     lines = [line.split() for line in describe(BIG).splitlines()]
-    assert lines == [["actor", "CPUs", "GPUs"], ["rollout-0", "1", "2"], ["policy-0", "1", "1"], ["all", "2", "3"]]
+    assert lines[1:] == [
+        ["rollout", "1", "1", "2"],
+        ["policy", "1", "1", "1"],
+        ["all", "2", "2", "in", "all", "3", "in", "all"],
+    ]
+    judged = plan(config(cluster={"device": "cpu"}, judge={"risk": {"backend": "rules", "actors": 3}}))
+    assert ["judge-risk", "3", "1", "0"] in [line.split() for line in describe(judged).splitlines()]
 
 
 class Clock:
@@ -179,3 +185,33 @@ def test_impossible_sharing_is_refused(rollout: dict[str, object], judge: dict[s
     shared = {"backend": "vllm", "model": "m", "share_rollout_gpu": True}
     with pytest.raises(ValidationError, match=message):
         config(rollout=rollout, judge={"risk": {**shared, **judge}})
+
+
+COLOCATED: dict[str, dict[str, object]] = {
+    "rollout": {"engines": 2, "colocate": True},
+    "policy": {"ranks": 2},
+    "judge": {"risk": {"backend": "rules"}},
+}
+
+
+def test_colocated_roles_share_gpus_and_no_gpu_could_hold_two_engines() -> None:
+    made = plan(config(**COLOCATED))
+    assert made.total("GPU") == 1.9
+    assert 2 * made.serving["rollout-0"]["GPU"] > 1
+    beside = made.training["policy-0"]["GPU"] + made.training["reference-0"]["GPU"]
+    assert made.serving["rollout-0"]["GPU"] + beside <= 1
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("cluster", {"device": "cpu"}),
+        ("rollout", {"tensor_parallel": 2}),
+        ("rollout", {"staleness": 1}),
+        ("policy", {"ranks": 3}),
+        ("reference", {"actors": 3}),
+    ],
+)
+def test_what_cannot_share_a_gpu_is_one_line(section: str, change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"rollout\.colocate"):
+        config(**{"checkpoint": {"every": 2}, **COLOCATED, section: {**COLOCATED.get(section, {}), **change}})

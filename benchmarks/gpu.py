@@ -1,0 +1,137 @@
+"""On GPUs: rollout tokens a second, the update's share of the card's peak, and seconds of a weight sync.
+
+    python -m benchmarks.gpu --model Qwen/Qwen3-1.7B                    # one GPU, shared by engine and policy
+    python -m benchmarks.gpu --model Qwen/Qwen3-8B rollout.colocate=false policy.ranks=4 policy.zero_stage=3
+
+The parts are those of a run: engines, DeepSpeed ranks and the transfer between them, placed as the recipe gpu-1 and the
+overrides say.
+"""
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+
+PEAKS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+}  # dense bf16 operations/s, NVIDIA's data sheets
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--model", required=True, help="a model on the hub, or its folder")
+    parser.add_argument("--prompts", type=int, default=256, help="completions of a batch")
+    parser.add_argument("--length", type=int, default=1024, help="tokens of a completion")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, after one that warms up")
+    parser.add_argument("--peak", type=float, help="operations/s of a card that this program does not know")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the recipe gpu-1")
+    add_rows_option(parser)
+    options = parser.parse_intermixed_args()
+    card = name_of_card()
+    peak = options.peak or next((rate for name, rate in PEAKS.items() if name in card), None)
+    if peak is None:
+        parser.error(f"--peak: no peak is known for {card!r}; give its dense bf16 operations/s")
+    rows = measure(options, peak)
+    lines = [(row.name, f"{row.ours:.4g} {row.unit}", row.spread) for row in rows]
+    print_table(f"{options.model} on {card}", ("", "median", "spread"), lines)
+    write_rows(options.rows, rows)
+    return 0
+
+
+def name_of_card() -> str:
+    """Of the first one; stops where there is none."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"benchmarks.gpu needs an NVIDIA GPU: {error}")
+
+
+def measure(options: argparse.Namespace, peak: float) -> list[Row]:
+    """All figures of one placement."""
+    from rapo_ray.cluster import ray_cluster
+    from rapo_ray.models import resolve_model
+    from rapo_ray.recipe_file import load_config
+
+    settings = [f"model.path={options.model}", "policy.kl_coef=0", f"rollout.max_new_tokens={options.length}"]
+    config = load_config("gpu-1", [*settings, *options.overrides])
+    model = Path(resolve_model(config.model.path, config.model.revision))
+    with ray_cluster(config.cluster):
+        from actors.placement import plan
+        from actors.spawn import Spawner
+
+        spawner = Spawner(config, plan(config))
+        try:
+            rollouts, _ = spawner.serving(model, {})
+            policy, _, weights = spawner.training(model, rollouts)
+            weights.sync(0)
+            return figures(options, peak, parameters_of(model), config.policy.ranks, rollouts, policy, weights)
+        finally:
+            spawner.close()
+
+
+def figures(
+    options: argparse.Namespace, peak: float, parameters: int, ranks: int, rollouts: Any, policy: Any, weights: Any
+) -> list[Row]:
+    """Rounds of generation, update and sync, the first of which warms up."""
+    from rapo_ray.types import Prompt, Sequence
+
+    prompts = [Prompt(f"b/{n}", f"Write a long story about the number {n}.", False, 1, "b", "train")
+               for n in range(options.prompts)]  # fmt: skip
+    rates, shares, syncs = [], [], []
+    generator = random.Random(0)
+    for number in range(1, options.repeats + 2):
+        begun = time.perf_counter()
+        written = [rollout for batch in rollouts.generate(prompts, range(1), number) for rollout in batch]
+        rates.append(sum(len(rollout.tokens) for rollout in written) / (time.perf_counter() - begun))
+        sequences = [
+            Sequence(rollout.prompt_tokens + rollout.tokens, len(rollout.prompt_tokens), generator.choice((-1.0, 1.0)),
+                     rollout.logprobs)
+            for rollout in written
+        ]  # fmt: skip
+        tokens = sum(len(sequence.tokens) for sequence in sequences)
+        seconds = timed(policy.update, sequences)
+        shares.append(100 * 6 * parameters * tokens / seconds / (ranks * peak))
+        syncs.append(timed(weights.sync, number))
+    found = {"rollout": ("tokens/s", rates), "policy update": ("% of peak", shares), "weight sync": ("s", syncs)}
+    return [
+        Row(f"{name} on GPU", unit, statistics.median(values[1:]), None, None, "-", True, spread(values[1:], 2))
+        for name, (unit, values) in found.items()
+    ]  # fmt: skip
+
+
+def timed(act: Callable[..., object], *arguments: object) -> float:
+    """Seconds."""
+    begun = time.perf_counter()
+    act(*arguments)
+    return time.perf_counter() - begun
+
+
+def parameters_of(model: Path) -> int:
+    """Numbers in its weight files."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in model.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # no mapping
+                size = 1
+                for side in weights.get_slice(name).get_shape():
+                    size *= side
+                count += size
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
