@@ -163,6 +163,13 @@ class PolicyConfig(Strict):
     """Forward and backward arithmetic; master weights are always float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass."""
+    lora_rank: int = Field(default=0, ge=0)
+    """Train LoRA adapters of this rank in the rounds, on every linear layer but the head; 0 trains all weights.
+
+    The engines get the weights with the adapters merged, and so does the published model.
+    """
+    lora_alpha: int = Field(default=32, ge=1)
+    """The adapters' output is scaled by this over `lora_rank`."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Learning rate of the rounds."""
     schedule: Literal["constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"

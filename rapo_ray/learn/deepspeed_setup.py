@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rapo_ray.config import PolicyConfig
+from rapo_ray.learn.lora import merged, named_weights, parts
 
 
 def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
@@ -88,9 +89,9 @@ def make_engine(
 def whole_parameters(
     module: torch.nn.Module, zero_stage: int, dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter, gathered whole and copied in `dtype`; all ranks must iterate, in step."""
+    """Every parameter, gathered whole, adapters merged, copied in `dtype`; all ranks must iterate, in step."""
     import deepspeed
 
-    for name, parameter in module.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=zero_stage == 3):
-            yield name, parameter.detach().to(dtype, copy=True)
+    for name, parameter, layer in named_weights(module):
+        with deepspeed.zero.GatheredParameters(parts(parameter, layer), enabled=zero_stage == 3):
+            yield name, merged(parameter, layer).to(dtype, copy=True)

@@ -175,7 +175,8 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means a vocabulary head that is not supported yet")
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        # not reentrant: with frozen embeddings (LoRA) no gradient would reach a reentrant block
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 

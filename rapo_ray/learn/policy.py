@@ -12,6 +12,7 @@ from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.learn.files import random_state_file
+from rapo_ray.learn.lora import add_lora, named_weights
 from rapo_ray.learn.model import ActionLogProbs, Collated, collate, load_language_model, save_language_model, spread
 from rapo_ray.learn.objective import Objective, TokenInputs
 from rapo_ray.learn.pair_objective import PairObjective
@@ -29,6 +30,8 @@ class PolicyRank:
         self._config = config
         self._rank = rank
         language_model = load_language_model(model, "float32", config.gradient_checkpointing)
+        if config.lora_rank:
+            add_lora(language_model, config.lora_rank, config.lora_alpha)
         self._engine = make_engine(
             ActionLogProbs(language_model, temperature),
             config,
@@ -132,7 +135,7 @@ class PolicyRank:
         """Name and whole shape of every parameter, in the order of `weights`."""
         return [
             (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-            for name, parameter in self._language_model().named_parameters()
+            for name, parameter, _ in named_weights(self._language_model())
         ]
 
     @property

@@ -18,9 +18,12 @@ pytestmark = pytest.mark.e2e
 PROMPT = Prompt("p", "How do I bake bread?", False, 1, "test", "test")
 
 
-@pytest.mark.parametrize(("dtype", "zero_stage", "tied"), [("bfloat16", 2, True), ("float32", 3, False)])
+@pytest.mark.parametrize(
+    ("dtype", "zero_stage", "tied", "lora"),
+    [("bfloat16", 2, True, 0), ("float32", 3, False, 0), ("float32", 3, True, 4)],
+)
 def test_engines_hold_what_the_policy_holds(
-    tiny: Path, tmp_path: Path, dtype: str, zero_stage: int, tied: bool
+    tiny: Path, tmp_path: Path, dtype: str, zero_stage: int, tied: bool, lora: int
 ) -> None:
     from actors.placement import plan
     from actors.spawn import Spawner
@@ -31,7 +34,7 @@ def test_engines_hold_what_the_policy_holds(
         tmp_path,
         rollout={"engines": 2, "dtype": dtype, "max_new_tokens": 24},
         warmup={"max_new_tokens": 24},
-        policy={"ranks": 2, "zero_stage": zero_stage, "learning_rate": 0.05, "kl_coef": 0.0},
+        policy={"ranks": 2, "zero_stage": zero_stage, "lora_rank": lora, "learning_rate": 0.05, "kl_coef": 0.0},
     )
     config = load_config(str(recipe))
     with ray_cluster(config.cluster):
@@ -49,7 +52,11 @@ def test_engines_hold_what_the_policy_holds(
             weights.sync(1)
 
             assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
-            assert all(policy.weight_checksums(dtype)[name] != before[name] for name in before if "norm" not in name)
+            after = policy.weight_checksums(dtype)
+            frozen = ("norm", "embed_tokens", "lm_head") if lora else ("norm",)
+            learned = [name for name in before if not any(part in name for part in frozen)]
+            assert learned
+            assert all(after[name] != before[name] for name in learned)
             assert "lm_head.weight" in before
             assert _greedy_answer(rollouts) != answer
             batches = rollouts.generate([PROMPT] * 2, range(1), 1)
