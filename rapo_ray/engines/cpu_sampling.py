@@ -29,11 +29,15 @@ def _forward_cpu(
 
     if k is not None:
         logits = apply_top_k_only(logits, k)
-    if p is not None:
-        logits = apply_top_p(logits, p)
+    drawn = uniforms(len(logits), generators)
     logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
-    returned = {"processed_logprobs": logprobs, "processed_logits": logits}.get(self.logprobs_mode)
-    return sample(logprobs.exp(), uniforms(len(logits), generators)), returned
+    if p is None:
+        tokens = sample(logprobs.exp(), drawn)
+    else:
+        tokens, logprobs = sample_nucleus(logprobs, p, drawn)
+    if self.logprobs_mode == "processed_logits":
+        return tokens, logits.masked_fill(logprobs.isneginf(), -torch.inf)
+    return tokens, logprobs if self.logprobs_mode == "processed_logprobs" else None
 
 
 def uniforms(rows: int, generators: dict[int, torch.Generator]) -> torch.Tensor:
@@ -64,17 +68,25 @@ def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     return torch.searchsorted(cumulative, torch.minimum(target, last).clamp(min=0.0), right=True)
 
 
-def apply_top_p(logits: torch.Tensor, p: torch.Tensor, candidates: int = CANDIDATES) -> torch.Tensor:
-    """Logits [R, V] with -inf outside the smallest set of tokens that holds `p` [R] of the mass."""
-    normaliser = torch.logsumexp(logits.float(), dim=-1, keepdim=True)
-    values, tokens = logits.topk(min(candidates, logits.shape[1]), dim=-1)
-    mass = (values.float() - normaliser).exp()
+def sample_nucleus(
+    logprobs: torch.Tensor, p: torch.Tensor, drawn: torch.Tensor, candidates: int = CANDIDATES
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [R], and log-probs [R, V] with -inf outside the smallest set of tokens that holds `p` [R] of the mass.
+
+    All but the result is as wide as the candidates: a pass over the vocabulary costs as much as a layer of the model.
+    """
+    values, ids = logprobs.topk(min(candidates, logprobs.shape[1]), dim=-1)
+    mass = values.exp()
     through = mass.cumsum(-1)
     kept = (through - mass) < p.unsqueeze(1)
     kept[:, 0] = True  # the smallest p of a request is 0 in float32
-    out = torch.full_like(logits, -torch.inf).scatter_(1, tokens, values.masked_fill(~kept, -torch.inf))
-    if candidates < logits.shape[1]:
+    within = mass.where(kept, 0.0).double().cumsum(-1)
+    total = within[:, -1:]
+    tokens = ids.gather(1, _first_above(within, drawn.unsqueeze(1) * total)).squeeze(1)
+    scaled = (values - total.log().float()).masked_fill(~kept, -torch.inf)
+    out = torch.full_like(logprobs, -torch.inf).scatter_(1, ids, scaled)
+    if candidates < logprobs.shape[1]:
         wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus is larger than the candidates
         if len(wide):
-            out[wide] = apply_top_p(logits[wide], p[wide], candidates * WIDER)
-    return out
+            tokens[wide], out[wide] = sample_nucleus(logprobs[wide], p[wide], drawn[wide], candidates * WIDER)
+    return tokens, out

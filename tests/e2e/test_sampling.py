@@ -63,9 +63,11 @@ def test_the_distribution_is_vllm_s(theirs: Any, top_p: float | None, temperatur
 @pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])  # a nucleus of nearly everything, and of a few
 def test_the_nucleus_is_the_smallest_set_with_its_mass(theirs: Any, spread: float) -> None:
     p = torch.tensor([0.1, 0.5, 0.9, 0.999])
-    ours = cpu_sampling.apply_top_p(logits(4, spread), p, candidates=8)
+    drawn = torch.full((4,), 0.5, dtype=torch.float64)
+    _, ours = cpu_sampling.sample_nucleus(logits(4, spread).log_softmax(-1), p, drawn, candidates=8)
     _, reference = theirs(sampler(), logits(4, spread), {}, None, p)
     assert torch.equal(ours.isfinite(), reference.isfinite())
+    torch.testing.assert_close(ours, reference)
 
 
 def test_a_row_with_a_seed_draws_the_same_whatever_stands_beside_it() -> None:
