@@ -63,11 +63,11 @@ class PolicyToEngines:
         while True:
             try:
                 self._policy.send_weights(version)
+                self._engines.on(self._engines.all, "resume")
                 break
             except ActorDied as error:
                 if not (self._policy.may_send_again and self._engines.start_over(str(error))):
                     raise
-        self._engines.on(self._engines.all, "resume")
         self._engines.version = version
 
     def give(self, engine: int) -> None:

@@ -19,6 +19,7 @@ class Both:
 
     fails_at: str = ""
     deaths: int = 0  # times that an engine dies while weights are sent
+    dies_at_resume: int = 0  # times that one dies after that
     dead: bool = False
     may_send_again: bool = True
     version: int = -1
@@ -36,6 +37,10 @@ class Both:
 
     def on(self, engines: Sequence[int], method: str, *arguments: object) -> list[Any]:
         self._note(f"{method} {list(engines)}")
+        if self.dies_at_resume:
+            self.dies_at_resume -= 1
+            self.dead = True
+            raise ActorDied("an engine died")
         return [None for engine in engines]
 
     def send_weights(self, version: int) -> None:
@@ -119,6 +124,12 @@ def test_where_an_engine_dies_all_are_started_again_and_sent_to_once_more() -> N
     both = Both(deaths=1)
     sync(both)
     assert both.calls == ["send 3", "start over: an engine died", *WHOLE]
+
+
+def test_one_that_dies_before_it_is_resumed_is_no_different() -> None:
+    both = Both(dies_at_resume=1)
+    sync(both)
+    assert both.calls == [*WHOLE, "start over: an engine died", *WHOLE]
 
 
 def test_ranks_that_wait_for_each_other_are_not_asked_again() -> None:
