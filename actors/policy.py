@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from rapo_ray.config import PolicyConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.learn.batch import Step
 from rapo_ray.learn.deepspeed_setup import join_process_group
 from rapo_ray.learn.policy import PolicyRank

@@ -13,8 +13,9 @@ from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.placement import POLICY_SHARE
-from rapo_ray.config import PolicyConfig, WarmupConfig
 from rapo_ray.config import RunConfig as RapoConfig
+from rapo_ray.config import WarmupConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.learn.batch import Step
 

@@ -79,8 +79,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1)))
     model = resolve_model(options.model)
-    from rapo_ray.config import PolicyConfig
     from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.config_learning import PolicyConfig
     from rapo_ray.learn import policy
     from rapo_ray.learn.batch import plan_steps
     from rapo_ray.learn.deepspeed_setup import join_process_group

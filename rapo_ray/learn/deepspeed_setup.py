@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rapo_ray.config import PolicyConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.learn.lora import merged, named_weights, parts
 
 

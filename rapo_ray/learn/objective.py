@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rapo_ray.config import PolicyConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.learn import flash_attn_stand_in
 
 

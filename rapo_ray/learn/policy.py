@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from rapo_ray.config import PolicyConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from rapo_ray.config import PolicyConfig, WarmupConfig
+from rapo_ray.config import WarmupConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.learn import flash_attn_stand_in
 from rapo_ray.learn.batch import Step, plan_steps

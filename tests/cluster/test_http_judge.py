@@ -12,8 +12,9 @@ import ray
 from actors.judge import ModelJudgeActor
 from actors.judge_group import JudgeGroup
 from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, CreditConfig, LimitsConfig
+from rapo_ray.config import ClusterConfig, LimitsConfig
 from rapo_ray.config_judge import JudgeBackendConfig
+from rapo_ray.config_learning import CreditConfig
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
 from rapo_ray.http_chat import EndpointSettings
 from rapo_ray.judging.backends import JudgeSpec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rapo_ray.config import PolicyConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.learn.objective import TokenInputs
 from rapo_ray.learn.pair_objective import PairObjective
 

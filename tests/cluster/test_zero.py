@@ -14,7 +14,8 @@ import ray
 from actors.policy import PolicyActor
 from actors.training_group import PolicyGroup
 from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, LimitsConfig, PolicyConfig
+from rapo_ray.config import ClusterConfig, LimitsConfig
+from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.errors import NonFiniteStep
 from rapo_ray.types import Sequence
 from tests.tiny import tiny_model

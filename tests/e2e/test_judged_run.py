@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rapo_ray.config import CreditConfig
+from rapo_ray.config_learning import CreditConfig
 from rapo_ray.records import read_groups
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.types import Group

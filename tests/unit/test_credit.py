@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rapo_ray.config import CreditConfig, RunConfig
+from rapo_ray.config import RunConfig
+from rapo_ray.config_learning import CreditConfig
 from rapo_ray.learn.batch import plan_steps
 from rapo_ray.orchestrator import build_sequences
 from rapo_ray.reward.credit import (

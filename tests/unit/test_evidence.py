@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapo_ray import statistics
-from rapo_ray.config import CreditConfig
+from rapo_ray.config_learning import CreditConfig
 from rapo_ray.display import difference_line
 from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet

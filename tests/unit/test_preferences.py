@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.config import CreditConfig, RunConfig
+from rapo_ray.config import RunConfig
+from rapo_ray.config_learning import CreditConfig
 from rapo_ray.files import write_whole
 from rapo_ray.preferences import main
 from rapo_ray.recipe_file import to_yaml
