@@ -26,11 +26,13 @@ def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
+    # "local" where nobody named one: Ray would look for what a killed `ray start` left behind, and wait for it.
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        where = config.address or os.environ.get("RAY_ADDRESS") or "a new local cluster"
+        where = "a new local cluster" if address == "local" else address
         raise PlacementError(f"cannot join {where}: {' '.join(str(error).split())[:300]}") from error
     if on_terminate is not None:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray's own handler aborts the process

@@ -112,6 +112,19 @@ def test_two_ranks_agree_with_one(
         np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
 
 
+def test_adapters_are_trained_saved_and_merged_alike(model: Path, cluster: Any, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    one = trained(model, tmp_path / "one", ranks=1, zero_stage=0, lora_rank=4)
+    two = trained(model, tmp_path / "two", ranks=2, zero_stage=3, lora_rank=4)
+    start = load_file(model / "model.safetensors")
+    assert one.keys() == start.keys()
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
+        moved = float(np.abs(values - start[name]).max())
+        assert moved > 1e-3 if "proj" in name else moved == 0, name
+
+
 @pytest.mark.fault(14)
 @pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 0), (2, 2), (2, 3)])
 def test_a_loss_that_is_not_finite_stops_all_ranks_before_the_step(
