@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -93,5 +94,7 @@ def whole_parameters(
     import deepspeed
 
     for name, parameter, layer in named_weights(module):
-        with deepspeed.zero.GatheredParameters(parts(parameter, layer), enabled=zero_stage == 3):
+        with ExitStack() as gathered:
+            for part in parts(parameter, layer):  # one by one: several in one call came back torn now and then on CPU
+                gathered.enter_context(deepspeed.zero.GatheredParameters([part], enabled=zero_stage == 3))
             yield name, merged(parameter, layer).to(dtype, copy=True)

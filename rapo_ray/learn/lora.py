@@ -30,6 +30,12 @@ def parts(parameter: nn.Parameter, layer: Any) -> list[nn.Parameter]:
 
 
 def merged(parameter: nn.Parameter, layer: Any) -> Any:
-    """The weight with its adapter added."""
+    """The weight with its adapter added, in float64: engines and policy merge alike to the last bit of what is sent,
+    however threads and memory lie.
+    """
     weight = parameter.detach()
-    return weight if layer is None else weight + layer.get_delta_weight(*layer.active_adapters).detach()
+    if layer is None:
+        return weight
+    (name,) = layer.active_adapters
+    down, up = (part[name].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
+    return weight.double() + layer.scaling[name] * (up @ down)

@@ -27,7 +27,7 @@ def test_the_published_model_computes_what_the_adapted_one_does(tmp_path: Path) 
             parameter.normal_(std=0.1)
         assert not torch.allclose(adapted(TOKENS).logits, plain(TOKENS).logits, atol=1e-2)
 
-        state = {name: merged(parameter, layer) for name, parameter, layer in named_weights(adapted)}
+        state = {name: merged(parameter, layer).float() for name, parameter, layer in named_weights(adapted)}
         assert list(state) == [name for name, _ in plain.named_parameters()]
         save_language_model(adapted, state, tmp_path / "out", "float32")
         published = load_language_model(tmp_path / "out", "float32")
