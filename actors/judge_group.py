@@ -44,7 +44,7 @@ class JudgeGroup:
             for (number, judge), some in self._deal(batch).items():
                 parts, judges = self._askings[number]
                 prompts = [prompts_P[rollout.group] for rollout in some]
-                written = [Written(rollout.text, rollout.truncated) for rollout in some]  # no tokens: half the message
+                written = [Written(rollout.text, rollout.truncated) for rollout in some]  # judges need no tokens
                 asked.pending[judges[judge].judge.remote(prompts, written, parts)] = (some, number)
             yield from asked.ready()
         while asked.pending:

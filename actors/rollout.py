@@ -7,13 +7,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from actors.calls import Where, here
-from rapo_ray.dispatch import SampleRequest
+from rapo_ray.dispatch import Batches, SampleRequest
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
 from rapo_ray.errors import DataError, EngineError
 from rapo_ray.types import Prompt, Rollout, Written
 from rapo_ray.warmup.synthesis import Draft
-
-Batches = list[list[SampleRequest]]
 
 HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
 

@@ -10,12 +10,10 @@ from typing import Any
 
 from actors.calls import Where, here
 from rapo_ray.cluster import GARBAGE_PACE
-from rapo_ray.dispatch import SampleRequest
+from rapo_ray.dispatch import Batches
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
 from rapo_ray.types import Completion, Form, Prompt, Rollout, Status, Verdict, Written
-
-Batches = list[list[SampleRequest]]
 
 HEARTBEAT = 5.0
 COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")

@@ -8,12 +8,14 @@ overrides say.
 """
 
 import argparse
+import math
 import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,11 @@ def measure(options: argparse.Namespace, peak: float) -> list[Row]:
         from actors.placement import plan
         from actors.spawn import Spawner
 
-        spawner = Spawner(config, plan(config))
-        try:
+        with closing(Spawner(config, plan(config))) as spawner:
             rollouts, _ = spawner.serving(model, {})
             policy, _, weights = spawner.training(model, rollouts)
             weights.sync(0)
             return figures(options, peak, parameters_of(model), config.policy.ranks, rollouts, policy, weights)
-        finally:
-            spawner.close()
 
 
 def figures(
@@ -106,7 +105,7 @@ def figures(
         syncs.append(timed(weights.sync, number))
     found = {"rollout": ("tokens/s", rates), "policy update": ("% of peak", shares), "weight sync": ("s", syncs)}
     return [
-        Row(f"{name} on GPU", unit, statistics.median(values[1:]), None, None, "-", True, spread(values[1:], 2))
+        Row(f"{name} on GPU", unit, statistics.median(values[1:]), None, None, "-", None, spread(values[1:], 2))
         for name, (unit, values) in found.items()
     ]  # fmt: skip
 
@@ -126,10 +125,7 @@ def parameters_of(model: Path) -> int:
     for file in model.glob("*.safetensors"):
         with safe_open(file, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118  # no mapping
-                size = 1
-                for side in weights.get_slice(name).get_shape():
-                    size *= side
-                count += size
+                count += math.prod(weights.get_slice(name).get_shape())
     return count
 
 

@@ -20,7 +20,7 @@ class Row:
     peer: float | None
     ratio: float | None  # how many times better than the peer
     goal: str
-    reached: bool
+    reached: bool | None  # None where there is no goal
     spread: str = ""
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from rapo_ray.config import ClusterConfig
 from rapo_ray.errors import PlacementError
 
-# A large round is millions of objects without a cycle: at Python's pace (700, 10, 10) the driver spent a fifth of its
-# time on looking through them again and again.
+# A large round is millions of objects without a cycle; at Python's pace (700, 10, 10) the driver looks through them
+# again and again.
 GARBAGE_PACE = (100_000, 50, 100)
 
 

@@ -41,6 +41,9 @@ class Handed:
     left: set[Key]
 
 
+Batches = list[list[SampleRequest]]  # what an engine is sent at once
+
+
 class Dispatch:
     """Deals groups over `engines`, each of which runs `capacity` sequences at once."""
 

@@ -16,7 +16,7 @@ from rapo_ray.statistics import Interval
 
 console = Console(highlight=False)
 
-BAR_STEPS = 200  # that a bar moves at most: drawing it for every completion would cost as much as dealing them
+BAR_STEPS = 200  # that a bar moves at most: the driver has more to do than to draw it for every completion
 POLL = 1.0  # seconds between looks at a log that another process writes
 
 HEADER = (

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Message:
-    """What crosses an actor boundary by the hundred thousand: pickled by position, in half a dataclass's own time."""
+    """What crosses an actor boundary by the hundred thousand: pickled by position, quicker than dataclasses are."""
 
     __slots__: tuple[str, ...] = ()
 

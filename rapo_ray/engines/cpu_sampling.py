@@ -73,7 +73,7 @@ def sample_nucleus(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens [R], and log-probs [R, V] with -inf outside the smallest set of tokens that holds `p` [R] of the mass.
 
-    All but the result is as wide as the candidates: a pass over the vocabulary costs as much as a layer of the model.
+    All but the result is as wide as the candidates: passes over the vocabulary are what sampling costs.
     """
     values, ids = logprobs.topk(min(candidates, logprobs.shape[1]), dim=-1)
     mass = values.exp()

@@ -30,9 +30,7 @@ def parts(parameter: nn.Parameter, layer: Any) -> list[nn.Parameter]:
 
 
 def merged(parameter: nn.Parameter, layer: Any) -> Any:
-    """The weight with its adapter added, in float64: engines and policy merge alike to the last bit of what is sent,
-    however threads and memory lie.
-    """
+    """The weight with its adapter added, in float64, so that what is sent and what checks it round alike."""
     weight = parameter.detach()
     if layer is None:
         return weight
