@@ -6,7 +6,7 @@ from rapo_ray.judging.backends import JudgeSpec, make_judge
 from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
-from rapo_ray.types import Completion, Prompt, Verdict, Written
+from rapo_ray.types import Completion, Packed, Prompt, Verdict, Written
 
 Answer = tuple[Completion, Verdict]
 
@@ -25,10 +25,10 @@ class RulesJudgeActor:
     async def judge(self, prompts: list[Prompt], written: list[Written], parts: tuple[Part, ...]) -> list[Answer]:
         """The verdict on each completion; both parts cost nothing here."""
         completions = [parse_completion(each.text, each.truncated) for each in written]
-        return [
+        return Packed(
             (completion, self._judge.judge(prompt, completion))
             for prompt, completion in zip(prompts, completions, strict=True)
-        ]
+        )
 
 
 class ModelJudgeActor:
@@ -51,4 +51,4 @@ class ModelJudgeActor:
                 for prompt, completion in zip(prompts, completions, strict=True)
             )
         )
-        return list(zip(completions, verdicts, strict=True))
+        return Packed(zip(completions, verdicts, strict=True))

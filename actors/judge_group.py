@@ -12,7 +12,7 @@ from rapo_ray.config import LimitsConfig
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.seeds import chosen
-from rapo_ray.types import Completion, Prompt, Rollout, Verdict, Written
+from rapo_ray.types import Completion, Packed, Prompt, Rollout, Verdict, Written
 
 Asking = tuple[tuple[Part, ...], list[Handle]]
 Answer = tuple[Completion, Verdict]
@@ -43,8 +43,8 @@ class JudgeGroup:
         for batch in batches:
             for (number, judge), some in self._deal(batch).items():
                 parts, judges = self._askings[number]
-                prompts = [prompts_P[rollout.group] for rollout in some]
-                written = [Written(rollout.text, rollout.truncated) for rollout in some]  # judges need no tokens
+                prompts = Packed(prompts_P[rollout.group] for rollout in some)
+                written = Packed(Written(rollout.text, rollout.truncated) for rollout in some)  # judges need no tokens
                 asked.pending[judges[judge].judge.remote(prompts, written, parts)] = (some, number)
             yield from asked.ready()
         while asked.pending:

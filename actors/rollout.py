@@ -4,13 +4,14 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from actors.calls import Where, here
 from rapo_ray.dispatch import Batches, SampleRequest
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
 from rapo_ray.errors import DataError, EngineError
-from rapo_ray.types import Prompt, Rollout, Written
+from rapo_ray.types import Packed, Prompt, Rollout, Written
 from rapo_ray.warmup.synthesis import Draft
 
 HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
@@ -64,7 +65,8 @@ class RolloutActor:
                 self._call = call
             for requests in batches:
                 tokens = {request.group: self._encode(request.prompt) for request in requests}
-                futures = self._engine.submit([(tokens[request.group], request.sampling) for request in requests])
+                asked = [(tokens[each.group], replace(each.sampling, seed=each.seed)) for each in requests]
+                futures = self._engine.submit(asked)
                 self._open.update(zip(futures, requests, strict=True))
                 for future in futures:
                     future.add_done_callback(lambda future: self._ended.put((call, future)))
@@ -75,7 +77,7 @@ class RolloutActor:
         """
         if batches:
             self.submit(call, version, batches)
-        rollouts: list[Rollout] = []
+        rollouts = Packed[Rollout]()
         ends = time.monotonic() + HEARTBEAT
         while not rollouts or self._open:
             try:

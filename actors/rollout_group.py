@@ -26,7 +26,7 @@ from rapo_ray.dispatch import Dispatch, SampleRequest
 from rapo_ray.engines.vllm_engine import Sampling
 from rapo_ray.errors import ActorDied, EngineError
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Prompt, Rollout, Written
+from rapo_ray.types import Packed, Prompt, Rollout, Written
 from rapo_ray.warmup.synthesis import Draft
 
 log = logging.getLogger(__name__)
@@ -116,13 +116,15 @@ class RolloutGroup:
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         """Rollouts as they end, in batches that may be empty; a measurement is round 0, with seeds of its own."""
+        config = self._config
+        sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, None, logprobs=True)
         requests = [
-            SampleRequest(group, prompt, sample, self._sampling(round_number, group, prompt, sample))
+            SampleRequest(group, prompt, sample, self._seed_of(round_number, group, prompt, sample), sampling)
             for group, prompt in enumerate(prompts_P)
             for sample in samples
         ]
         groups = [list(same) for _, same in groupby(requests, key=lambda request: request.group)]
-        dispatch = Dispatch(groups, len(self.engines.actors), self._config.max_num_seqs)
+        dispatch = Dispatch(groups, len(self.engines.actors), config.max_num_seqs)
         yield from _Gathering(self.engines, dispatch).batches()
 
     def write(self, drafts: list[Draft]) -> list[Written]:
@@ -135,9 +137,8 @@ class RolloutGroup:
             out[index::count] = written
         return out
 
-    def _sampling(self, round_number: int, group: int, prompt: Prompt, sample: int) -> Sampling:
-        seed = derive_seed(self._seed, round_number, group, prompt.id, sample)
-        return Sampling(self._config.temperature, self._config.top_p, self._config.max_new_tokens, seed, logprobs=True)
+    def _seed_of(self, round_number: int, group: int, prompt: Prompt, sample: int) -> int:
+        return derive_seed(self._seed, round_number, group, prompt.id, sample)
 
 
 class _Gathering:
@@ -167,7 +168,7 @@ class _Gathering:
         handed = self._dispatch.hand_out()
         for index, actor in enumerate(self._engines.actors):
             batches = handed.get(index, [])
-            given = (self._call, self._engines.version, batches)
+            given = (self._call, self._engines.version, Packed(batches))
             if batches:
                 self._heard[index] = self._ended[index] = time.monotonic()
             if self._dispatch.busy(index) and index not in self._collecting:

@@ -13,7 +13,7 @@ from rapo_ray.cluster import GARBAGE_PACE
 from rapo_ray.dispatch import Batches
 from rapo_ray.learn.batch import MicroBatch, Step
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
-from rapo_ray.types import Completion, Form, Prompt, Rollout, Status, Verdict, Written
+from rapo_ray.types import Completion, Form, Packed, Prompt, Rollout, Status, Verdict, Written
 
 HEARTBEAT = 5.0
 COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")
@@ -57,7 +57,7 @@ class SimulatedEngine:
         """Begin to wait."""
         profile = self._profile
         for request in (request for requests in batches for request in requests):
-            length = profile.completion_tokens * _spread(profile.completion_spread, request.sampling.seed)
+            length = profile.completion_tokens * _spread(profile.completion_spread, request.seed)
             tokens = max(1, min(request.sampling.max_tokens, round(length)))
             ends = self._slots.take(tokens * profile.step_seconds)
             heapq.heappush(self._running, (ends, request.group, request.sample, tokens, request.prompt.id))
@@ -76,7 +76,7 @@ class SimulatedEngine:
         last = max(running[0] for running in self._running)
         await asyncio.sleep(max(0.0, min(window, last - time.monotonic())))
         now = time.monotonic()
-        ended = []
+        ended = Packed[Rollout]()
         while self._running and self._running[0][0] <= now:
             _, group, sample, tokens, prompt = heapq.heappop(self._running)
             ended.append(self._rollout(group, sample, tokens, prompt))
@@ -119,7 +119,7 @@ class SimulatedJudge:
         """A verdict on each."""
         ends = max(self._slots.take(self._seconds) for _ in written)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
-        return [(COMPLETION, self._verdict(each.text)) for each in written]
+        return Packed((COMPLETION, self._verdict(each.text)) for each in written)
 
     def _verdict(self, text: str) -> Verdict:
         drawn = zlib.crc32(text.encode())

@@ -12,7 +12,7 @@ from rapo_ray.config_learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, RoundLost
 from rapo_ray.learn.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
 from rapo_ray.learn.files import random_state_file
-from rapo_ray.types import Sequence, UpdateResult
+from rapo_ray.types import Packed, Sequence, UpdateResult
 
 
 class ReferenceGroup:
@@ -34,7 +34,7 @@ class ReferenceGroup:
         ]
         count = len(self._actors)
         shares = [micro_batches[index::count] for index in range(count)]
-        refs = [actor.logprobs.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        refs = [actor.logprobs.remote(Packed(share)) for actor, share in zip(self._actors, shares, strict=True)]
         results = get_all(refs, self._limits.update, "the reference's log-probs", "limits.update")
         out = list(sequences)
         for share, values in zip(shares, results, strict=True):
@@ -64,7 +64,7 @@ class PolicyGroup:
         unit = 2 if config.learns_from_pairs else 1
         limits = (config.micro_batch_tokens, config.row_tokens)
         shares = plan_steps(sequences, config.steps_per_round, config.ranks, *limits, unit)
-        refs = [actor.update.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        refs = [actor.update.remote(Packed(share)) for actor, share in zip(self._actors, shares, strict=True)]
         return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
 
     @property

@@ -25,7 +25,8 @@ class SampleRequest(Message):
     group: int
     prompt: Prompt
     sample: int
-    sampling: Sampling
+    seed: int
+    sampling: Sampling  # of all requests of a round; it has no seed
 
     @property
     def key(self) -> Key:

@@ -7,16 +7,16 @@ once (`model.collate` lets no sequence see another).
 import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from rapo_ray.types import Sequence
+from rapo_ray.types import Message, Sequence
 
 Unit = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
 Row = tuple[Unit, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MicroBatch:
+class MicroBatch(Message):
     """Rows of one forward pass; a filler repeats a row with no weight so that ranks stay in step."""
 
     rows: tuple[tuple[Sequence, ...], ...]
@@ -29,7 +29,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Message):
     """One rank's share of an optimizer step, with the totals over all ranks that the loss is averaged by."""
 
     micro_batches: tuple[MicroBatch, ...]
@@ -56,25 +56,22 @@ def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
     rows: list[list[Unit]] = []
     width = 0
     for unit in units:
-        more = row_width((unit,), behind=rows[-1][-1] if rows else None)
+        own = row_width((unit,))
+        more = own - _shared(rows[-1][-1][-1], unit[0]) if rows else own
         if rows and width + more <= row_tokens:
             rows[-1].append(unit)
             width += more
         else:
             rows.append([unit])
-            width = row_width((unit,))
+            width = own
     return [tuple(row) for row in rows]
 
 
-def row_width(row: Row, behind: Unit | None = None) -> int:
-    """Tokens that a row adds behind a unit, a prompt that consecutive sequences share counted once."""
-    width = 0
-    before = _prompt(behind[-1]) if behind else None
-    for sequence in (sequence for unit in row for sequence in unit):
-        prompt = _prompt(sequence)
-        width += sequence.completion_length + (0 if prompt == before else len(prompt))
-        before = prompt
-    return width
+def row_width(row: Row) -> int:
+    """Tokens of a row, a prompt that consecutive sequences share counted once."""
+    sequences = _flat(row)
+    every = sum([len(sequence.tokens) for sequence in sequences])
+    return every - sum([_shared(before, sequence) for before, sequence in pairwise(sequences)])
 
 
 def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
@@ -89,6 +86,11 @@ def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
             micro_batches.append([index])
             widest = widths[index]
     return micro_batches
+
+
+def _shared(before: Sequence, sequence: Sequence) -> int:
+    """Tokens of the prompt, where it is that of the sequence before."""
+    return sequence.prompt_length if _prompt(before) == _prompt(sequence) else 0
 
 
 def _prompt(sequence: Sequence) -> tuple[int, ...]:

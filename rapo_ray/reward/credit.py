@@ -92,13 +92,23 @@ def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Grou
 
 def teaches(group: Group, config: CreditConfig) -> bool:
     """True where the group's samples differ in what `credit.filter` looks at."""
-    samples = [sample for sample in group.samples_G if counts(sample, config)]
-    harmful = group.prompt.harmful
+    return _differ(group, _rewards(group, config), config)
+
+
+def _differ(group: Group, rewards_G: Sequence[float | None], config: CreditConfig) -> bool:
+    counted = [(s, reward) for s, reward in zip(group.samples_G, rewards_G, strict=True) if reward is not None]
     if config.filter == "label":
-        return len({(is_unsafe(sample.verdict, harmful), sample.verdict.general) for sample in samples}) > 1
+        harmful = group.prompt.harmful
+        return len({(is_unsafe(s.verdict, harmful), s.verdict.general) for s, _ in counted}) > 1
     if config.scheme == "gdpo":
-        return len({_parts(sample, config) for sample in samples}) > 1
-    return len({_reward(sample, harmful, config) for sample in samples}) > 1
+        return len({_parts(s, config) for s, _ in counted}) > 1
+    return len({reward for _, reward in counted}) > 1
+
+
+def _rewards(group: Group, config: CreditConfig) -> list[float | None]:
+    """Of each sample; None of one that does not count."""
+    harmful = group.prompt.harmful
+    return [_reward(sample, harmful, config) for sample in group.samples_G]
 
 
 def _reward(sample: Sample, harmful: bool, config: CreditConfig) -> float | None:
@@ -114,15 +124,11 @@ def _parts(sample: Sample, config: CreditConfig) -> tuple[float, ...]:
 
 
 def _credited(group: Group, config: CreditConfig) -> Group:
-    harmful = group.prompt.harmful
-    rewards_G = [_reward(sample, harmful, config) for sample in group.samples_G]
+    rewards_G = _rewards(group, config)
     advantages_G: list[float | None] = [None] * len(rewards_G)
-    if teaches(group, config):
-        scored = [index for index, reward in enumerate(rewards_G) if reward is not None]
-        for index, advantage in zip(
-            scored, _advantages([group.samples_G[index] for index in scored], harmful, config), strict=True
-        ):
-            advantages_G[index] = advantage
+    if _differ(group, rewards_G, config):
+        advantages = iter(_advantages(group, rewards_G, config))
+        advantages_G = [None if reward is None else next(advantages) for reward in rewards_G]
     samples_G = tuple(
         Sample(sample.rollout, sample.completion, sample.verdict, reward, advantage)
         for sample, reward, advantage in zip(group.samples_G, rewards_G, advantages_G, strict=True)
@@ -130,12 +136,13 @@ def _credited(group: Group, config: CreditConfig) -> Group:
     return replace(group, samples_G=samples_G)
 
 
-def _advantages(samples: Sequence[Sample], harmful: bool, config: CreditConfig) -> Advantages:
+def _advantages(group: Group, rewards_G: Sequence[float | None], config: CreditConfig) -> Advantages:
+    """Of the samples that count."""
     if config.scheme == "gdpo":
-        parts = zip(*(_parts(sample, config) for sample in samples), strict=True)
+        counted = [s for s, reward in zip(group.samples_G, rewards_G, strict=True) if reward is not None]
+        parts = zip(*(_parts(sample, config) for sample in counted), strict=True)
         return [math.fsum(values) for values in zip(*(standardised(part) for part in parts), strict=True)]
-    rewards = [_reward(sample, harmful, config) or 0.0 for sample in samples]  # all of them count here
-    return _OF_ONE_REWARD[config.scheme](rewards)
+    return _OF_ONE_REWARD[config.scheme]([reward for reward in rewards_G if reward is not None])
 
 
 def _whitened(groups_P: Sequence[Group]) -> list[Group]:

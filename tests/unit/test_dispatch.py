@@ -11,13 +11,13 @@ from tests.make import make_prompt, make_rollout
 
 pytestmark = pytest.mark.unit
 
-SAMPLING = Sampling(1.0, 1.0, 8, 0, logprobs=True)
+SAMPLING = Sampling(1.0, 1.0, 8, None, logprobs=True)
 
 
 def groups(lengths: list[int], samples: int = 2) -> list[list[SampleRequest]]:
     """A group a prompt of that many characters."""
     return [
-        [SampleRequest(group, make_prompt(group, text="x" * length), sample, SAMPLING) for sample in range(samples)]
+        [SampleRequest(group, make_prompt(group, text="x" * length), sample, 7, SAMPLING) for sample in range(samples)]
         for group, length in enumerate(lengths)
     ]
 

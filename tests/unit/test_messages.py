@@ -7,12 +7,15 @@ import pytest
 
 from rapo_ray.dispatch import SampleRequest
 from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.types import Message, Sequence, Written
+from rapo_ray.learn.batch import MicroBatch, Step
+from rapo_ray.types import Message, Packed, Sequence, Written
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
 
 SAMPLING = Sampling(1.2, 0.9, 128, 7, logprobs=True, labels=("A", "B"))
+SEQUENCE = Sequence((1, 2, 3), 1, -0.5, (-0.1, -0.2))
+MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
 MESSAGES: list[Message] = [
     make_prompt(harmful=True),
     make_rollout(),
@@ -20,9 +23,11 @@ MESSAGES: list[Message] = [
     scored(2.0),
     replace(scored(0.0), second=failed()),
     Written("text", truncated=True),
-    Sequence((1, 2, 3), 1, -0.5, (-0.1, -0.2)),
+    SEQUENCE,
+    MICRO_BATCH,
+    Step((MICRO_BATCH,), 1, 2),
     SAMPLING,
-    SampleRequest(0, make_prompt(), 1, SAMPLING),
+    SampleRequest(0, make_prompt(), 1, 7, SAMPLING),
 ]
 
 
@@ -33,9 +38,16 @@ def test_it_comes_out_as_it_went_in(message: Message) -> None:
     assert type(again) is type(message)
 
 
+def test_packed_messages_come_out_as_a_list() -> None:
+    again = pickle.loads(pickle.dumps(Packed(MESSAGES)))
+    assert again == MESSAGES
+    assert type(again) is list
+
+
 def test_every_kind_is_tried() -> None:
     kinds = {type(message) for message in MESSAGES}
     assert {kind.__name__ for kind in kinds} == {kind.__name__ for kind in Message.__subclasses__()}
     for kind in kinds:
         assert is_dataclass(kind)
         assert kind.__slots__ == tuple(field.name for field in fields(kind)), "pickled by position"
+        assert len(kind.__slots__) > 1, "one field alone does not come as a tuple"
