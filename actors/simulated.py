@@ -140,7 +140,7 @@ class SimulatedTrainer:
 
     async def _work(self, micro_batches: list[MicroBatch]) -> int:
         sequences = [sequence for batch in micro_batches if not batch.filler for sequence in batch.sequences]
-        tokens = sum(sequence.completion_length for sequence in sequences)
+        tokens = sum(len(sequence.completion) for sequence in sequences)
         seconds = tokens / self._rate if self._rate else 0.0
         self._busy += seconds
         await asyncio.sleep(seconds)
@@ -154,7 +154,7 @@ class SimulatedTrainer:
     async def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
         """Wait, and give a log-prob a token."""
         await self._work(micro_batches)
-        return [[-1.0] * sequence.completion_length for batch in micro_batches for sequence in batch.sequences]
+        return [[-1.0] * len(sequence.completion) for batch in micro_batches for sequence in batch.sequences]
 
     async def busy(self) -> float:
         """Seconds in which it worked."""

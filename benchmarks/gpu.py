@@ -95,8 +95,7 @@ def figures(
         written = [rollout for batch in rollouts.generate(prompts, range(1), number) for rollout in batch]
         rates.append(sum(len(rollout.tokens) for rollout in written) / (time.perf_counter() - begun))
         sequences = [
-            Sequence(rollout.prompt_tokens + rollout.tokens, len(rollout.prompt_tokens), generator.choice((-1.0, 1.0)),
-                     rollout.logprobs)
+            Sequence(rollout.prompt_tokens, rollout.tokens, generator.choice((-1.0, 1.0)), rollout.logprobs)
             for rollout in written
         ]  # fmt: skip
         tokens = sum(len(sequence.tokens) for sequence in sequences)

@@ -22,6 +22,7 @@ class Row:
     goal: str
     reached: bool | None  # None where there is no goal
     spread: str = ""
+    floor: str = ""  # what this machine could do at best, as measured beside it
 
 
 def add_rows_option(parser: argparse.ArgumentParser) -> None:

@@ -95,16 +95,16 @@ def collect_groups(
 ) -> tuple[Group, ...]:
     """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
     found: dict[tuple[int, int], Sample] = {}
-    expected = {(group, sample) for group in range(len(prompts_P)) for sample in samples}
+    expected = len(prompts_P) * len(samples)
     rollouts = roles.rollouts.generate(prompts_P, samples, number)
     for rollout, completion, verdict in roles.judge.score(prompts_P, rollouts):
         key = (rollout.group, rollout.sample)
-        if key in found or key not in expected:
+        if key in found or rollout.sample not in samples or not 0 <= rollout.group < len(prompts_P):
             raise EngineError(f"round {number}: completion {key} of {rollout.engine} came twice or was never asked for")
         found[key] = Sample(rollout, completion, verdict)
-        judged(len(found), len(expected))
-    if missing := expected - set(found):
-        raise EngineError(f"round {number}: {len(missing)} of {len(expected)} completions never came back")
+        judged(len(found), expected)
+    if missing := expected - len(found):
+        raise EngineError(f"round {number}: {missing} of {expected} completions never came back")
     return tuple(
         Group(prompt, tuple(found[index, sample] for sample in samples)) for index, prompt in enumerate(prompts_P)
     )
@@ -142,12 +142,7 @@ def build_sequences(groups_P: tuple[Group, ...], config: RunConfig) -> list[Sequ
 
 def _sequence(sample: Sample) -> Sequence:
     rollout = sample.rollout
-    return Sequence(
-        tokens=rollout.prompt_tokens + rollout.tokens,
-        prompt_length=len(rollout.prompt_tokens),
-        advantage=sample.advantage or 0.0,
-        rollout_logprobs=rollout.logprobs,
-    )
+    return Sequence(rollout.prompt_tokens, rollout.tokens, sample.advantage or 0.0, rollout.logprobs)
 
 
 def _samples(groups_P: tuple[Group, ...]) -> Iterator[Sample]:

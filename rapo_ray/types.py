@@ -168,16 +168,16 @@ class Group:
 class Sequence(Message):
     """One row of a training batch."""
 
-    tokens: tuple[int, ...]  # prompt then completion
-    prompt_length: int
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]  # [T]
     advantage: float
     rollout_logprobs: tuple[float, ...]  # [T]
     reference_logprobs: tuple[float, ...] | None = None  # [T]
 
     @property
-    def completion_length(self) -> int:
-        """T, the number of action tokens."""
-        return len(self.tokens) - self.prompt_length
+    def tokens(self) -> tuple[int, ...]:
+        """The prompt, then the completion."""
+        return self.prompt + self.completion
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ once (`model.collate` lets no sequence see another).
 import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from rapo_ray.types import Message, Sequence
 
@@ -45,7 +45,7 @@ def plan_steps(
     Each run of `unit` sequences (the two of a preference pair) stays together, in order.
     """
     units = [tuple(sequences[start : start + unit]) for start in range(0, len(sequences), unit)]
-    prompts = [list(same) for _, same in groupby(units, key=lambda unit: _prompt(unit[0]))]
+    prompts = [list(same) for _, same in groupby(units, key=lambda unit: unit[0].prompt)]
     steps = [[unit for prompt in prompts[start::num_steps] for unit in prompt] for start in range(num_steps)]
     plans = [_plan_step(step, num_ranks, max_tokens, row_tokens) for step in steps if step]
     return [[plan[rank] for plan in plans] for rank in range(num_ranks)]
@@ -57,7 +57,8 @@ def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
     width = 0
     for unit in units:
         own = row_width((unit,))
-        more = own - _shared(rows[-1][-1][-1], unit[0]) if rows else own
+        prompt = unit[0].prompt
+        more = own - len(prompt) if rows and rows[-1][-1][-1].prompt == prompt else own
         if rows and width + more <= row_tokens:
             rows[-1].append(unit)
             width += more
@@ -69,9 +70,13 @@ def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
 
 def row_width(row: Row) -> int:
     """Tokens of a row, a prompt that consecutive sequences share counted once."""
-    sequences = _flat(row)
-    every = sum([len(sequence.tokens) for sequence in sequences])
-    return every - sum([_shared(before, sequence) for before, sequence in pairwise(sequences)])
+    width = 0
+    before: tuple[int, ...] | None = None
+    for unit in row:
+        for sequence in unit:
+            width += len(sequence.completion) + (0 if sequence.prompt == before else len(sequence.prompt))
+            before = sequence.prompt
+    return width
 
 
 def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
@@ -88,15 +93,6 @@ def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
     return micro_batches
 
 
-def _shared(before: Sequence, sequence: Sequence) -> int:
-    """Tokens of the prompt, where it is that of the sequence before."""
-    return sequence.prompt_length if _prompt(before) == _prompt(sequence) else 0
-
-
-def _prompt(sequence: Sequence) -> tuple[int, ...]:
-    return sequence.tokens[: sequence.prompt_length]
-
-
 def _plan_step(units: list[Unit], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
     fair = math.ceil(sum(row_width((unit,)) for unit in units) / num_ranks)  # so that no rank is left without a row
     rows = pack_rows(units, min(row_tokens, fair))
@@ -106,8 +102,9 @@ def _plan_step(units: list[Unit], num_ranks: int, max_tokens: int, row_tokens: i
         if not _split_largest(micro_batches):
             fillers += 1
     planned = [MicroBatch(tuple(_flat(row) for row in batch)) for batch in micro_batches]
-    planned += [MicroBatch((min(units, key=lambda unit: row_width((unit,))),), filler=True)] * fillers
-    total_tokens = sum(row.completion_length for unit in units for row in unit)
+    if fillers:
+        planned += [MicroBatch((min(units, key=lambda unit: row_width((unit,))),), filler=True)] * fillers
+    total_tokens = sum([len(sequence.completion) for unit in units for sequence in unit])
     total_sequences = sum(len(unit) for unit in units)
     return [Step(tuple(planned[rank::num_ranks]), total_sequences, total_tokens) for rank in range(num_ranks)]
 

@@ -58,7 +58,7 @@ def _lay_out(row: tuple[Sequence, ...]) -> _Layout:
     before: tuple[int, ...] | None = None
     origin = 0
     for branch, sequence in enumerate(row, start=1):
-        prompt, completion = sequence.tokens[: sequence.prompt_length], sequence.tokens[sequence.prompt_length :]
+        prompt, completion = sequence.prompt, sequence.completion
         if prompt != before:
             origin, before = len(layout.tokens), prompt
             layout.add(prompt, 0, origin, 0)
@@ -86,10 +86,10 @@ def collate(micro_batch: MicroBatch) -> Collated:
         causal = torch.ones(width, width, dtype=torch.bool).tril()
         visible = (same & seen & causal).unsqueeze(1)
     sequences = micro_batch.sequences
-    longest = max(sequence.completion_length for sequence in sequences)
-    lengths = torch.tensor([sequence.completion_length for sequence in sequences])
+    longest = max(len(sequence.completion) for sequence in sequences)
+    lengths = torch.tensor([len(sequence.completion) for sequence in sequences])
     sources = [number * width + source for number, layout in enumerate(layouts) for source in layout.sources]
-    labels = [token for sequence in sequences for token in sequence.tokens[sequence.prompt_length :]]
+    labels = [token for sequence in sequences for token in sequence.completion]
     return Collated(
         padded([layout.tokens for layout in layouts], 0),
         padded([layout.positions for layout in layouts], 0),

@@ -68,5 +68,5 @@ def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_pro
         if tokenizer.decode(prompt).rstrip().endswith(THINK_START):
             completion = completion.removeprefix(THINK_START).lstrip("\n")
         answer = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
-        sequences.append(Sequence((*prompt, *answer), len(prompt), 0.0, ()))
+        sequences.append(Sequence(tuple(prompt), tuple(answer), 0.0, ()))
     return sequences

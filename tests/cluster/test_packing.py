@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster  # a model, no Ray
 def sequence(prompt: tuple[int, ...], length: int, seed: int) -> Sequence:
     """Random completion tokens after a prompt."""
     tokens = torch.randint(0, VOCAB_SIZE, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-    return Sequence((*prompt, *tokens), len(prompt), 1.0, ())
+    return Sequence(prompt, tuple(tokens), 1.0, ())
 
 
 SHORT, LONG = tuple(range(10, 15)), tuple(range(20, 43))
@@ -78,8 +78,8 @@ def test_the_logprobs_are_transformers_own(model: Path, temperature: float) -> N
     language_model = load_language_model(model, "float32")
     found, _ = run(model, LAYOUTS["all in one row"], temperature)
     for one in SEQUENCES:
-        logits = language_model(torch.tensor([one.tokens])).logits[0, one.prompt_length - 1 : -1] / temperature
-        labels = torch.tensor(one.tokens[one.prompt_length :])
+        logits = language_model(torch.tensor([one.tokens])).logits[0, len(one.prompt) - 1 : -1] / temperature
+        labels = torch.tensor(one.completion)
         expected = torch.log_softmax(logits, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         assert found[id(one)] == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -88,6 +88,6 @@ def test_the_entropies_are_of_every_fourth_token(model: Path) -> None:
     module = ActionLogProbs(load_language_model(model, "float32"), 1.0)
     one = SEQUENCES[2]
     _, entropies = module(collate(MicroBatch(((one,),))))
-    logits = module.language_model(torch.tensor([one.tokens])).logits[0, one.prompt_length - 1 : -1]
+    logits = module.language_model(torch.tensor([one.tokens])).logits[0, len(one.prompt) - 1 : -1]
     expected = torch.distributions.Categorical(logits=logits).entropy()[::4]
     assert entropies.tolist() == pytest.approx(expected.tolist(), abs=1e-4)

@@ -44,7 +44,7 @@ def sequences() -> list[Sequence]:
         tokens = tuple(int(token) for token in generator.integers(3, 500, 6 + length))
         logprobs = tuple(float(value) for value in -generator.random(length) - 5.5)
         advantage = float(generator.normal())
-        rows.append(Sequence(tokens, 6, advantage, logprobs, logprobs))
+        rows.append(Sequence(tokens[:6], tokens[6:], advantage, logprobs, logprobs))
     return rows
 
 
@@ -82,7 +82,7 @@ def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]
 
     with policy_of(model, **settings) as policy:
         first = policy.update(sequences())
-        assert first.sums["tokens"] == sum(row.completion_length for row in sequences())
+        assert first.sums["tokens"] == sum(len(row.completion) for row in sequences())
         assert first.sums["optimizer_steps"] == 2
         (folder / "saved").mkdir(parents=True)
         policy.save(folder / "saved")

@@ -47,8 +47,8 @@ def test_engines_hold_what_the_policy_holds(
             before = policy.weight_checksums(dtype)
             answer = _greedy_answer(rollouts)
 
-            tokens = tuple(range(10, 40))
-            policy.update([Sequence(tokens, 10, advantage, (-6.0,) * 20) for advantage in (1.0, -0.5)])
+            prompt, completion = tuple(range(10, 20)), tuple(range(20, 40))
+            policy.update([Sequence(prompt, completion, advantage, (-6.0,) * 20) for advantage in (1.0, -0.5)])
             weights.sync(1)
 
             assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2

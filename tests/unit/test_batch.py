@@ -19,7 +19,7 @@ STEPS, RANKS, BUDGET = st.integers(1, 5), st.integers(1, 5), st.integers(1, 90)
 def make(lengths: Iterable[tuple[int, int]]) -> list[Sequence]:
     """Sequences of (prompt, completion) lengths; the first token is the sequence's number, so that each is its own."""
     return [
-        Sequence((number, *[0] * (prompt + completion - 1)), prompt, 0.0, (0.0,) * completion)
+        Sequence((number, *[0] * (prompt - 1)), (0,) * completion, 0.0, (0.0,) * completion)
         for number, (prompt, completion) in enumerate(lengths)
     ]
 
@@ -87,7 +87,7 @@ def test_totals_count_the_whole_step_on_every_rank_and_no_filler(
     for step in range(len(plan[0])):
         rows = [row for batch in all_of(plan, step) if not batch.filler for row in batch.sequences]
         totals = {(steps[step].total_sequences, steps[step].total_tokens) for steps in plan}
-        assert totals == {(len(rows), sum(row.completion_length for row in rows))}
+        assert totals == {(len(rows), sum(len(row.completion) for row in rows))}
 
 
 @given(LENGTHS, BUDGET)
@@ -139,7 +139,7 @@ def test_the_two_of_a_pair_stay_together_in_order(
 
 def group(prompt: tuple[int, ...], *completions: int) -> list[Sequence]:
     """A prompt's sequences, of these completion lengths."""
-    return [Sequence((*prompt, *[9] * length), len(prompt), 0.0, (0.0,) * length) for length in completions]
+    return [Sequence(prompt, (9,) * length, 0.0, (0.0,) * length) for length in completions]
 
 
 def test_a_shared_prompt_counts_once() -> None:

@@ -114,11 +114,9 @@ class Characters:
 def split(tokenizer: Characters, system_prompt: str | None = None) -> tuple[str, str]:
     """Prompt and completion as the policy will see them, the end of turn taken off."""
     (sequence,) = tokenize([Demonstration(make_prompt(text="Bread?"), OK_TEXT)], tokenizer, system_prompt)
-    assert sequence.tokens[-1] == tokenizer.eos_token_id
-    text = tokenizer.decode(list(sequence.tokens[:-1]))
-    assert sequence.completion_length == len(sequence.tokens) - sequence.prompt_length
+    assert sequence.completion[-1] == tokenizer.eos_token_id
     assert (sequence.advantage, sequence.rollout_logprobs) == (0.0, ())
-    return text[: sequence.prompt_length], text[sequence.prompt_length :]
+    return tokenizer.decode(list(sequence.prompt)), tokenizer.decode(list(sequence.completion[:-1]))
 
 
 def test_the_completion_follows_the_chat_prompt() -> None:

@@ -14,7 +14,7 @@ from tests.make import failed, make_completion, make_prompt, make_rollout, score
 pytestmark = pytest.mark.unit
 
 SAMPLING = Sampling(1.2, 0.9, 128, 7, logprobs=True, labels=("A", "B"))
-SEQUENCE = Sequence((1, 2, 3), 1, -0.5, (-0.1, -0.2))
+SEQUENCE = Sequence((1,), (2, 3), -0.5, (-0.1, -0.2))
 MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
 MESSAGES: list[Message] = [
     make_prompt(harmful=True),

@@ -61,7 +61,7 @@ class World:
 
     def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
         self.calls.append("reference")
-        return [replace(row, reference_logprobs=(-0.25,) * row.completion_length) for row in sequences]
+        return [replace(row, reference_logprobs=(-0.25,) * len(row.completion)) for row in sequences]
 
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         self.calls.append("update")
@@ -128,7 +128,7 @@ def test_the_policy_is_given_what_credit_and_the_reference_made() -> None:
     assert result.trained_sequences == 4
     assert [row.tokens for row in world.trained] == [(1, 2, 10, 20), (1, 2, 10, 21), (1, 2, 11, 20), (1, 2, 11, 21)]
     assert [row.advantage > 0 for row in world.trained] == [False, True, False, True]
-    assert all(row.prompt_length == 2 and row.completion_length == 2 for row in world.trained)
+    assert all(row.prompt == (1, 2) and len(row.completion) == 2 for row in world.trained)
     assert all(row.reference_logprobs == (-0.25, -0.25) for row in world.trained)
     assert all(row.rollout_logprobs == (-0.5, -0.5) for row in world.trained)
     advantages = [sample.advantage for group in result.groups_P for sample in group.samples_G]
