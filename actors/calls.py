@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rapo_ray.errors import ActorDied, EngineError, RapoError
@@ -26,10 +26,10 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
         return list(ray.get(refs, timeout=limit))
     except GetTimeoutError:
         raise EngineError(f"{what} took longer than {setting}={limit:g} s: raise it, or see the actor's log") from None
-    except RayActorError as error:
-        raise died(error, what) from None
     except RayTaskError as error:
         raise unwrap(error, what) from error
+    except RayError as error:
+        raise died(error, what) from None
 
 
 def wait_for_some(refs: list[Any], timeout: float) -> list[Any]:
@@ -56,7 +56,7 @@ def _outcome(ref: Any) -> Any:
 
 
 def died(error: BaseException, what: str) -> ActorDied:
-    """The error of one line for an actor's death."""
+    """The error of one line for an actor's death, of whichever cause: Ray has many errors, one for want of memory."""
     return ActorDied(f"{what} failed, an actor died: {first_line(error)}")
 
 
@@ -65,7 +65,7 @@ def unwrap(error: RayTaskError, what: str) -> Exception:
     cause = error.cause
     if isinstance(cause, RapoError | OSError):
         return cause
-    if isinstance(cause, RayActorError):
+    if isinstance(cause, RayError):
         return died(cause, what)
     return EngineError(f"{what} failed: {type(cause).__name__}: {first_line(cause)}")
 
@@ -82,13 +82,13 @@ def wait_until_back(actor: Handle, name: str, limit: float) -> None:
         try:
             ray.get(actor.ready.remote(), timeout=max(0.0, ends - time.monotonic()))
             return
-        except ActorUnavailableError as error:
+        except (ActorUnavailableError, OutOfMemoryError) as error:
             if time.monotonic() >= ends:
                 raise died(error, f"waiting for {name}") from None
             time.sleep(ASK_AGAIN)
         except GetTimeoutError:
             raise ActorDied(f"{name} did not come back within limits.start={limit:g} s: see its log") from None
-        except RayActorError as error:
+        except RayError as error:
             raise died(error, f"starting {name} again") from None
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.calls import Handle, died, unwrap, wait_for_some
 from rapo_ray.config import LimitsConfig
@@ -111,7 +111,7 @@ class _Asked:
 def _answers(refs: list[Any]) -> list[list[Answer]]:
     try:
         return list(ray.get(refs))
-    except RayActorError as error:
-        raise died(error, "judging") from None
     except RayTaskError as error:
         raise unwrap(error, "a judge") from error
+    except RayError as error:
+        raise died(error, "judging") from None

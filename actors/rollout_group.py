@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.calls import (
     Handle,
@@ -69,7 +69,7 @@ class Engines:
         alive = [actor.ready.remote() for actor in self.actors]
         try:
             ray.get(alive, timeout=self.limits.silence)
-        except (RayActorError, GetTimeoutError):
+        except RayError:
             for index in self.all:
                 self.end(index)
             for index in self.all:
@@ -187,14 +187,14 @@ class _Gathering:
         return fresh
 
     def _answer(self, index: int, outcome: Any) -> list[Rollout]:
-        if isinstance(outcome, RayActorError):
-            self._lost(index, first_line(outcome))
-            return []
         if isinstance(outcome, RayTaskError):
             meant = unwrap(outcome, f"rollout-{index}")
             if not isinstance(meant, EngineError):
                 raise meant from outcome
             self._lost(index, str(meant))
+            return []
+        if isinstance(outcome, RayError):
+            self._lost(index, first_line(outcome))
             return []
         self._heard[index] = time.monotonic()
         rollouts: list[Rollout] | None = outcome
