@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -17,47 +18,60 @@ from tests.make import make_prompt, make_rollout
 
 pytestmark = pytest.mark.cluster
 
-LIMITS = LimitsConfig(start=60, restarts=0)
+LIMITS = LimitsConfig(start=60, silence=120, judge=120, restarts=0)
+ROOM = 3 << 30  # bytes that the cluster may take beside what is in use: Ray itself takes less than one GiB
+CHUNK = 128 << 20
 
 
-class Slow:
-    """An engine and a judge whose work takes longer than Ray lets them live."""
+def take_too_much() -> None:
+    """Fill more than the room, and wait for the end."""
+    taken = []
+    for _ in range(0, ROOM + (1 << 30), CHUNK):
+        taken.append(b"\1" * CHUNK)
+        time.sleep(0.01)
+    time.sleep(600)
+
+
+class Greedy:
+    """An engine and a judge that take more memory than there is."""
 
     def where(self) -> Where:
         """Its node and process."""
         return here()
 
     def collect(self, *_: Any) -> None:
-        """Never ends in time."""
-        time.sleep(600)
+        """Never ends."""
+        take_too_much()
 
     def judge(self, *_: Any) -> None:
-        """Never ends in time."""
-        time.sleep(600)
+        """Never ends."""
+        take_too_much()
 
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    """A cluster of its own, for which the memory in use is too much."""
+    """A cluster of its own, on a node that counts as full a little above what is in use."""
+    memory = psutil.virtual_memory()
+    full = (memory.total - memory.available + ROOM) / memory.total
+    assert full < 0.98, "too little memory is free for this test"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_memory_usage_threshold", "0.01")
-        patch.setenv("RAY_memory_monitor_refresh_ms", "2000")
+        patch.setenv("RAY_memory_usage_threshold", f"{full:.3f}")
         with ray_cluster(ClusterConfig(device="cpu")):
             yield
 
 
-def slow() -> Any:
-    return ray.remote(Slow).options(num_cpus=0.1, max_restarts=0).remote()
+def greedy() -> Any:
+    return ray.remote(Greedy).options(num_cpus=0.1).remote()
 
 
-def test_what_runs_out_of_memory_is_lost_in_one_line(cluster: None) -> None:
-    engines = Engines([slow()], LIMITS)
+def test_what_takes_too_much_memory_is_lost_in_one_line(cluster: None) -> None:
+    engines = Engines([greedy()], LIMITS)
     rollouts = RolloutGroup(engines, RolloutConfig(), 0, 8).generate([make_prompt()], range(1), 1)
     with pytest.raises(ActorDied, match=r"rollout-0 was lost 1 times, more than limits\.restarts=0: .*memory") as error:
         list(rollouts)
     assert "\n" not in str(error.value)
 
-    judge = JudgeGroup([slow()], [], LIMITS).score([make_prompt()], iter([[make_rollout()]]))
+    judge = JudgeGroup([greedy()], [], LIMITS).score([make_prompt()], iter([[make_rollout()]]))
     with pytest.raises(ActorDied, match=r"judging failed, an actor died: .*memory") as error:
         list(judge)
     assert "\n" not in str(error.value)
