@@ -34,6 +34,7 @@ class SimulatedRound:
     longest: dict[str, float]  # role -> busy seconds of the busiest
     drawing: float  # generation and judging, which may have run beside the round before
     rollouts: int
+    driver: float  # CPU seconds of the driver's process
 
     @property
     def waiting(self) -> float:
@@ -106,9 +107,9 @@ class Simulation:
         return played
 
     def _round(self, number: int, ahead: Ahead, progress: Progress, before: dict[str, list[float]]) -> SimulatedRound:
-        started = time.monotonic()
+        started, used = time.monotonic(), time.process_time()
         result = run_round(self.roles, self._config, ahead, number, progress)
-        seconds = time.monotonic() - started
+        seconds, driver = time.monotonic() - started, time.process_time() - used
         worked = {
             role: [now - then for now, then in zip(busy, before[role], strict=True)]
             for role, busy in self._busy().items()
@@ -119,6 +120,7 @@ class Simulation:
             {role: max(each) for role, each in worked.items()},
             result.drawing_seconds,
             sum(len(group.samples_G) for group in result.groups_P),
+            driver,
         )  # fmt: skip
 
     def _busy(self) -> dict[str, list[float]]:

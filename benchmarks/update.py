@@ -13,6 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Measured:
     peak_mib: float  # above what weights, gradients and optimizer take
     parameters: int
     matrix_rate: float  # operations a second of a large product in the same dtype
+    profile: dict[str, float]  # share of the time of one more update, by kind of operation
 
 
 def main() -> int:
@@ -104,7 +106,26 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "peak_mib": memory("VmHWM") - before,
         "parameters": parameters,
         "matrix_rate": matrix_rate(config.dtype),
+        "profile": profile(lambda: rank.update(steps)) if options.way == "ours" else {},
     }
+
+
+KINDS = {"matrix products": ("mm", "linear"), "attention": ("attention",), "copies": ("copy", "cat"),
+         "optimizer": ("adam",)}  # fmt: skip
+
+
+def profile(act: Callable[[], object]) -> dict[str, float]:
+    """Share of each kind of operation in the time of all, on all threads of PyTorch's own count."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    with record(activities=[ProfilerActivity.CPU], acc_events=True) as recorded:
+        act()
+    shares: dict[str, float] = {}
+    for event in recorded.key_averages():
+        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "the rest")
+        shares[kind] = shares.get(kind, 0.0) + event.self_cpu_time_total
+    return {kind: share / sum(shares.values()) for kind, share in shares.items()}
 
 
 def sequences(rows: int, length: int) -> list[Any]:
@@ -165,6 +186,8 @@ def show(found: dict[str, Measured], options: argparse.Namespace) -> None:
         ("", "seconds", "spread", "share of the matrix rate", "peak MiB", "of full logits"),
         lines,
     )
+    parts = sorted(found["ours"].profile.items(), key=lambda part: -part[1])
+    print("of an update of ours: " + ", ".join(f"{share:.0%} {kind}" for kind, share in parts))
 
 
 if __name__ == "__main__":
