@@ -33,10 +33,10 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
 
 
 def wait_for_some(refs: list[Any], timeout: float) -> list[Any]:
-    """The calls that have ended by the time that a twentieth has (a wait costs as much as it spans); none where none
-    ends within `timeout` seconds.
+    """The calls that have ended by the time that a tenth has: a wait costs as much as it spans, and what comes together
+    goes on in fewer messages. None where none ends within `timeout` seconds.
     """
-    ended, _ = ray.wait(refs, num_returns=max(1, len(refs) // 20), timeout=timeout)
+    ended, _ = ray.wait(refs, num_returns=max(1, len(refs) // 10), timeout=timeout)
     return ray.wait(refs, num_returns=len(refs), timeout=0)[0] if ended else []
 
 

@@ -138,10 +138,6 @@ class RolloutActor:
         """Leave the GPU to the policy until the next weights come."""
         self._engine.sleep()
 
-    def resume(self) -> None:
-        """Step again, with the new weights."""
-        self._engine.resume()
-
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Open the weight transfer."""
         self._engine.init_weight_transfer(init_info)
@@ -156,11 +152,14 @@ class RolloutActor:
         self._engine.update_weights(update_info)
 
     def finish_weight_update(self, version: int) -> None:
-        """End the update; rollouts carry `version` from now on. Raises EngineError where vLLM holds another one."""
+        """End the update and step again; rollouts carry `version` from now on. Raises EngineError where vLLM holds
+        another one, and stays paused.
+        """
         self._engine.finish_weight_update(version)
         if (held := self._engine.weight_version()) != str(version):
             raise EngineError(f"after the sync of weights version {version}, {self._name} has {held}")
         self._version = version
+        self._engine.resume()
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
         """SHA-256 of every weight, read back from the engine."""

@@ -90,9 +90,6 @@ class SimulatedEngine:
             group, prompt, sample, prompt_tokens, written, (-1.0,) * tokens, text, False, self._version, self._name
         )
 
-    async def resume(self) -> None:
-        """Nothing steps."""
-
     def take_weights(self, version: int) -> None:
         """Rollouts carry `version` from now on."""
         self._version = version
@@ -179,8 +176,9 @@ class SimulatedHost:
             if isinstance(actor, SimulatedEngine):
                 actor.take_weights(version)
 
-    async def call(self, name: str, method: str, *arguments: Any) -> Any:
-        """The result of one actor's method."""
+    async def call(self, asked: tuple[str, str, tuple[Any, ...]]) -> Any:
+        """The result of one actor's method; asked in one piece, as each argument of a call costs the driver time."""
+        name, method, arguments = asked
         return await getattr(self._actors[name], method)(*arguments)
 
 
@@ -200,8 +198,9 @@ class Hosted:
 class _Method:
     def __init__(self, host: Any, name: str, method: str) -> None:
         self._call = host.call
-        self._arguments = (name, method)
+        self._name = name
+        self._method = method
 
     def remote(self, *arguments: Any) -> Any:
         """Call it; a reference to the result."""
-        return self._call.remote(*self._arguments, *arguments)
+        return self._call.remote((self._name, self._method, arguments))

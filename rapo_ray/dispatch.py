@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.types import Message, Prompt, Rollout
+from rapo_ray.types import Message, Prompt, Rollout, message
 
 OVERCOMMIT = 2  # batches that an engine holds, so that it never waits for the driver
 
 Key = tuple[int, int]  # group and sample
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SampleRequest(Message):
     """One completion to sample."""
 

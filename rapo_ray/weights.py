@@ -1,11 +1,11 @@
 """Weights from the policy to every engine: pause, transfer, version, resume, in this order and no other.
 
-An engine pauses when a transfer to it begins and says at its end what version it holds (actors/rollout.py); it is
-resumed once all hold theirs.
+An engine pauses when a transfer to it begins, and at its end steps again if it holds the version that it was sent
+(actors/rollout.py): the driver has nothing to say to it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from rapo_ray.errors import ActorDied
 
@@ -33,15 +33,6 @@ class Receivers(Protocol):
     version: int
     give_weights: Callable[[int], None]
 
-    @property
-    def all(self) -> Sequence[int]:
-        """The numbers of all engines."""
-        ...
-
-    def on(self, engines: Sequence[int], method: str, *arguments: object) -> list[Any]:
-        """The results of a control call on some engines."""
-        ...
-
     def start_over(self, why: str) -> bool:
         """Start all engines again, without weights, where one is dead; False where none is."""
         ...
@@ -56,14 +47,13 @@ class PolicyToEngines:
         engines.give_weights = self.give
 
     def sync(self, version: int) -> None:
-        """Give every engine the policy's weights; engines stay paused where it fails, for half-loaded weights must not
-        generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError where an
-        engine holds another version afterwards, and ActorDied past the restarts.
+        """Give every engine the policy's weights; an engine for which it fails stays paused, for half-loaded weights
+        must not generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError
+        where an engine holds another version afterwards, and ActorDied past the restarts.
         """
         while True:
             try:
                 self._policy.send_weights(version)
-                self._engines.on(self._engines.all, "resume")
                 break
             except ActorDied as error:
                 if not (self._policy.may_send_again and self._engines.start_over(str(error))):
@@ -73,4 +63,3 @@ class PolicyToEngines:
     def give(self, engine: int) -> None:
         """Give an engine that was started again the weights that the others have; raises RoundLost."""
         self._policy.send_again(engine)
-        self._engines.on([engine], "resume")

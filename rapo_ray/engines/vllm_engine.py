@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rapo_ray.errors import EngineError
-from rapo_ray.types import Message
+from rapo_ray.types import Message, message
 
 MIN_BATCHED_TOKENS = 8192  # of one step, prompts included
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
@@ -35,7 +35,7 @@ class EngineSettings:
     sleeps: bool = False  # whether `sleep` may be called
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Sampling(Message):
     """How one completion is sampled."""
 

@@ -6,16 +6,15 @@ once (`model.collate` lets no sequence see another).
 
 import math
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 from itertools import groupby
 
-from rapo_ray.types import Message, Sequence
+from rapo_ray.types import Message, Sequence, message
 
 Unit = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
 Row = tuple[Unit, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class MicroBatch(Message):
     """Rows of one forward pass; a filler repeats a row with no weight so that ranks stay in step."""
 
@@ -28,7 +27,7 @@ class MicroBatch(Message):
         return tuple(sequence for row in self.rows for sequence in row)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Step(Message):
     """One rank's share of an optimizer step, with the totals over all ranks that the loss is averaged by."""
 
