@@ -64,7 +64,8 @@ class RolloutActor:
                 self._open.clear()
                 self._call = call
             for requests in batches:
-                tokens = {request.group: self._encode(request.prompt) for request in requests}
+                prompts = {request.group: request.prompt for request in requests}
+                tokens = {group: self._encode(prompt) for group, prompt in prompts.items()}
                 asked = [(tokens[each.group], replace(each.sampling, seed=each.seed)) for each in requests]
                 futures = self._engine.submit(asked)
                 self._open.update(zip(futures, requests, strict=True))
