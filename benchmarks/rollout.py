@@ -11,7 +11,10 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,15 @@ class Measured:
 
     rates: list[float]  # tokens a second, a batch each
     floor: float  # tokens a second where all time went into the products of the forward
+    profile: dict[str, float]  # share of one more batch's time, by part of the engine
+
+
+PARTS = {  # of the engine, by what the files of a stack are called; the first that fits
+    "sampling": ("cpu_sampling", "/v1/sample/"),
+    "attention": ("/attention",),
+    "linear layers": ("/layers/linear", "/layers/utils", "/layers/logits_processor"),
+    "the rest of the forward": ("/model_executor/",),
+}
 
 
 def main() -> int:
@@ -53,6 +65,8 @@ def main() -> int:
             for sampler, each in found.items()
         ],
     )  # fmt: skip
+    parts = sorted(found["ours"].profile.items(), key=lambda part: -part[1])
+    print("of the engine's time with our sampler: " + ", ".join(f"{share:.0%} {part}" for part, share in parts))
     best = f"{found['ours'].floor:.0f} /s: the forward's products alone"
     row = Row("rollout tokens/s, beside vLLM's sampler", "/s", ours, peer, ours / peer, f"{GOAL:.0f} /s", ours >= GOAL,
               spread(found["ours"].rates, 0), best)  # fmt: skip
@@ -105,7 +119,32 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "rates": [batch(number) for number in range(1, options.repeats + 1)],
         "floor": matrix_rate(cpu_dtype()) / (2 * count_parameters(model)),
+        "profile": profile(lambda: batch(options.repeats + 1)),
     }
+
+
+def profile(act: Callable[[], object]) -> dict[str, float]:
+    """Where the thread that steps the engine is, looked at a hundred times a second."""
+    stepping = next(thread.ident for thread in threading.enumerate() if thread.name == "engine-steps")
+    seen: Counter[str] = Counter()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.01):
+            frame = sys._current_frames().get(stepping or 0)
+            files = []
+            while frame:
+                files.append(frame.f_code.co_filename)
+                frame = frame.f_back
+            fits = (part for part, names in PARTS.items() if any(name in file for name in names for file in files))
+            seen[next(fits, "the rest")] += 1
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    act()
+    done.set()
+    looking.join()
+    return {part: count / seen.total() for part, count in seen.items()}
 
 
 if __name__ == "__main__":

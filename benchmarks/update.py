@@ -51,9 +51,10 @@ def main() -> int:
         return 0
     found = {way: run(way) for way in ("full logits", "ours")}
     show(found, options)
-    peer, ours = (share(each, options) for each in found.values())
+    rate = max(one.matrix_rate for one in found.values())
+    peer, ours = (share(each, rate, options) for each in found.values())
     memory_ratio = found["full logits"].peak_mib / found["ours"].peak_mib
-    best = f"100 % is {found['ours'].matrix_rate / 1e9:.0f} GFLOP/s"
+    best = f"100 % is {rate / 1e9:.0f} GFLOP/s"
     rows = [
         Row("policy update, share of the matrix rate", "%", 100 * ours, 100 * peer, ours / peer, f"{GOAL_SHARE:.0f} %",
             100 * ours >= GOAL_SHARE, spread(found["ours"].seconds) + " s", best),
@@ -167,16 +168,17 @@ def memory(field: str) -> float:
     raise OSError(f"/proc/self/status has no {field}")
 
 
-def share(one: Measured, options: argparse.Namespace) -> float:
-    """Of the machine's matrix rate, at 6 operations a parameter and token."""
-    return 6 * one.parameters * options.sequences * options.length / statistics.median(one.seconds) / one.matrix_rate
+def share(one: Measured, matrix_rate: float, options: argparse.Namespace) -> float:
+    """Of the machine's matrix rate, the best of all measurements, at 6 operations a parameter and token."""
+    return 6 * one.parameters * options.sequences * options.length / statistics.median(one.seconds) / matrix_rate
 
 
 def show(found: dict[str, Measured], options: argparse.Namespace) -> None:
     """One line a way."""
+    rate = max(one.matrix_rate for one in found.values())
     lines = [
         (
-            way, f"{statistics.median(one.seconds):.1f}", spread(one.seconds), f"{share(one, options):.0%}",
+            way, f"{statistics.median(one.seconds):.1f}", spread(one.seconds), f"{share(one, rate, options):.0%}",
             f"{one.peak_mib:.0f}", f"{one.peak_mib / found['full logits'].peak_mib:.2f}",
         )
         for way, one in found.items()
