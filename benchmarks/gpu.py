@@ -8,17 +8,16 @@ overrides say.
 """
 
 import argparse
-import math
 import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.floor import count_parameters, timed
 from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
 
 PEAKS = {
@@ -77,7 +76,7 @@ def measure(options: argparse.Namespace, peak: float) -> list[Row]:
             rollouts, _ = spawner.serving(model, {})
             policy, _, weights = spawner.training(model, rollouts)
             weights.sync(0)
-            return figures(options, peak, parameters_of(model), config.policy.ranks, rollouts, policy, weights)
+            return figures(options, peak, count_parameters(model), config.policy.ranks, rollouts, policy, weights)
 
 
 def figures(
@@ -107,25 +106,6 @@ def figures(
         Row(f"{name} on GPU", unit, statistics.median(values[1:]), None, None, "-", None, spread(values[1:], 2))
         for name, (unit, values) in found.items()
     ]  # fmt: skip
-
-
-def timed(act: Callable[..., object], *arguments: object) -> float:
-    """Seconds."""
-    begun = time.perf_counter()
-    act(*arguments)
-    return time.perf_counter() - begun
-
-
-def parameters_of(model: Path) -> int:
-    """Numbers in its weight files."""
-    from safetensors import safe_open
-
-    count = 0
-    for file in model.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118  # no mapping
-                count += math.prod(weights.get_slice(name).get_shape())
-    return count
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.floor import count_parameters, matrix_rate
-from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
 
 SEQUENCES, LENGTH = 64, 128
 TEMPERATURE, TOP_P = 1.2, 0.9
@@ -65,8 +65,7 @@ def main() -> int:
             for sampler, each in found.items()
         ],
     )  # fmt: skip
-    parts = sorted(found["ours"].profile.items(), key=lambda part: -part[1])
-    print("of the engine's time with our sampler: " + ", ".join(f"{share:.0%} {part}" for part, share in parts))
+    print(f"of the engine's time with our sampler: {in_shares(found['ours'].profile)}")
     best = f"{found['ours'].floor:.0f} /s: the forward's products alone"
     row = Row("rollout tokens/s, beside vLLM's sampler", "/s", ours, peer, ours / peer, f"{GOAL:.0f} /s", ours >= GOAL,
               spread(found["ours"].rates, 0), best)  # fmt: skip

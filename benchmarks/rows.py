@@ -46,6 +46,12 @@ def print_table(title: str, headings: Sequence[str], lines: Sequence[Sequence[st
     console.print(table)
 
 
+def in_shares(parts: dict[str, float]) -> str:
+    """Named shares of a whole, the largest first."""
+    ranked = sorted(parts.items(), key=lambda part: -part[1])
+    return ", ".join(f"{share:.0%} {name}" for name, share in ranked)
+
+
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """The range of some measurements."""
     return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
