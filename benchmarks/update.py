@@ -53,22 +53,19 @@ def main() -> int:
     found = {way: run(way) for way in (FULL, OURS, PARTED)}
     show(found, options)
     rate = max(one.matrix_rate for one in found.values())
-    peer, ours = (share(found[way], rate, options) for way in (FULL, OURS))
-    best = f"100 % is {rate / 1e9:.0f} GFLOP/s"
-    rows = [
-        Row("policy update, share of the matrix rate", "%", 100 * ours, 100 * peer, ours / peer, f"{GOAL_SHARE:.0f} %",
-            100 * ours >= GOAL_SHARE, spread(found[OURS].seconds) + " s", best),
-        memory_row("peak memory of an update, one micro-batch", found[OURS], found[FULL]),
-        memory_row("peak memory of an update, micro-batches of the quickstart", found[PARTED], found[FULL]),
-    ]  # fmt: skip
+    rows = []
+    for layout, way in (("one micro-batch", OURS), ("micro-batches of the quickstart", PARTED)):
+        peer, ours = (100 * share(found[each], rate, options) for each in (FULL, way))
+        fuller, leaner = found[FULL].peak_mib, found[way].peak_mib
+        rows += [
+            Row(f"policy update, {layout}: share of the matrix rate", "%", ours, peer, ours / peer,
+                f"{GOAL_SHARE:.0f} %", ours >= GOAL_SHARE, spread(found[way].seconds) + " s",
+                f"100 % is {rate / 1e9:.0f} GFLOP/s"),
+            Row(f"policy update, {layout}: peak memory", "MiB", leaner, fuller, fuller / leaner,
+                f"{GOAL_MEMORY:.0f} x", fuller >= GOAL_MEMORY * leaner),
+        ]  # fmt: skip
     write_rows(options.rows, rows)
     return 0
-
-
-def memory_row(name: str, ours: Measured, peer: Measured) -> Row:
-    """Beside full logits of all sequences at once."""
-    ratio = peer.peak_mib / ours.peak_mib
-    return Row(name, "MiB", ours.peak_mib, peer.peak_mib, ratio, f"{GOAL_MEMORY:.0f} x", ratio >= GOAL_MEMORY)
 
 
 def run(way: str) -> Measured:
