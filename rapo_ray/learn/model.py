@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rapo_ray.errors import ModelError
+from rapo_ray.learn import attention
 from rapo_ray.learn.batch import MicroBatch
 from rapo_ray.types import Sequence
 
@@ -170,7 +171,9 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     """Load a causal language model from a folder; raises ModelError where its head is not a plain projection."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    attention.register()
+    kind = "sdpa" if torch.cuda.is_available() else attention.NAME
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation=kind)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means a vocabulary head that is not supported yet")
