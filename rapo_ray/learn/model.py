@@ -138,33 +138,36 @@ class ActionLogProbs(nn.Module):
 
     def _project(self, rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs [N] of labels [N] after hidden states [N, H], and entropies [N / 4]."""
-        logits = self.language_model.get_output_embeddings()(rows).float()
-        entropies = _entropies(logits.detach()[::ENTROPY_EVERY], self.temperature)
-        return _LabelLogProbs.apply(logits, labels, self.temperature), entropies  # type: ignore[no-untyped-call]  # torch's own
-
-
-def _entropies(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
-    return -(logprobs.exp() * logprobs).sum(-1)
+        logits = self.language_model.get_output_embeddings()(rows)
+        found: tuple[torch.Tensor, torch.Tensor] = _LabelLogProbs.apply(logits, labels, self.temperature)  # type: ignore[no-untyped-call]  # torch's own
+        return found
 
 
 class _LabelLogProbs(torch.autograd.Function):
-    """Log-probs [N] of labels [N] under logits [N, V]; the gradient is made in the logits' own memory."""
+    """Log-probs [N] of labels [N] under logits [N, V] and, without gradient, the entropy of every fourth row.
+
+    Made in float32 in one pass; the logits' gradient is made in the log-probs' own memory.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-        scaled = logits if temperature == 1 else logits / temperature
-        normaliser = torch.logsumexp(scaled, dim=-1)
-        ctx.save_for_backward(scaled, normaliser, labels)
-        ctx.temperature = temperature
-        return scaled.gather(-1, labels.unsqueeze(-1)).squeeze(-1) - normaliser
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scaled = logits if temperature == 1 else logits.float() / temperature
+        logprobs = torch.log_softmax(scaled, dim=-1, dtype=torch.float32)
+        some = logprobs[::ENTROPY_EVERY]
+        entropies = -(some.exp() * some).sum(-1)
+        ctx.save_for_backward(logprobs, labels)
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        ctx.mark_non_differentiable(entropies)
+        return logprobs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), entropies
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        scaled, normaliser, labels = ctx.saved_tensors
+        logprobs, labels = ctx.saved_tensors
         grad = (grads[0] / ctx.temperature).unsqueeze(-1)
-        out = scaled.sub_(normaliser.unsqueeze(-1)).exp_().mul_(-grad)
-        return out.scatter_add_(-1, labels.unsqueeze(-1), grad), None, None
+        out = logprobs.exp_().mul_(-grad)
+        return out.scatter_add_(-1, labels.unsqueeze(-1), grad).to(ctx.dtype), None, None
 
 
 def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = False) -> Any:
