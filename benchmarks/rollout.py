@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.floor import count_parameters, matrix_rate
 from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
+from rapo_ray.engines.environment import cpu_threads, engine_environment
 
 SEQUENCES, LENGTH = 64, 128
 TEMPERATURE, TOP_P = 1.2, 0.9
@@ -76,7 +77,8 @@ def main() -> int:
 def run(sampler: str) -> Measured:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.rollout", *sys.argv[1:], "--sampler", sampler]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1), 1)}  # read as the process starts
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr[-3000:])
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
@@ -84,10 +86,8 @@ def run(sampler: str) -> Measured:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of each batch, and at best."""
-    from rapo_ray.engines.environment import cpu_threads, engine_environment
     from rapo_ray.models import resolve_model
 
-    os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1), 1))
     model = resolve_model(options.model)
     from rapo_ray.config_base import cpu_dtype
     from rapo_ray.data.quickstart_set import load_quickstart

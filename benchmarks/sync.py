@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.sync", description=__doc__)
     parser.add_argument("--model", default="embedded:smollm2-135m", help="whose weights")
     parser.add_argument("--engines", type=int, default=2, help="that get them")
-    parser.add_argument("--repeats", type=int, default=5, help="timed syncs")
+    parser.add_argument("--repeats", type=int, default=9, help="timed syncs")
     add_rows_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

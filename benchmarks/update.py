@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.floor import matrix_rate, timed
 from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
+from rapo_ray.engines.environment import cpu_threads, engine_environment
 
 PROMPT = 64  # tokens of each sequence that are no completion
 GOAL_SHARE, GOAL_MEMORY = 60.0, 3.0
@@ -71,7 +72,8 @@ def main() -> int:
 def run(way: str) -> Measured:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.update", *sys.argv[1:], "--way", way]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1))}  # read as the process starts
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr[-3000:])
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
@@ -79,10 +81,8 @@ def run(way: str) -> Measured:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Time updates and read the kernel's record of this process's largest size."""
-    from rapo_ray.engines.environment import cpu_threads, engine_environment
     from rapo_ray.models import resolve_model
 
-    os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1)))
     model = resolve_model(options.model)
     from rapo_ray.config_base import cpu_dtype
     from rapo_ray.config_learning import PolicyConfig
