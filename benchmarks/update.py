@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.floor import matrix_rate, timed
 from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
-from rapo_ray.engines.environment import cpu_threads, engine_environment
+from rapo_ray.engines.environment import KEEP_MEMORY, cpu_threads, engine_environment
 
 PROMPT = 64  # tokens of each sequence that are no completion
 GOAL_SHARE, GOAL_MEMORY = 60.0, 3.0
@@ -73,6 +73,8 @@ def run(way: str) -> Measured:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.update", *sys.argv[1:], "--way", way]
     env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1))}  # read as the process starts
+    if way == FULL:  # blocks of its size, freed but kept, would not fit this machine
+        env = {name: value for name, value in env.items() if name not in KEEP_MEMORY}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr[-3000:])
@@ -102,6 +104,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     join_process_group(0, 1, "127.0.0.1", 29571, "cpu")
     rank = policy.PolicyRank(config, model, 0, 1.0, 100, 0)
+    if options.way == FULL:
+        rank._language_model().set_attn_implementation("sdpa")
     (small,) = plan_steps(sequences(1, PROMPT + 8), 1, 1, config.micro_batch_tokens, 0)
     (steps,) = plan_steps(sequences(options.sequences, options.length), 1, 1, config.micro_batch_tokens, 0)
     rank.update(small)  # makes gradients and optimizer state
@@ -152,7 +156,7 @@ def sequences(rows: int, length: int) -> list[Any]:
 
 
 def full_logits() -> type:
-    """What a plain trainer does: logits of every token in float32, then their log-softmax."""
+    """What a plain trainer does: PyTorch's attention, logits of every token in float32, then their log-softmax."""
     import torch
 
     from rapo_ray.learn.model import ActionLogProbs, Collated
