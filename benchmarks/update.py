@@ -122,8 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-KINDS = {"matrix products": ("mm", "linear"), "attention": ("attention",), "copies": ("copy", "cat"),
-         "optimizer": ("adam",)}  # fmt: skip
+KINDS = {"matrix products": ("mm", "linear"), "copies": ("copy", "cat"), "optimizer": ("adam",)}
 
 
 def profile(act: Callable[[], object]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 import os
 from typing import Literal
 
-# glibc gives large blocks back to the kernel and has an arena for each thread: every step's tensors were faulted in
-# anew, a fifth of an update's time and a third of a sync's. So one arena, and what was freed is used again.
+# glibc gives large blocks back to the kernel and has an arena for each thread: updates and syncs would fault all their
+# tensors in anew. So one arena, and what was freed is used again.
 KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 

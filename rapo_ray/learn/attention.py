@@ -1,7 +1,8 @@
 """Attention on CPU as plain matrix products, query heads that share keys side by side.
 
-PyTorch's CPU kernel runs rows as short as ours at a tenth of the machine's matrix rate; the same in three calls is
-several times as fast. It keeps the probabilities for the gradient, so longer rows go PyTorch's way.
+PyTorch's CPU kernel is far from the machine's matrix rate on rows as short as ours. This keeps the probabilities for
+the gradient, so longer rows go PyTorch's way. In bfloat16 scores are rounded before the softmax, as transformers' eager
+attention does.
 """
 
 from typing import Any

@@ -174,9 +174,10 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     """Load a causal language model from a folder; raises ModelError where its head is not a plain projection."""
     from transformers import AutoModelForCausalLM
 
-    attention.register()
-    kind = "sdpa" if torch.cuda.is_available() else attention.NAME
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation=kind)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    if not torch.cuda.is_available():  # only now: loading as sdpa has refused models that need another attention
+        attention.register()
+        model.set_attn_implementation(attention.NAME)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means a vocabulary head that is not supported yet")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rapo_ray.learn import attention
 from rapo_ray.learn.batch import MicroBatch
 from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model
 from rapo_ray.types import Sequence
@@ -38,7 +39,9 @@ def run(
     folder: Path, rows: list[tuple[Sequence, ...]], temperature: float
 ) -> tuple[dict[int, list[float]], torch.Tensor]:
     """Log-probs by sequence, and the gradient of a weighted sum of them."""
-    module = ActionLogProbs(load_language_model(folder, "float32"), temperature).double()
+    language_model = load_language_model(folder, "float32")
+    assert torch.cuda.is_available() or language_model.config._attn_implementation == attention.NAME
+    module = ActionLogProbs(language_model, temperature).double()
     batch = collate(MicroBatch(tuple(rows)))
     logprobs, _ = module(batch)
     sequences = [s for row in rows for s in row]
@@ -76,6 +79,7 @@ def test_logits_in_chunks_give_the_same_logprobs_and_gradients(
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_logprobs_are_transformers_own(model: Path, temperature: float) -> None:
     language_model = load_language_model(model, "float32")
+    language_model.set_attn_implementation("sdpa")
     found, _ = run(model, LAYOUTS["all in one row"], temperature)
     for one in SEQUENCES:
         logits = language_model(torch.tensor([one.tokens])).logits[0, len(one.prompt) - 1 : -1] / temperature
