@@ -4,8 +4,10 @@ import os
 from typing import Literal
 
 # glibc gives large blocks back to the kernel and has an arena for each thread: updates and syncs would fault all their
-# tensors in anew. So one arena, and what was freed is used again.
-KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+# tensors in anew. So one arena, and what was freed is used again; not what is larger than 32 MiB, whose fragments grow.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)
+}  # fmt: skip
 
 
 def engine_environment(
