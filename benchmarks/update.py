@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.floor import matrix_rate, timed
 from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
-from rapo_ray.engines.environment import KEEP_MEMORY, cpu_threads, engine_environment
+from rapo_ray.engines.environment import cpu_threads, engine_environment
 
 PROMPT = 64  # tokens of each sequence that are no completion
 GOAL_SHARE, GOAL_MEMORY = 60.0, 3.0
@@ -73,8 +73,6 @@ def run(way: str) -> Measured:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.update", *sys.argv[1:], "--way", way]
     env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1))}  # read as the process starts
-    if way == FULL:  # blocks of its size, freed but kept, would not fit this machine
-        env = {name: value for name, value in env.items() if name not in KEEP_MEMORY}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr[-3000:])

@@ -3,12 +3,6 @@
 import os
 from typing import Literal
 
-# glibc gives large blocks back to the kernel and has an arena for each thread: updates and syncs would fault all their
-# tensors in anew. So one arena, and what was freed is used again; not what is larger than 32 MiB, whose fragments grow.
-KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)
-}  # fmt: skip
-
 
 def engine_environment(
     device: Literal["cpu", "gpu"], num_threads: int, kv_cache_gib: int | None = None
@@ -23,7 +17,9 @@ def engine_environment(
     }
     if device == "cpu":
         env |= {"OMP_NUM_THREADS": str(num_threads), "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        env |= KEEP_MEMORY
+        # Calls arrive on many threads: with an arena each, every sync would fault its tensors in anew. No more than
+        # this: told to keep all that is freed, processes grew until Ray ended one for want of memory.
+        env["MALLOC_ARENA_MAX"] = "1"
         if kv_cache_gib:
             env["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
     return env
