@@ -103,6 +103,7 @@ def start_engine(model: str) -> Any:
     os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1), 1))
     from rapo_ray.config_base import cpu_dtype
     from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+    from rapo_ray.judging.backends import BLOCK_TOKENS
 
     settings = EngineSettings(
         model=str(folder),
@@ -114,6 +115,7 @@ def start_engine(model: str) -> Any:
         enforce_eager=True,
         chunked_prefill=False,
         seed=0,
+        block_tokens=BLOCK_TOKENS,
     )
     return VllmEngine(settings)
 

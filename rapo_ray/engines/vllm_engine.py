@@ -4,9 +4,10 @@ The engine core runs in this process. Requests submitted together are all queued
 and with them the last bits of the logits, do not depend on timing.
 """
 
+import itertools
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rapo_ray.errors import EngineError
@@ -33,6 +34,7 @@ class EngineSettings:
     seed: int
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
     sleeps: bool = False  # whether `sleep` may be called
+    block_tokens: int | None = None  # of the KV cache: of what prompts share, whole blocks are computed once
 
 
 @message
@@ -60,26 +62,55 @@ class Generated:
     label_logprobs: tuple[float, ...] = ()
 
 
+@dataclass(slots=True)
+class _Request:
+    """A prompt under way, with the tokens of its labels."""
+
+    tokens: list[int]
+    sampling: Sampling
+    labels: list[int]
+    future: "Future[Generated]" = field(default_factory=Future)
+
+    def end(self, outcome: Generated | EngineError) -> None:
+        """Tell whoever waits, unless it was cancelled."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, EngineError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
 class VllmEngine:
     """A vLLM engine and the thread that steps it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
         self._engine = self._llm.llm_engine
-        self._lock = threading.Condition()
+        self._told = threading.Condition()  # held for moments, so that whoever asks never waits for a step
+        self._stepping = threading.Lock()  # held for a step
         self._paused = False
         self._asleep = False
-        self._futures: dict[str, Future[Generated]] = {}
-        self._labels: dict[str, list[int]] = {}
-        self._count = 0
+        self._stopped: EngineError | None = None
+        self._new: list[_Request] = []
+        self._open: dict[str, _Request] = {}  # of the thread that steps alone
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
-        """Queue token prompts together; a future ends with a completion or an EngineError, or is cancelled."""
-        with self._lock:
-            futures = [self._add(tokens, sampling) for tokens, sampling in requests]
-            self._lock.notify_all()
-        return futures
+        """Queue token prompts together; a future ends with a completion or an EngineError, or is cancelled.
+
+        Raises EngineError for a label of several tokens, and once the engine has stopped.
+        """
+        made = [
+            _Request(tokens, sampling, [self._label_token(label) for label in sampling.labels])
+            for tokens, sampling in requests
+        ]
+        with self._told:
+            if self._stopped is not None:
+                raise self._stopped
+            self._new += made
+            self._told.notify_all()
+        return [request.future for request in made]
 
     def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
         """The tokens of one user turn in the model's own chat format; the assistant goes on from `prefix`."""
@@ -98,21 +129,23 @@ class VllmEngine:
         return list(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
 
     def pause(self) -> None:
-        """Stop stepping; requests in flight stay queued."""
-        with self._lock:
+        """Stop stepping, after the step under way; requests in flight stay queued."""
+        with self._told:
             self._paused = True
+        with self._stepping:
+            pass
 
     def resume(self) -> None:
         """Step again."""
-        with self._lock:
+        with self._told:
             self._paused = False
-            self._lock.notify_all()
+            self._told.notify_all()
 
     def sleep(self) -> None:
         """Stop stepping and leave the GPU's memory to others: weights go to host memory, the cache is dropped."""
-        with self._lock:
-            self._paused = self._asleep = True
-            self._llm.sleep(level=1)
+        self.pause()
+        self._asleep = True
+        self._llm.sleep(level=1)
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Open vLLM's weight transfer on the worker side."""
@@ -148,13 +181,31 @@ class VllmEngine:
             merged.update(part)
         return merged
 
-    def _add(self, tokens: list[int], sampling: Sampling) -> "Future[Generated]":
+    def _run(self) -> None:
+        for number in itertools.count():
+            with self._told:
+                self._told.wait_for(lambda: not self._paused and (self._new or self._engine.has_unfinished_requests()))
+                new, self._new = self._new, []
+                self._stepping.acquire()
+            try:
+                for index, request in enumerate(new):
+                    self._add(f"{number}-{index}", request)
+                self._abort_cancelled()
+                finished = [output for output in self._engine.step() if output.finished]
+            except Exception as error:
+                self._fail_all(error)
+                raise
+            finally:
+                self._stepping.release()
+            for output in finished:
+                request = self._open.pop(output.request_id)
+                request.end(_generated(output, request.labels))
+
+    def _add(self, request_id: str, request: "_Request") -> None:
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        self._count += 1
-        request_id = str(self._count)
-        labels = [self._label_token(label) for label in sampling.labels]
+        sampling, labels = request.sampling, request.labels
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -165,43 +216,26 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
-        future: Future[Generated] = Future()
-        self._futures[request_id] = future
-        self._labels[request_id] = labels
-        self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=tokens), params)
-        return future
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._lock.wait_for(lambda: not self._paused and self._engine.has_unfinished_requests())
-                try:
-                    self._abort_cancelled()
-                    finished = [output for output in self._engine.step() if output.finished]
-                except Exception as error:
-                    self._fail_all(error)
-                    raise
-                done = [
-                    (self._futures.pop(output.request_id), _generated(output, self._labels.pop(output.request_id)))
-                    for output in finished
-                ]
-            for future, generated in done:
-                if future.set_running_or_notify_cancel():
-                    future.set_result(generated)
+        try:
+            self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=request.tokens), params)
+        except ValueError as error:  # of this request, such as a prompt that is too long
+            request.end(EngineError(f"vLLM refuses the request: {error}"))
+        else:
+            self._open[request_id] = request
 
     def _abort_cancelled(self) -> None:
-        cancelled = [request_id for request_id, future in self._futures.items() if future.cancelled()]
+        cancelled = [request_id for request_id, request in self._open.items() if request.future.cancelled()]
         for request_id in cancelled:
-            del self._futures[request_id], self._labels[request_id]
+            del self._open[request_id]
         if cancelled:
             self._engine.abort_request(cancelled)
 
     def _fail_all(self, error: Exception) -> None:
-        for future in self._futures.values():
-            if future.set_running_or_notify_cancel():
-                future.set_exception(EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}"))
-        self._futures.clear()
-        self._labels.clear()
+        with self._told:
+            self._stopped = EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}")
+            left = [*self._open.values(), *self._new]
+        for request in left:
+            request.end(self._stopped)
 
     def _label_token(self, label: str) -> int:
         tokens = self.encode_text(label)
@@ -231,6 +265,7 @@ def _start(settings: EngineSettings) -> Any:
         enable_chunked_prefill=settings.chunked_prefill,
         max_num_batched_tokens=max(MIN_BATCHED_TOKENS, settings.max_model_len),
         enable_prefix_caching=True,
+        block_size=settings.block_tokens,
         seed=settings.seed,
         logprobs_mode="processed_logprobs",
         generation_config="vllm",

@@ -17,6 +17,8 @@ from rapo_ray.models import fingerprint
 
 JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 
+BLOCK_TOKENS = 32  # the least that vLLM's CPU attention is fast with; its own 128 are more than questions share
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
@@ -51,6 +53,7 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         enforce_eager=config.rollout.enforce_eager,
         chunked_prefill=config.cluster.device == "gpu",
         seed=config.seed,
+        block_tokens=BLOCK_TOKENS,
     )
 
 

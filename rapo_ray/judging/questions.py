@@ -83,7 +83,10 @@ class Answer:
 
 
 def make_question(rubric: str, fields: Sequence[Field], style: Style, **material: Any) -> Question:
-    """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert."""
+    """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert.
+
+    The material comes late: an engine computes what prompts begin with in common once.
+    """
     names = [field.name for field in fields]
     options = tuple(
         json.dumps(dict(zip(names, values, strict=True)))
@@ -92,7 +95,8 @@ def make_question(rubric: str, fields: Sequence[Field], style: Style, **material
     payload = json.dumps({name: _encodable(value) for name, value in material.items()}, ensure_ascii=False)
     payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
     nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    user = f"=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{rubric}\n{_how_to_reply(options, style)}"
+    replies, how = _replies(options, style)
+    user = f"{rubric}\n{replies}\n\n=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{how}"
     return Question((Message("system", rubrics.SYSTEM), Message("user", user)), options, style)
 
 
@@ -122,12 +126,13 @@ def _same(values: Any, option: dict[str, Any]) -> bool:
     return all(type(values[name]) is type(option[name]) and values[name] == option[name] for name in option)
 
 
-def _how_to_reply(options: Sequence[str], style: Style) -> str:
+def _replies(options: Sequence[str], style: Style) -> tuple[str, str]:
+    """What the replies are, to go before the material, and how to reply, to go after it."""
     if style == "label":
-        return "Reply with one letter. " + " ".join(
-            f"{label}: {option}" for label, option in zip(LABELS, options, strict=False)
-        )
-    return "Reply with one of: " + " ".join(options)
+        labels = LABELS[: len(options)]
+        listed = " ".join(f"{label}: {option}" for label, option in zip(labels, options, strict=True))
+        return f"Replies: {listed}", f"Reply with one letter: {', '.join(labels)}."
+    return f"Replies: {' '.join(options)}", "Reply with one of the JSON objects above the material."
 
 
 def _encodable(value: Any) -> Any:

@@ -27,7 +27,8 @@ GOOD = {"level": 2, "only_safety_analysis": True, "refuses": True, "helps": True
 SECONDS = 30.0
 REFUSES = Field("refuses", (True, False))
 FENCE = re.compile(
-    r"=== (?P<nonce>[0-9a-f]{16}) begins\n(?P<payload>[^\n]*)\n=== (?P=nonce) ends\n\n(?P<rubric>.*)\n"
+    r"(?P<rubric>.*)\nReplies: (?P<replies>[^\n]*)\n\n"
+    r"=== (?P<nonce>[0-9a-f]{16}) begins\n(?P<payload>[^\n]*)\n=== (?P=nonce) ends\n\n"
     r"(?P<how>Reply [^\n]*)",
     re.DOTALL,
 )
