@@ -188,8 +188,10 @@ class VllmEngine:
                 new, self._new = self._new, []
                 self._stepping.acquire()
             try:
-                for index, request in enumerate(new):
-                    self._add(f"{number}-{index}", request)
+                named = {f"{number}-{index}": request for index, request in enumerate(new)}
+                self._open |= named
+                for request_id, request in named.items():
+                    self._add(request_id, request)
                 self._abort_cancelled()
                 finished = [output for output in self._engine.step() if output.finished]
             except Exception as error:
@@ -203,6 +205,7 @@ class VllmEngine:
 
     def _add(self, request_id: str, request: "_Request") -> None:
         from vllm import SamplingParams, TokensPrompt
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         sampling, labels = request.sampling, request.labels
@@ -218,10 +221,9 @@ class VllmEngine:
         )
         try:
             self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=request.tokens), params)
-        except ValueError as error:  # of this request, such as a prompt that is too long
+        except (VLLMClientError, ValueError) as error:  # of this request, such as a prompt that is too long
+            del self._open[request_id]
             request.end(EngineError(f"vLLM refuses the request: {error}"))
-        else:
-            self._open[request_id] = request
 
     def _abort_cancelled(self) -> None:
         cancelled = [request_id for request_id, request in self._open.items() if request.future.cancelled()]
