@@ -250,7 +250,7 @@ def failing(share: float) -> Script:
 
     def script(body: dict[str, Any], before: int) -> Scripted:
         user = body["messages"][1]["content"]
-        key = user.split("thing ")[1].split(". ")[0]
+        key = user.rpartition(" begins\n")[2].split("thing ")[1].split(". ")[0]
         group, sample = map(int, key.split("."))
         number = group * SAMPLES + sample
         if number * 7 % (SAMPLES * PROMPTS) < share * SAMPLES * PROMPTS:

@@ -115,7 +115,7 @@ def test_an_endpoint_is_evaluated_and_a_judge_that_goes_away_makes_it_partial(
         if asked > 12:
             return Scripted(status=404)  # gone for good
         text = body["messages"][-1]["content"]
-        options = re.findall(r"\{[^{}]*\}", text.rpartition("Reply with one of:")[2])
+        options = re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
         return completion(options[0])
 
     with judge_server(model) as served, judge_server(judge) as judging:

@@ -34,7 +34,7 @@ def script(body: dict[str, Any], before: int) -> Scripted:
     text = said(body)
     if fails(text):
         return Scripted(status=500)
-    options = re.findall(r"\{[^{}]*\}", text.rpartition("Reply with one of:")[2])
+    options = re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
     return completion(options[zlib.crc32(text[::-1].encode()) % len(options)])
 
 
