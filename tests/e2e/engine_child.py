@@ -8,7 +8,7 @@ from typing import Any
 from rapo_ray.engines.vllm_engine import EngineSettings, Sampling, VllmEngine
 from rapo_ray.errors import EngineError
 
-ASKED, LONG = 64, 400
+ASKED, LONG = 64, 2000
 PROMPT = list(range(10, 30))
 
 
@@ -25,7 +25,7 @@ def error_of(future: Any) -> str:
 def main() -> None:
     """Ask, pause, cancel, and break it at the end."""
     settings = EngineSettings(
-        model=sys.argv[1], dtype="float32", max_model_len=512, max_num_seqs=128, tensor_parallel=1,
+        model=sys.argv[1], dtype="float32", max_model_len=4096, max_num_seqs=128, tensor_parallel=1,
         memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0, block_tokens=32,
     )  # fmt: skip
     engine = VllmEngine(settings)
@@ -51,7 +51,7 @@ def main() -> None:
     found["while paused"] = [steps[0] - before, writing.done(), waiting.done()]
     engine.resume()
     found["afterwards"] = [len(waiting.result(60).tokens), len(writing.result(60).tokens)]
-    (too_long,) = engine.submit([(PROMPT * 40, sampling(1))])
+    (too_long,) = engine.submit([(PROMPT * 250, sampling(1))])
     found["too long"] = error_of(too_long)
     (left,) = engine.submit([(PROMPT, sampling(LONG))])
     found["cancelled"] = left.cancel()
