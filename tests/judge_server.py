@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ def completion(text: str, finish: str = "stop", tokens: int = 10, logprobs: dict
         top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
         choice["logprobs"] = {"content": [{"token": text, "logprob": 0.0, "top_logprobs": top}]}
     return Scripted(json.dumps({"choices": [choice], "usage": {"total_tokens": tokens}}).encode())
+
+
+def offered(text: str) -> list[str]:
+    """The replies that a question lets its judge choose from, as JSON objects."""
+    return re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
 
 
 @dataclass

@@ -17,7 +17,7 @@ from rapo_ray.models import fingerprint
 
 JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 
-BLOCK_TOKENS = 32  # the least that vLLM's CPU attention is fast with; its own 128 are more than questions share
+BLOCK_TOKENS = 32  # on CPU, where vLLM wants a multiple of this; its own 128 are more than questions share
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         enforce_eager=config.rollout.enforce_eager,
         chunked_prefill=config.cluster.device == "gpu",
         seed=config.seed,
-        block_tokens=BLOCK_TOKENS,
+        block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
     )
 
 

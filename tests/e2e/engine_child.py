@@ -26,7 +26,7 @@ def main() -> None:
     """Ask, pause, cancel, and break it at the end."""
     settings = EngineSettings(
         model=sys.argv[1], dtype="float32", max_model_len=4096, max_num_seqs=128, tensor_parallel=1,
-        memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0, block_tokens=32,
+        memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
     )  # fmt: skip
     engine = VllmEngine(settings)
     step, steps = engine._engine.step, [0]

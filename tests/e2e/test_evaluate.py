@@ -1,7 +1,6 @@
 """The evaluation command on a real engine: two models, killed half-way, gates by exit status; and on an endpoint."""
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, Cluster, FinishedRun, environment, write_jsonl
-from tests.judge_server import Scripted, completion, judge_server
+from tests.judge_server import Scripted, completion, judge_server, offered
 
 pytestmark = pytest.mark.e2e
 
@@ -115,7 +114,7 @@ def test_an_endpoint_is_evaluated_and_a_judge_that_goes_away_makes_it_partial(
         if asked > 12:
             return Scripted(status=404)  # gone for good
         text = body["messages"][-1]["content"]
-        options = re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
+        options = offered(text)
         return completion(options[0])
 
     with judge_server(model) as served, judge_server(judge) as judging:

@@ -1,7 +1,6 @@
 """A whole run on preference pairs with a flaky HTTP judge: canaries, a second judge, and nothing judged twice."""
 
 import json
-import re
 import shutil
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ from rapo_ray.records import read_groups
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.types import Group
 from tests.e2e.conftest import Cluster, tiny_recipe, train
-from tests.judge_server import JudgeServer, Scripted, completion, judge_server
+from tests.judge_server import JudgeServer, Scripted, completion, judge_server, offered
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +33,7 @@ def script(body: dict[str, Any], before: int) -> Scripted:
     text = said(body)
     if fails(text):
         return Scripted(status=500)
-    options = re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
+    options = offered(text)
     return completion(options[zlib.crc32(text[::-1].encode()) % len(options)])
 
 
