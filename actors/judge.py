@@ -3,9 +3,9 @@
 import asyncio
 
 from rapo_ray.judging.backends import JudgeSpec, make_judge
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Completion, Packed, Prompt, Verdict, Written
 
 Answer = tuple[Completion, Verdict]

@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.calls import Handle, died, unwrap, wait_for_some
-from rapo_ray.config import LimitsConfig
+from rapo_ray.config.run import LimitsConfig
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.seeds import chosen

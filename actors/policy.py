@@ -6,10 +6,10 @@ from typing import Any
 
 import ray
 
-from rapo_ray.config_learning import PolicyConfig
-from rapo_ray.learn.batch import Step
-from rapo_ray.learn.deepspeed_setup import join_process_group
-from rapo_ray.learn.policy import PolicyRank
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.trainer.batch import Step
+from rapo_ray.trainer.deepspeed_setup import join_process_group
+from rapo_ray.trainer.policy import PolicyRank
 
 
 class PolicyActor:

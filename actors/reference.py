@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rapo_ray.learn.batch import MicroBatch
-from rapo_ray.learn.policy import ReferenceModel
+from rapo_ray.trainer.batch import MicroBatch
+from rapo_ray.trainer.policy import ReferenceModel
 
 
 class ReferenceActor:

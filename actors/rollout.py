@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from actors.calls import Where, here
-from rapo_ray.dispatch import Batches, SampleRequest
-from rapo_ray.engines.vllm_engine import EngineSettings, Generated, Sampling, VllmEngine
+from rapo_ray.engines.vllm_engine import EngineSettings, Generated, VllmEngine
 from rapo_ray.errors import DataError, EngineError
-from rapo_ray.types import Packed, Prompt, Rollout, Written
-from rapo_ray.warmup.synthesis import Draft
+from rapo_ray.orchestrator.dispatch import Batches, SampleRequest
+from rapo_ray.types import Draft, Packed, Prompt, Rollout, Sampling, Written
 
 HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
 

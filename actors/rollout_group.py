@@ -21,13 +21,11 @@ from actors.calls import (
     wait_for_some,
     wait_until_back,
 )
-from rapo_ray.config import LimitsConfig, RolloutConfig
-from rapo_ray.dispatch import Dispatch, SampleRequest
-from rapo_ray.engines.vllm_engine import Sampling
+from rapo_ray.config.run import LimitsConfig, RolloutConfig
 from rapo_ray.errors import ActorDied, EngineError
+from rapo_ray.orchestrator.dispatch import Dispatch, SampleRequest
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Packed, Prompt, Rollout, Written
-from rapo_ray.warmup.synthesis import Draft
+from rapo_ray.types import Draft, Packed, Prompt, Rollout, Sampling, Written
 
 log = logging.getLogger(__name__)
 

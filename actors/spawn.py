@@ -20,11 +20,11 @@ from actors.rollout import RolloutActor
 from actors.rollout_group import Engines, RolloutGroup
 from actors.training_group import PolicyGroup, ReferenceGroup
 from rapo_ray.config import RunConfig
-from rapo_ray.config_judge import JudgeBackendConfig
+from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
-from rapo_ray.weights import PolicyToEngines
+from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 
 log = logging.getLogger(__name__)
 

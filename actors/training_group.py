@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from actors.calls import Handle, get_all
-from rapo_ray.config import LimitsConfig
-from rapo_ray.config_learning import PolicyConfig
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.config.run import LimitsConfig
 from rapo_ray.errors import CheckpointError, RoundLost
-from rapo_ray.learn.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
-from rapo_ray.learn.files import random_state_file
+from rapo_ray.trainer.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
+from rapo_ray.trainer.files import random_state_file
 from rapo_ray.types import Packed, Sequence, UpdateResult
 
 

@@ -61,9 +61,9 @@ def name_of_card() -> str:
 
 def measure(options: argparse.Namespace, peak: float) -> list[Row]:
     """All figures of one placement."""
-    from rapo_ray.cluster import ray_cluster
-    from rapo_ray.models import resolve_model
-    from rapo_ray.recipe_file import load_config
+    from actors.cluster import ray_cluster
+    from rapo_ray.config.load import load_config
+    from rapo_ray.models.resolve import resolve_model
 
     settings = [f"model.path={options.model}", "policy.kl_coef=0", f"rollout.max_new_tokens={options.length}"]
     config = load_config("gpu-1", [*settings, *options.overrides])

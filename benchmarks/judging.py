@@ -84,8 +84,8 @@ def main() -> int:
 
 def real_completions(run: Path, count: int) -> list[tuple[Any, Any]]:
     """Whole groups of well-formed completions, the same for the same run."""
-    from rapo_ray.judging.completion import parse_completion
-    from rapo_ray.records import read_groups
+    from rapo_ray.models.chat import parse_completion
+    from rapo_ray.storage.records import read_groups
     from rapo_ray.types import Form
 
     groups: list[list[tuple[Any, Any]]] = []
@@ -104,11 +104,11 @@ def real_completions(run: Path, count: int) -> list[tuple[Any, Any]]:
 def start_engine(model: str) -> Any:
     """The judge's engine."""
     from rapo_ray.engines.environment import cpu_threads, engine_environment
-    from rapo_ray.models import resolve_model
+    from rapo_ray.models.resolve import resolve_model
 
     folder = resolve_model(model)
     os.environ.update(engine_environment("cpu", cpu_threads("cpu", 1), 1))
-    from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.config.base import cpu_dtype
     from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
     from rapo_ray.judging.backends import BLOCK_TOKENS
 
@@ -170,8 +170,8 @@ def counted_hits(engine: Any) -> Iterator[list[int]]:
 
 def explain(one: Measured, model: str) -> None:
     """What the products of the forward alone would take, beside what it took."""
-    from rapo_ray.config_base import cpu_dtype
-    from rapo_ray.models import resolve_model
+    from rapo_ray.config.base import cpu_dtype
+    from rapo_ray.models.resolve import resolve_model
 
     computed = one.tokens - one.held
     best = 2 * count_parameters(resolve_model(model)) * computed / matrix_rate(cpu_dtype())

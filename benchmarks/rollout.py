@@ -86,13 +86,14 @@ def run(sampler: str) -> Measured:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of each batch, and at best."""
-    from rapo_ray.models import resolve_model
+    from rapo_ray.models.resolve import resolve_model
 
     model = resolve_model(options.model)
-    from rapo_ray.config_base import cpu_dtype
+    from rapo_ray.config.base import cpu_dtype
     from rapo_ray.data.quickstart_set import load_quickstart
     from rapo_ray.engines import cpu_sampling
-    from rapo_ray.engines.vllm_engine import EngineSettings, Sampling, VllmEngine
+    from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+    from rapo_ray.types import Sampling
 
     if options.sampler == "vLLM's":
         cpu_sampling.install = lambda: None

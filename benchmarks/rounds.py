@@ -91,8 +91,8 @@ def trl_rounds(options: argparse.Namespace) -> list[tuple[float, int]]:
     from trl import GRPOConfig, GRPOTrainer
 
     from rapo_ray.bridges.trl import TrlReward, training_rows
-    from rapo_ray.config_base import cpu_dtype
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.base import cpu_dtype
+    from rapo_ray.config.load import load_config
 
     bf16 = cpu_dtype() == "bfloat16"
     settings = GRPOConfig(

@@ -57,8 +57,8 @@ def main() -> int:
     parser.add_argument("--slices", type=int, default=4, help="turns of each server")
     add_rows_option(parser)
     options = parser.parse_args()
-    from rapo_ray.config_base import cpu_dtype
-    from rapo_ray.published import read_published
+    from rapo_ray.config.base import cpu_dtype
+    from rapo_ray.models.published import read_published
 
     published = read_published(options.model)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:

@@ -22,8 +22,8 @@ def main() -> int:
     parser.add_argument("--rollouts", type=int, default=100_000, help="of a round over 1,000 engines")
     add_rows_option(parser)
     options = parser.parse_args()
-    from rapo_ray.cluster import ray_cluster
-    from rapo_ray.config import ClusterConfig
+    from actors.cluster import ray_cluster
+    from rapo_ray.config.run import ClusterConfig
 
     with ray_cluster(ClusterConfig(device="cpu")):
         overlapped, longer = overlap()
@@ -60,8 +60,8 @@ PHASES = ("generate_and_judge", "reference", "update", "sync")
 
 def simulated(profile: Any, **settings: Any) -> list[Any]:
     """Rounds over simulated actors."""
-    from actors.simulation import Simulation
     from rapo_ray.config import RunConfig
+    from rapo_ray.simulation.rounds import Simulation
 
     rounds = settings.pop("rounds")
     simulation = Simulation(RunConfig.model_validate({"checkpoint": {"every": 2}, **settings}), profile)

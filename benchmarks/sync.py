@@ -50,8 +50,8 @@ def main() -> int:
 
 def least(options: argparse.Namespace) -> float:
     """Seconds of copying the weights out once and into each engine once, with all cores."""
-    from rapo_ray.config_base import cpu_dtype
-    from rapo_ray.models import resolve_model
+    from rapo_ray.config.base import cpu_dtype
+    from rapo_ray.models.resolve import resolve_model
 
     size = 2 if cpu_dtype() == "bfloat16" else 4
     return (1 + options.engines) * size * count_parameters(Path(resolve_model(options.model))) / copy_rate()
@@ -59,9 +59,9 @@ def least(options: argparse.Namespace) -> float:
 
 def measure(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, list[float]], float]:
     """Seconds of each sync, in turns, and how long engines load."""
-    from rapo_ray.cluster import ray_cluster
-    from rapo_ray.models import resolve_model
-    from rapo_ray.recipe_file import load_config
+    from actors.cluster import ray_cluster
+    from rapo_ray.config.load import load_config
+    from rapo_ray.models.resolve import resolve_model
 
     overrides = [f"model.path={options.model}", f"rollout.engines={options.engines}", f"out={scratch}"]
     config = load_config("quickstart", overrides)

@@ -81,15 +81,15 @@ def run(way: str) -> Measured:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Time updates and read the kernel's record of this process's largest size."""
-    from rapo_ray.models import resolve_model
+    from rapo_ray.models.resolve import resolve_model
 
     model = resolve_model(options.model)
-    from rapo_ray.config_base import cpu_dtype
-    from rapo_ray.config_learning import PolicyConfig
-    from rapo_ray.learn import policy
-    from rapo_ray.learn.batch import plan_steps
-    from rapo_ray.learn.deepspeed_setup import join_process_group
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.base import cpu_dtype
+    from rapo_ray.config.learning import PolicyConfig
+    from rapo_ray.config.load import load_config
+    from rapo_ray.trainer import policy
+    from rapo_ray.trainer.batch import plan_steps
+    from rapo_ray.trainer.deepspeed_setup import join_process_group
 
     if options.way == FULL:
         policy.ActionLogProbs = full_logits()  # type: ignore[misc]
@@ -156,7 +156,7 @@ def full_logits() -> type:
     """What a plain trainer does: PyTorch's attention, logits of every token in float32, then their log-softmax."""
     import torch
 
-    from rapo_ray.learn.model import ActionLogProbs, Collated
+    from rapo_ray.trainer.model import ActionLogProbs, Collated
 
     class FullLogits(ActionLogProbs):
         def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:

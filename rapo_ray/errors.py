@@ -1,5 +1,9 @@
 """The errors a user can meet: each is one clear line, picklable, and also of the stdlib kind it refines."""
 
+import sys
+import traceback
+from collections.abc import Callable
+
 
 class RapoError(Exception):
     """Base of every error that rapo_ray explains to the user in one line."""
@@ -55,3 +59,18 @@ class ServingError(RapoError, RuntimeError):
 
 class ReportError(RapoError, ValueError):
     """A folder holds nothing to report on, or a file in it that cannot be read."""
+
+
+def finish(body: Callable[[], int], debug: bool, stopped: str = "stopped; the same command goes on") -> int:
+    """Run a command's body: its status, 130 after an interrupt, 1 after an error, which is one line if it is ours."""
+    try:
+        return body()
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug or not isinstance(error, RapoError | OSError):
+            traceback.print_exc()
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Evaluate a model on suites: attack success, over-refusal, utility, trace adequacy, with 95 % intervals.
 MODEL is a run's folder, a model's folder, a hub id, `embedded:...`, or the base address of an OpenAI-compatible
@@ -33,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from rapo_ray.evaluation.run import evaluate_models
-    from rapo_ray.evaluation.target import resolve_target, run_folder
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.load import load_config
+    from rapo_ray.pipeline.evaluate import evaluate_models
+    from rapo_ray.pipeline.target import resolve_target, run_folder
 
     run = run_folder(options.model)
     recipe = options.config or (str(run / "config.yaml") if run else "quickstart")

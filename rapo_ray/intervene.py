@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Force safety traces of four depths (the model's own, short, fitting, long) on a model before it answers
 harmful prompts, and show how often it refuses at each level. MODEL is a run's folder, a model's folder, a hub id or
@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _intervene(options: argparse.Namespace) -> int:
-    from rapo_ray.evaluation.intervention_run import intervene
-    from rapo_ray.evaluation.target import resolve_target, run_folder
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.load import load_config
+    from rapo_ray.pipeline.intervene import intervene
+    from rapo_ray.pipeline.target import resolve_target, run_folder
 
     run = run_folder(options.model)
     suites = [f"evaluation.suites={options.suites!r}"] if options.suites else []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rapo_ray.config import RunConfig
     from rapo_ray.judging.local import JudgeOne
     from rapo_ray.types import Verdict
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
 and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.load import load_config
 
     output = options.output or options.input.with_suffix(".verdicts.jsonl")
     judge_file(load_config(options.config, options.overrides), options.input, output)
@@ -41,18 +41,19 @@ def _judge(options: argparse.Namespace) -> int:
 
 def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
     """Judge what the output does not have yet, then show a summary; raises DataError, ConfigError or JudgeError."""
-    from rapo_ray import display
+    from rapo_ray import console
     from rapo_ray.judging.local import local_judge
+    from rapo_ray.report import terminal
 
     rows = read_completions(source)
     done = read_verdicts(output)
     left = [row for row in rows if row["id"] not in done]
-    display.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
+    console.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
     if left:
         judge_one = local_judge(config)
         asyncio.run(_judge_all(judge_one, left, output))
-    display.console.print(display.verdict_table(list(read_verdicts(output).values())))
-    display.say(f"verdicts: {output}")
+    console.show(terminal.verdict_table(list(read_verdicts(output).values())))
+    console.say(f"verdicts: {output}")
 
 
 def read_completions(path: Path) -> list[dict[str, Any]]:
@@ -96,11 +97,11 @@ def read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
 
 
 async def _judge_all(judge_one: "JudgeOne", rows: list[dict[str, Any]], output: Path) -> None:
-    from rapo_ray import display
-    from rapo_ray.judging.completion import parse_completion
+    from rapo_ray import console
+    from rapo_ray.models.chat import parse_completion
 
     slots = asyncio.Semaphore(AT_ONCE)
-    with output.open("a", encoding="utf-8") as out, display.watch("judging") as progress:
+    with output.open("a", encoding="utf-8") as out, console.progress("judging") as progress:
         out.write("\n" if output.stat().st_size and not output.read_bytes().endswith(b"\n") else "")
 
         async def one(row: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Write the best against the worst completion of every group of a run as one parquet file in TRL's
 conversational preference format: prompt, chosen, rejected, and beside them scores, margin and where they came from.
@@ -35,11 +35,11 @@ def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[in
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from rapo_ray.atomic import write_whole
+    from rapo_ray.config.load import load_config
     from rapo_ray.errors import DataError
-    from rapo_ray.files import write_whole
-    from rapo_ray.recipe_file import load_config
-    from rapo_ray.records import read_groups
     from rapo_ray.reward.pairs import make_pairs
+    from rapo_ray.storage.records import read_groups
 
     files = sorted(run.glob("rounds/round-*.parquet"))
     if not files:

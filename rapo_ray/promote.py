@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, and fail no
 request: their engines start beside the old ones, the ingress changes over between two requests, the old engines drain.
@@ -27,33 +27,33 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from rapo_ray import display
+    from rapo_ray import console
     from rapo_ray.serving.deploy import State, previous
 
     state = State(options.state or options.out / ".serving")
     if options.history:
         for change in state.history():
-            display.say(f"{change.at}  {change.action:<8}  {change.serving.id}  {change.model}")
+            console.say(f"{change.at}  {change.action:<8}  {change.serving.id}  {change.model}")
         return 0
     config = state.settings()
     if options.rollback:
         model, action = Path(previous(state.history()).model), "rollback"
     else:
-        from rapo_ray.published import read_published
+        from rapo_ray.models.published import read_published
         from rapo_ray.serving.gates import check_gate
 
         run = options.run if options.run.exists() else options.out / options.run
         published = read_published(run)
         judged = check_gate(published)
-        display.say(f"{published.id} passed its gate: {judged.path}")
+        console.say(f"{published.id} passed its gate: {judged.path}")
         model, action = run.resolve(), "promote"
-    from rapo_ray.cluster import ray_cluster
-    from rapo_ray.config import ClusterConfig
+    from actors.cluster import ray_cluster
+    from rapo_ray.config.run import ClusterConfig
     from rapo_ray.serving.deploy import promote
 
     with ray_cluster(ClusterConfig(address="auto", device=config.device)):
-        serving = promote(state, model, action, options.start_limit, display.say)
-    display.say(f"serving {serving.id}")
+        serving = promote(state, model, action, options.start_limit, console.say)
+    console.say(f"serving {serving.id}")
     return 0
 
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
 MODEL is a run's folder (or its model folder). Joins the cluster of RAY_ADDRESS, else starts a local one. Every request
-but /health needs a key of the file. Settings (see rapo_ray/serving/config.py) may follow as key=value, for example
+but /health needs a key of the file. Settings (see rapo_ray/config/serving.py) may follow as key=value, for example
 `device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and ends it."""
 
 
@@ -32,18 +32,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from rapo_ray.config import ClusterConfig
-    from rapo_ray.published import read_published
-    from rapo_ray.recipe_file import load_settings
-    from rapo_ray.serving.config import ServeConfig
+    from rapo_ray.config.load import load_settings
+    from rapo_ray.config.run import ClusterConfig
+    from rapo_ray.config.serving import ServeConfig
+    from rapo_ray.models.published import read_published
     from rapo_ray.serving.keys import read_keys
 
     given: dict[str, object] = {"model": str(options.model.resolve()), "api_keys": str(options.api_keys.resolve())}
     config = load_settings(ServeConfig, given, options.overrides, "the command line")
     read_keys(config.api_keys)
     published = read_published(config.model)
-    from rapo_ray import display
-    from rapo_ray.cluster import ray_cluster
+    from actors.cluster import ray_cluster
+    from rapo_ray import console
     from rapo_ray.serving.deploy import State, start
 
     state = State(options.state or published.folder.parent.parent / ".serving")
@@ -51,12 +51,12 @@ def _serve(options: argparse.Namespace) -> int:
         from ray import serve
 
         try:
-            serving = start(config, state, options.host, options.port, options.start_limit, display.say)
-            display.say(f"serving {serving.id} as `{serving.name}` at http://{options.host}:{options.port}/v1")
+            serving = start(config, state, options.host, options.port, options.start_limit, console.say)
+            console.say(f"serving {serving.id} as `{serving.name}` at http://{options.host}:{options.port}/v1")
             while True:
                 time.sleep(3600)
         finally:
-            display.say("draining")
+            console.say("draining")
             serve.shutdown()
     return 0
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Play a recipe's rounds with the real orchestrator over Ray actors that only wait, for as long as
 PROFILE says that a real one takes: a YAML file, or the folder of a run, whose measured times are taken. Sizes are the
@@ -24,15 +24,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from rapo_ray.cluster import ray_cluster
-    from rapo_ray.display import show_simulation
-    from rapo_ray.recipe_file import load_config
+    from actors.cluster import ray_cluster
+    from rapo_ray.config.load import load_config
+    from rapo_ray.report.terminal import show_simulation
     from rapo_ray.simulation.profile import Profile, read_profile
 
     config = load_config(options.config, options.overrides)
     profile = read_profile(options.profile) if options.profile else Profile()
     with ray_cluster(config.cluster):
-        from actors.simulation import Simulation  # imports Ray, which reads at its import whether tokens are on
+        from rapo_ray.simulation.rounds import (
+            Simulation,  # imports Ray, which reads at its import whether tokens are on
+        )
 
         simulation = Simulation(config, profile)
         try:

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rapo_ray.watching.status import RunStatus
+    from rapo_ray.monitoring.status import RunStatus
 
 DESCRIPTION = """Show how a run stands: its state, its round, the last figures and seconds of each phase, the last
 checkpoint, evaluation and gate, and where its report is. Reads the run's folder only: works without Ray, on any machine
@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _show(options: argparse.Namespace) -> int:
     from rich.live import Live
 
-    from rapo_ray.display import console
-    from rapo_ray.watching.status import newest_run, read_status
+    from rapo_ray import console
+    from rapo_ray.monitoring.status import newest_run, read_status
 
     if options.run is None:
         folder = newest_run(options.out)
@@ -42,9 +42,9 @@ def _show(options: argparse.Namespace) -> int:
         folder = options.run if options.run.exists() else options.out / options.run
     status = read_status(folder)
     if not options.follow:
-        console.print(table(status), soft_wrap=True)
+        console.out.print(table(status), soft_wrap=True)
         return 0
-    with Live(table(status), console=console, auto_refresh=False) as live:
+    with Live(table(status), console=console.out, auto_refresh=False) as live:
         while not status.over:
             time.sleep(EVERY)
             status = read_status(folder)
@@ -57,7 +57,7 @@ def table(status: "RunStatus") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from rapo_ray.watching.status import facts
+    from rapo_ray.monitoring.status import facts
 
     shown = Table(title=Text(str(status.folder)), title_justify="left", show_header=False)
     shown.add_column(no_wrap=True)

@@ -5,14 +5,14 @@ import signal
 import sys
 from types import FrameType
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
   name, out, seed, rounds, prompts_per_round, samples_per_prompt,
   model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, sinks.*,
   cluster.*, limits.*
-each is documented where it is defined, in rapo_ray/config.py
+each is documented where it is defined, in rapo_ray/config/run.py
 
 examples:
   python -m rapo_ray.train --config quickstart
@@ -44,18 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
-    from rapo_ray.recipe_file import load_config, to_yaml
+    from rapo_ray.config.load import load_config, to_yaml
 
     config = load_config(recipe, overrides)
     if dry_run:
         from actors.placement import describe, plan
-        from rapo_ray.inputs import load_inputs
+        from rapo_ray.pipeline.inputs import load_inputs
 
         print(to_yaml(config))
         print(describe(plan(config)))
         load_inputs(config)
         return 0
-    from rapo_ray.run import run
+    from rapo_ray.pipeline.run import run
 
     run(config)
     return 0

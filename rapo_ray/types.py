@@ -81,6 +81,28 @@ class Completion(Message):
 
 
 @message
+class Sampling(Message):
+    """How one completion is sampled."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int | None
+    logprobs: bool
+    choices: tuple[str, ...] = ()  # the only texts it may be, where there are any
+    labels: tuple[str, ...] = ()  # the only tokens its one token may be, with the probability of each
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the model is to continue: a chat turn, and the words its reply begins with."""
+
+    system: str | None
+    user: str
+    prefix: str
+
+
+@message
 class Written(Message):
     """What a model wrote, as text."""
 

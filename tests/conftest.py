@@ -111,7 +111,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
             if report.when == "call" or outcome != "passed":
-                properties = dict(report.user_properties)
+                properties = dict(getattr(report, "user_properties", ()))  # a file that fails to load has none
                 for number in properties.get("faults", ()):
                     outcomes.setdefault(number, []).append(outcome)
                 if found := properties.get("recovered"):

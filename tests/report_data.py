@@ -5,15 +5,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray.config.evaluation import GatesConfig
+from rapo_ray.config.load import load_config
+from rapo_ray.evaluation.heldout import summarise_stage
 from rapo_ray.evaluation.results import Evaluated, summarise, write_results
 from rapo_ray.evaluation.rows import EvalRow, Kind
-from rapo_ray.heldout import summarise_stage
 from rapo_ray.judging.canaries import CanaryReport
-from rapo_ray.judging.completion import parse_completion
-from rapo_ray.recipe_file import load_config
-from rapo_ray.records import metric_line, write_parquet
-from rapo_ray.run_folder import RunFolder
+from rapo_ray.models.chat import parse_completion
+from rapo_ray.storage.records import metric_line, write_parquet
+from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Case, Form, Group, Prompt, Rollout, RoundResult, Sample, Status, UpdateResult, Verdict
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028\u2029\u202e\x00<!--"

@@ -22,7 +22,7 @@ RUN echo "PATH=$PATH" > /etc/profile.d/rapo.sh
 # templates that are no Python, hence `|| true`. The model now: pods then need no network.
 ENV RAPO_CACHE=/opt/rapo/cache
 RUN python -m compileall -q -j 0 .venv/lib rapo_ray actors || true
-RUN python -c "from rapo_ray.models import resolve_model; resolve_model('embedded:smollm2-135m')"
+RUN python -c "from rapo_ray.models.resolve import resolve_model; resolve_model('embedded:smollm2-135m')"
 
 ENV RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
 RUN useradd --uid 10001 --create-home --shell /bin/bash rapo && install -d -o rapo -g rapo /runs

@@ -31,7 +31,7 @@ _END_TOKENS = re.compile(r"(?:\s*(?:<\|[^|<>]{1,40}\|>|</s>|<end_of_turn>))+\s*\
 
 @functools.cache
 def _reward() -> RapoReward:
-    from rapo_ray.recipe_file import load_config
+    from rapo_ray.config.load import load_config
 
     return RapoReward(load_config(os.environ.get(CONFIG_VARIABLE, "quickstart"), []))
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rapo_ray.config import RunConfig
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.local import local_judge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.reward.credit import is_unsafe, verdict_reward
 from rapo_ray.types import Prompt, Verdict
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rapo_ray.config.sources import PACKAGED, SourceConfig
 from rapo_ray.data.rows import BadRow
-from rapo_ray.data.sources import PACKAGED, SourceConfig, load_source
+from rapo_ray.data.sources import load_source
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.types import Prompt
 

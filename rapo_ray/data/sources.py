@@ -1,11 +1,9 @@
-"""Sources as the config names them: which reader, which file, which columns."""
+"""The reader of each kind of source."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from rapo_ray.config.sources import PACKAGED, Kind, SourceConfig
 from rapo_ray.data.generic import load_file
 from rapo_ray.data.gsm8k import load_gsm8k
 from rapo_ray.data.harmbench import load_harmbench
@@ -24,61 +22,6 @@ from rapo_ray.data.strata_sword import load_strata_sword
 from rapo_ray.data.strongreject import load_strongreject
 from rapo_ray.data.wildjailbreak import load_wildjailbreak
 from rapo_ray.data.xstest import load_xstest
-
-Kind = Literal[
-    "quickstart", "quickstart-heldout", "file",
-    "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
-    "harmbench", "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
-]  # fmt: skip
-
-PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-heldout")
-
-
-class SourceConfig(BaseModel):
-    """Where one source's prompts come from."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    kind: Kind
-    """The reader: a packaged set, a published dataset as its publisher ships it, or `file` for one's own table."""
-
-    path: Path | None = None
-    """The file; for `stratasword` one level file or the folder of all three. The packaged sets take none."""
-
-    hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-    """A Hugging Face dataset, `owner/name`, that holds the file at `path`."""
-
-    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
-    """For `hub`: the dataset's commit in full, so that a run can be repeated."""
-
-    text_column: str = "text"
-    """For `file`: the column of the prompts."""
-
-    harmful: bool | None = None
-    """For `file`: the label of every row, where the file has no `harmful` column."""
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> Self:
-        if self.kind in PACKAGED and self.path is not None:
-            raise ValueError(f"source of kind {self.kind!r} ships with the package; remove its path {self.path}")
-        if self.kind not in PACKAGED and self.path is None:
-            raise ValueError(f"source of kind {self.kind!r} needs a path")
-        if (self.hub is None) != (self.revision is None):
-            raise ValueError("hub and revision go together: a dataset `owner/name`, and its commit of 40 hex digits")
-        if self.hub is not None and self.path is None:
-            raise ValueError(f"source of kind {self.kind!r} ships with the package; remove its hub {self.hub}")
-        # Compared with the defaults, not with what was set: a dumped config sets every field and must load again.
-        if self.kind != "file" and (self.text_column != "text" or self.harmful is not None):
-            raise ValueError(f"source of kind {self.kind!r} has its own columns; remove text_column and harmful")
-        return self
-
-    def file(self) -> Path:
-        """The local file, fetched from the hub where it comes from there; not for packaged kinds. Raises DataError."""
-        assert self.path is not None
-        if self.hub is None or self.revision is None:
-            return self.path
-        return fetch(self.hub, self.path.as_posix(), self.revision)
-
 
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
     "star1": load_star1,
@@ -103,5 +46,13 @@ def load_source(name: str, config: SourceConfig, max_bad_share: float) -> Loaded
     if config.kind in PACKAGED:
         return load_quickstart(name, "heldout" if config.kind == "quickstart-heldout" else "train", max_bad_share)
     if config.kind == "file":
-        return load_file(name, config.file(), config.text_column, config.harmful, max_bad_share)
-    return PUBLISHED[config.kind](name, config.file(), max_bad_share)
+        return load_file(name, file_of(config), config.text_column, config.harmful, max_bad_share)
+    return PUBLISHED[config.kind](name, file_of(config), max_bad_share)
+
+
+def file_of(config: SourceConfig) -> Path:
+    """The local file, fetched from the hub where it comes from there; not for packaged kinds. Raises DataError."""
+    assert config.path is not None
+    if config.hub is None or config.revision is None:
+        return config.path
+    return fetch(config.hub, config.path.as_posix(), config.revision)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rapo_ray.errors import EngineError
-from rapo_ray.types import Message, message
+from rapo_ray.types import Sampling
 
 MIN_BATCHED_TOKENS = 8192  # of one step, prompts included
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
@@ -35,19 +35,6 @@ class EngineSettings:
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
     sleeps: bool = False  # whether `sleep` may be called
     block_tokens: int | None = None  # of the KV cache: of what prompts share, whole blocks are computed once
-
-
-@message
-class Sampling(Message):
-    """How one completion is sampled."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int | None
-    logprobs: bool
-    choices: tuple[str, ...] = ()  # the only texts it may be, where there are any
-    labels: tuple[str, ...] = ()  # the only tokens its one token may be, with the probability of each
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from rapo_ray.atomic import write_whole
 from rapo_ray.errors import EngineError
 from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
-from rapo_ray.files import write_whole
-from rapo_ray.judging.completion import parse_completion
-from rapo_ray.protocols import Batch, Judge, Rollouts
+from rapo_ray.models.chat import parse_completion
+from rapo_ray.roles import Batch, Judge, Rollouts
 from rapo_ray.types import Form, Prompt, Rollout, Verdict
 
 

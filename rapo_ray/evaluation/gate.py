@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.evaluation.metrics import Difference, Metric
 from rapo_ray.statistics import wilson_bounds
 

@@ -9,8 +9,8 @@ from typing import TypedDict
 
 from rapo_ray.evaluation.metrics import share_interval
 from rapo_ray.evaluation.rows import EvalRow
-from rapo_ray.judging.completion import THINK_END, THINK_START
 from rapo_ray.judging.rules import ADEQUATE
+from rapo_ray.models.chat import THINK_END, THINK_START
 
 DEPTHS = ("free", "short", "fitting", "long")
 

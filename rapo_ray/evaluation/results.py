@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray.atomic import write_whole
+from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.evaluation.gate import Gate, judge_gate
 from rapo_ray.evaluation.metrics import Difference, Metric, differences, figures
 from rapo_ray.evaluation.rows import EvalRow
-from rapo_ray.files import write_whole
 
 VERSION = 1
 COLUMNS = {

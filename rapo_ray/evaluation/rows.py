@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
-from rapo_ray.judging.completion import THINK_END, THINK_START
+from rapo_ray.models.chat import THINK_END, THINK_START
 from rapo_ray.types import Case, Completion, Form, Prompt, Rollout, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.config import RunConfig
-from rapo_ray.config_judge import JudgeBackendConfig
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
-from rapo_ray.http_chat import EndpointSettings
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards import GuardJudge, read_guard
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import Ask, JudgeSettings, LlmJudge, Mode
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import VllmAsk
-from rapo_ray.models import fingerprint
+from rapo_ray.models.folder import fingerprint
 
 JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from rapo_ray.config_judge import CanaryConfig
+from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
 from rapo_ray.types import Prompt, Rollout, Verdict
 

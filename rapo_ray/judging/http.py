@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rapo_ray.config.judge import JudgeConfig
+from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge
 from rapo_ray.errors import ConfigError
-from rapo_ray.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Status
 
@@ -65,6 +66,14 @@ def read_token(path: Path | None) -> str | None:
     if not token or any(character.isspace() for character in token):
         raise ConfigError(f"the judge's token file {path} must hold one token and nothing else")
     return token
+
+
+def check_judges(config: JudgeConfig) -> None:
+    """Raises ConfigError for an http judge that may not be where it is, or has no usable token."""
+    for judge in config.named().values():
+        if judge.url is not None:
+            check_url(judge.url, judge.allow_private)
+            read_token(judge.token_file)
 
 
 class HttpAsk:

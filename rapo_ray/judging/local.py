@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from rapo_ray.config import RunConfig
+from rapo_ray.judging.http import check_judges
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Verdict
@@ -16,9 +17,7 @@ JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]
 
 def local_judge(config: RunConfig) -> JudgeOne:
     """What judges one completion as `config.judge` says; raises ConfigError or ModelError where it cannot start."""
-    from rapo_ray.inputs import check_judges
-
-    check_judges(config)
+    check_judges(config.judge)
     risk = _judge_of(config, "risk")
     if config.judge.general is None:
         return lambda prompt, completion: risk(prompt, completion, PARTS)
@@ -42,7 +41,7 @@ def _judge_of(config: RunConfig, part: str) -> JudgeParts:
 
         return by_rule
     from rapo_ray.engines.environment import cpu_threads, engine_environment
-    from rapo_ray.models import resolve_model
+    from rapo_ray.models.resolve import resolve_model
 
     model = None
     if backend.backend == "vllm":

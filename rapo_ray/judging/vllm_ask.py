@@ -3,9 +3,10 @@
 import asyncio
 import math
 
-from rapo_ray.engines.vllm_engine import Generated, Sampling, VllmEngine
+from rapo_ray.engines.vllm_engine import Generated, VllmEngine
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.questions import Question, Reply
+from rapo_ray.types import Sampling
 
 CHOICE_TOKENS = 64  # more than the longest reply has characters
 

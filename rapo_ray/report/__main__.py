@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.command import finish
+from rapo_ray.errors import finish
 
 DESCRIPTION = """Write FOLDER/report.html: figures with intervals, rewards, levels and cases, judge health, times and
 samples of a run, or of a folder that an evaluation left. A run that still goes on is reported as far as it is. The page

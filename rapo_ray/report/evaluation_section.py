@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rapo_ray.report.parts import NONE, Cell, Facts, Fold, Heading, Notice, Part, Section, Table, figure, number
-from rapo_ray.report.read import Evaluation, Evidence, Line, pick
 from rapo_ray.report.safety_charts import Point, Share
+from rapo_ray.storage.reader import Evaluation, Evidence, Line, pick
 
 LABELS = {
     "asr": "attack success, answer",

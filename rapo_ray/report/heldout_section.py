@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from rapo_ray.report.parts import NONE, Cell, Notice, Part, Section, Table, cells, figure
-from rapo_ray.report.read import STAGES, Evidence
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.statistics import Interval, paired_bootstrap, wilson_bounds
+from rapo_ray.storage.reader import STAGES, Evidence
 from rapo_ray.types import Group, Prompt, Sample, Status
 
 Value = Callable[[Prompt, Sample], float | None]  # of a scored sample; None where it does not count

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rapo_ray.report.parts import Chart, Section, Table, cells, figure
-from rapo_ray.report.read import Evidence, Line
 from rapo_ray.report.svg import COLOURS, MARKERS, draw
+from rapo_ray.storage.reader import Evidence, Line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,34 +5,33 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from rapo_ray.config_judge import JudgeBackendConfig
+from rapo_ray.atomic import write_whole
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.load import config_hash
 from rapo_ray.errors import ReportError
-from rapo_ray.files import write_whole
-from rapo_ray.recipe_file import config_hash
 from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
 from rapo_ray.report.evaluation_section import TONES
 from rapo_ray.report.parts import NONE, Cell, Section
-from rapo_ray.report.read import Evidence, pick, read_evidence
-
-FILE = "report.html"
+from rapo_ray.storage.reader import Evidence, pick, read_evidence
+from rapo_ray.storage.run_folder import REPORT
 
 
 def write_report(folder: Path) -> Path:
     """Write the folder's report and return its path; raises ReportError or OSError."""
     page = render(read_evidence(folder))
-    path = folder / FILE
+    path = folder / REPORT
     write_whole(path, lambda aside: aside.write_bytes(page.encode("utf-8", "replace")))
     return path
 
 
 def publish_report(folder: Path) -> None:
     """Write the report and say where it is; one that fails is a line, for the results are on disk already."""
-    from rapo_ray import display
+    from rapo_ray import console
 
     try:
-        display.say(f"report: {write_report(folder)}")
+        console.say(f"report: {write_report(folder)}")
     except (OSError, ReportError) as error:
-        display.say(f"no report ({error}); results are in {folder}, `python -m rapo_ray.report {folder}` tries again")
+        console.say(f"no report ({error}); results are in {folder}, `python -m rapo_ray.report {folder}` tries again")
 
 
 def render(evidence: Evidence) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rapo_ray.config_judge import CanaryConfig
+from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.report.parts import Chart, Table, cells, figure, number
-from rapo_ray.report.read import Line, pick
 from rapo_ray.report.svg import COLOURS, MARKERS, clean, draw, line, over_rounds
 from rapo_ray.report.training_charts import round_numbers, series
+from rapo_ray.storage.reader import Line, pick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from typing import Any
 
 from rapo_ray.report.evaluation_section import title
 from rapo_ray.report.parts import number
-from rapo_ray.report.read import Evidence, Line, reading
 from rapo_ray.seeds import derive_seed
+from rapo_ray.storage.reader import Evidence, Line, reading
 from rapo_ray.types import Form, Status
 
 MAX_SAMPLES = 3000

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rapo_ray.report.parts import Chart
-from rapo_ray.report.read import Line, pick
 from rapo_ray.report.svg import COLOURS, bins, clean, draw, line, over_rounds
 from rapo_ray.report.training_charts import data_table, round_numbers, series
+from rapo_ray.storage.reader import Line, pick
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

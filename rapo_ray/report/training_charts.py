@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report.parts import Chart, Table, cells, number
-from rapo_ray.report.read import Line, pick
 from rapo_ray.report.svg import BLUE, ORANGE, bins, draw, line, over_rounds, span
+from rapo_ray.storage.reader import Line, pick
 from rapo_ray.types import Case
 
 if TYPE_CHECKING:

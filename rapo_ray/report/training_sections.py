@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rapo_ray.report import evaluation_section, heldout_section, safety_charts, time_charts, training_charts
 from rapo_ray.report.parts import NONE, Cell, Facts, Notice, Part, Section, Table, number
-from rapo_ray.report.read import Evidence, Line, pick, reading
 from rapo_ray.report.svg import span
+from rapo_ray.storage.reader import Evidence, Line, pick, reading
 from rapo_ray.types import Status
 
 MAX_PERIOD = 25  # rounds that count as the first, and as the last, at most

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rapo_ray.config_learning import CreditConfig
+from rapo_ray.config.learning import CreditConfig
 from rapo_ray.types import Group, Sample, Status, Verdict
 
 STD_FLOOR = 1e-4  # added to the deviation, as in the paper's trainer (TRL)

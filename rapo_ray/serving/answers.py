@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rapo_ray.config.serving import Reasoning
 from rapo_ray.judging.rules import is_refusal
 from rapo_ray.judging.sentences import count_sentences
-from rapo_ray.serving.config import Reasoning
 from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
 
 DATA = "data: "

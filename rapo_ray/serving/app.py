@@ -12,10 +12,10 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.ingress import make_fastapi_ingress
 
+from rapo_ray.config.serving import ServeConfig
 from rapo_ray.engines.environment import cpu_threads
 from rapo_ray.engines.vllm_engine import WORKER_EXTENSION
-from rapo_ray.published import Published, read_published
-from rapo_ray.serving.config import ServeConfig
+from rapo_ray.models.published import Published, read_published
 from rapo_ray.serving.engine import CpuEngineServer, EngineServer, NoDownload
 from rapo_ray.serving.ingress import RapoIngress, make_app
 from rapo_ray.serving.versions import Serving, serving_of

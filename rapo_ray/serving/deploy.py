@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from rapo_ray.atomic import write_whole
+from rapo_ray.config.serving import ServeConfig
 from rapo_ray.errors import ConfigError, RapoError, ServingError
-from rapo_ray.files import write_whole
-from rapo_ray.published import read_published
-from rapo_ray.serving.config import ServeConfig
+from rapo_ray.models.published import read_published
 from rapo_ray.serving.versions import Serving, serving_of
 
 POLL = 0.5

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.errors import ServingError
-from rapo_ray.models import fingerprint
-from rapo_ray.published import Published
+from rapo_ray.models.folder import fingerprint
+from rapo_ray.models.published import Published
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.serving.config import EndpointLimits
+from rapo_ray.config.serving import EndpointLimits
 from rapo_ray.serving.keys import KeyStore
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.rate import RateLimit

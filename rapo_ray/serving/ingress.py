@@ -13,9 +13,9 @@ from ray.serve.llm.ingress import OpenAiIngress
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from rapo_ray.config.serving import ServeConfig
 from rapo_ray.serving import answers
 from rapo_ray.serving.answers import Seen, Shape
-from rapo_ray.serving.config import ServeConfig
 from rapo_ray.serving.guard import Guard
 from rapo_ray.serving.metrics import Metrics
 from rapo_ray.serving.problems import Problem

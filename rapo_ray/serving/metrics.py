@@ -2,9 +2,9 @@
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from rapo_ray.monitoring.lasting import Lasting
 from rapo_ray.serving.answers import Seen
 from rapo_ray.serving.versions import Serving
-from rapo_ray.watching.lasting import Lasting
 
 SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 SENTENCES = [0.5, 1.5, 2.5, 4.5, 8.5, 12.5, 16.5, 24.5]

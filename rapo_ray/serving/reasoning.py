@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from rapo_ray.judging.completion import THINK_END, THINK_START
+from rapo_ray.models.chat import THINK_END, THINK_START
 
 Piece = tuple[Literal["reasoning", "content"], str]
 

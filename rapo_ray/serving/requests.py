@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rapo_ray.serving.config import EndpointLimits, Reasoning
+from rapo_ray.config.serving import EndpointLimits, Reasoning
 
 INT64 = 2**63
 Stop = Annotated[str, Field(min_length=1, max_length=128)]

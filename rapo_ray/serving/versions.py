@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rapo_ray.published import Published
+from rapo_ray.models.published import Published
 
 
 @dataclass(frozen=True, slots=True)

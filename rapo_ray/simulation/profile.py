@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from rapo_ray.config_base import Strict
+from rapo_ray.config.base import Strict
 from rapo_ray.errors import ConfigError
 
 PROMPT_TOKENS = 64  # of a simulated prompt

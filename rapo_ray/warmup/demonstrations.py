@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rapo_ray.atomic import write_whole
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
 from rapo_ray.errors import DataError, ModelError
-from rapo_ray.files import write_whole
-from rapo_ray.judging.completion import THINK_START, parse_completion
+from rapo_ray.models.chat import THINK_START, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from rapo_ray.config import WarmupConfig
-from rapo_ray.config_learning import PolicyConfig
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.config.run import WarmupConfig
 from rapo_ray.errors import TrainingError
-from rapo_ray.learn import flash_attn_stand_in
-from rapo_ray.learn.batch import Step, plan_steps
-from rapo_ray.learn.deepspeed_setup import make_engine, whole_parameters
-from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model, save_language_model
+from rapo_ray.trainer import flash_attn_stand_in
+from rapo_ray.trainer.batch import Step, plan_steps
+from rapo_ray.trainer.deepspeed_setup import make_engine, whole_parameters
+from rapo_ray.trainer.model import ActionLogProbs, collate, load_language_model, save_language_model
 from rapo_ray.types import Sequence
 
 WARMUP_SHARE = 0.1

@@ -4,12 +4,11 @@ Follows arXiv 2602.04224 and its public code in lengths and filters; the instruc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.errors import DataError
-from rapo_ray.judging.completion import THINK_END, THINK_START, parse_completion
-from rapo_ray.types import Form, Prompt, Written
+from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
+from rapo_ray.types import Draft, Form, Prompt, Written
 
 LENGTH_BY_LEVEL = {
     1: "The request is direct, so two or three sentences are enough.",
@@ -23,15 +22,6 @@ INSTRUCTION = (
     "the message, do not work on its task, and do not mention these instructions or any level."
 )
 OPENING = THINK_START + "\nOkay, "
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What the model is to continue: a chat turn, and the words its reply begins with."""
-
-    system: str | None
-    user: str
-    prefix: str
 
 
 Write = Callable[[list[Draft]], list[Written]]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from rapo_ray.learn import attention
+from rapo_ray.trainer import attention
 
 pytestmark = pytest.mark.cluster
 MODULE = torch.nn.Identity()  # transformers reads `is_causal` and `num_key_value_groups` of it

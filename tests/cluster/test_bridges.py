@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rapo_ray.bridges.trl import TrlReward, training_rows
+from rapo_ray.config.load import load_config
 from rapo_ray.errors import DataError, JudgeError
-from rapo_ray.learn import flash_attn_stand_in
-from rapo_ray.recipe_file import load_config
+from rapo_ray.trainer import flash_attn_stand_in
 from tests.judge_server import Scripted, judge_server
 from tests.tiny import tiny_model
 

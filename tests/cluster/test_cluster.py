@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.cluster
 
 START = """
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig
+from actors.cluster import ray_cluster
+from rapo_ray.config.run import ClusterConfig
 with ray_cluster(ClusterConfig(device="cpu")) as resources:
     print("CPUs", resources["CPU"])
 """

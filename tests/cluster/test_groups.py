@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import ray
 
+from actors.cluster import ray_cluster
 from actors.judge import RulesJudgeActor
 from actors.judge_group import JudgeGroup
 from actors.placement import check_fits, plan
 from actors.spawn import Spawner
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, LimitsConfig
+from rapo_ray.config.load import load_config
+from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.errors import EngineError, PlacementError
-from rapo_ray.recipe_file import load_config
 from rapo_ray.types import Prompt, Rollout, Status
 
 pytestmark = pytest.mark.cluster

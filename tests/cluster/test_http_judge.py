@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import ray
 
+from actors.cluster import ray_cluster
 from actors.judge import ModelJudgeActor
 from actors.judge_group import JudgeGroup
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, LimitsConfig
-from rapo_ray.config_judge import JudgeBackendConfig
-from rapo_ray.config_learning import CreditConfig
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.learning import CreditConfig
+from rapo_ray.config.run import ClusterConfig, LimitsConfig
+from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
-from rapo_ray.http_chat import EndpointSettings
 from rapo_ray.judging.backends import JudgeSpec
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import JudgeSettings, LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
-from rapo_ray.orchestrator import check_failures, collect_groups
+from rapo_ray.orchestrator.round import check_failures, collect_groups
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.types import Group, Prompt, Rollout, Status
 from tests.judge_server import Script, Scripted, completion, judge_server
@@ -226,7 +226,7 @@ def cluster() -> Iterator[None]:
 
 
 def _whole() -> Any:
-    from rapo_ray.judging.completion import parse_completion
+    from rapo_ray.models.chat import parse_completion
 
     return parse_completion(_text("0.0"), False)
 

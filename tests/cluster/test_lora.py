@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rapo_ray.learn.lora import add_lora, merged, named_weights
-from rapo_ray.learn.model import load_language_model, save_language_model
+from rapo_ray.trainer.lora import add_lora, merged, named_weights
+from rapo_ray.trainer.model import load_language_model, save_language_model
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.cluster

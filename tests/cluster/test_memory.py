@@ -9,10 +9,10 @@ import pytest
 import ray
 
 from actors.calls import Where, here
+from actors.cluster import ray_cluster
 from actors.judge_group import JudgeGroup
 from actors.rollout_group import Engines, RolloutGroup
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, LimitsConfig, RolloutConfig
+from rapo_ray.config.run import ClusterConfig, LimitsConfig, RolloutConfig
 from rapo_ray.errors import ActorDied
 from tests.make import make_prompt, make_rollout
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from rapo_ray.config_learning import PolicyConfig
-from rapo_ray.learn.objective import Objective, TokenInputs
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.trainer.objective import Objective, TokenInputs
 
 pytestmark = pytest.mark.cluster  # needs torch, openrlhf and trl
 

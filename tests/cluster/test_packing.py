@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rapo_ray.learn import attention
-from rapo_ray.learn.batch import MicroBatch
-from rapo_ray.learn.model import ActionLogProbs, collate, load_language_model
+from rapo_ray.trainer import attention
+from rapo_ray.trainer.batch import MicroBatch
+from rapo_ray.trainer.model import ActionLogProbs, collate, load_language_model
 from rapo_ray.types import Sequence
 from tests.tiny import VOCAB_SIZE, tiny_model
 
@@ -69,7 +69,7 @@ def test_logits_in_chunks_give_the_same_logprobs_and_gradients(
     model: Path, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, whole_gradient = run(model, LAYOUTS["two rows"], 0.7)
-    monkeypatch.setattr("rapo_ray.learn.model.LOGIT_ROWS", rows)
+    monkeypatch.setattr("rapo_ray.trainer.model.LOGIT_ROWS", rows)
     chunked, gradient = run(model, LAYOUTS["two rows"], 0.7)
     for key, values in whole.items():
         assert chunked[key] == pytest.approx(values, abs=1e-5)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from rapo_ray.config_learning import PolicyConfig
-from rapo_ray.learn.objective import TokenInputs
-from rapo_ray.learn.pair_objective import PairObjective
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.trainer.objective import TokenInputs
+from rapo_ray.trainer.pair_objective import PairObjective
 
 pytestmark = pytest.mark.cluster  # needs torch, openrlhf and trl
 

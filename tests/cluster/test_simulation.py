@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from actors.simulation import SimulatedRound, Simulation
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, RunConfig
+from actors.cluster import ray_cluster
+from rapo_ray.config.run import ClusterConfig, RunConfig
 from rapo_ray.simulation.profile import Profile
+from rapo_ray.simulation.rounds import SimulatedRound, Simulation
 
 pytestmark = pytest.mark.cluster
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import ray
 
+from actors.cluster import ray_cluster
 from actors.policy import PolicyActor
 from actors.training_group import PolicyGroup
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.config import ClusterConfig, LimitsConfig
-from rapo_ray.config_learning import PolicyConfig
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.errors import NonFiniteStep
 from rapo_ray.types import Sequence
 from tests.tiny import tiny_model

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from rapo_ray.published import write_manifest
+from rapo_ray.models.published import write_manifest
 from tests.e2e.conftest import REPOSITORY, environment
 from tests.ports import free_port
 from tests.tiny import tiny_model

@@ -5,8 +5,9 @@ import sys
 import time
 from typing import Any
 
-from rapo_ray.engines.vllm_engine import EngineSettings, Sampling, VllmEngine
+from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
 from rapo_ray.errors import EngineError
+from rapo_ray.types import Sampling
 
 ASKED, LONG = 64, 2000
 PROMPT = list(range(10, 30))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray import models
 from rapo_ray.errors import ModelError
-from rapo_ray.models import EMBEDDED, resolve_model
+from rapo_ray.models import embedded as models
+from rapo_ray.models.embedded import EMBEDDED
+from rapo_ray.models.resolve import resolve_model
 
 pytestmark = pytest.mark.e2e
 

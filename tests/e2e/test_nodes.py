@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.recipe_file import load_config
+from actors.cluster import ray_cluster
+from rapo_ray.config.load import load_config
 from rapo_ray.types import Prompt
 from tests.e2e.conftest import tiny_recipe
 from tests.nodes import ray_nodes

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rapo_ray.published import read_published
+from rapo_ray.models.published import read_published
 from tests.e2e.conftest import FinishedRun
 from tests.e2e.endpoint import Endpoint, promote
 from tests.e2e.load import CHAT, Load, post

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rapo_ray.published import read_published
+from rapo_ray.models.published import read_published
 from tests.e2e.conftest import REPOSITORY, environment
 from tests.e2e.endpoint import STRICT_KEY, Endpoint, publish, wait_until_healthy
 from tests.e2e.load import CHAT, error_of, post

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.cluster import ray_cluster
 from actors.rollout_group import RolloutGroup
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.recipe_file import load_config
-from rapo_ray.types import Prompt, Sequence
-from rapo_ray.warmup.synthesis import Draft
+from rapo_ray.config.load import load_config
+from rapo_ray.types import Draft, Prompt, Sequence
 from tests.e2e.conftest import tiny_recipe
 from tests.tiny import tiny_model
 

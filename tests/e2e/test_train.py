@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rapo_ray.recipe_file import load_config
+from rapo_ray.config.load import load_config
 from tests.e2e.conftest import Cluster, FinishedRun, tiny_recipe, train
 
 pytestmark = pytest.mark.e2e

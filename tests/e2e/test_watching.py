@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rapo_ray.watching.sinks import flatten
+from rapo_ray.monitoring.sinks import flatten
 from tests import report_browser as look
 from tests.e2e.conftest import REPOSITORY, Cluster, environment, ray_head, tiny_recipe, train_command
 from tests.ports import free_port

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.cluster import ray_cluster
-from rapo_ray.recipe_file import load_config
+from actors.cluster import ray_cluster
+from rapo_ray.config.load import load_config
 from rapo_ray.types import Sequence
 from tests.e2e.conftest import fill_tiny, tiny_recipe, train
 

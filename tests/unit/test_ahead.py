@@ -4,11 +4,12 @@ import threading
 
 import pytest
 
-from rapo_ray.ahead import Ahead
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, RoundLost
-from rapo_ray.orchestrator import Progress, Roles, draw_groups, run_round
-from rapo_ray.run import may_draw_ahead
+from rapo_ray.orchestrator.prefetch import Ahead
+from rapo_ray.orchestrator.round import Roles, draw_groups, run_round
+from rapo_ray.pipeline.run import may_draw_ahead
+from rapo_ray.roles import Progress
 from rapo_ray.types import Group, Sequence, UpdateResult
 from tests.make import make_group, make_prompt, scored
 from tests.unit.test_orchestrator import World

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.learn.batch import MicroBatch, Step, pack_rows, plan_steps, row_width, split_by_tokens
+from rapo_ray.trainer.batch import MicroBatch, Step, pack_rows, plan_steps, row_width, split_by_tokens
 from rapo_ray.types import Sequence
 
 pytestmark = pytest.mark.unit

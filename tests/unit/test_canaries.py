@@ -2,12 +2,12 @@
 
 import pytest
 
-from rapo_ray.config_judge import CanaryConfig
+from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
 from rapo_ray.judging.canaries import as_rollouts, check, load_canaries, report
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.forgery import is_forged
 from rapo_ray.judging.rules import RulesJudge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Form, Status, Verdict
 from tests.make import failed
 

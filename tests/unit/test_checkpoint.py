@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, JsonState
 from rapo_ray.errors import CheckpointError, EngineError
+from rapo_ray.storage.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, JsonState
 
 pytestmark = pytest.mark.unit
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.judging.completion import parse_completion
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Completion, Form
 
 pytestmark = pytest.mark.unit

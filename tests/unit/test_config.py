@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from rapo_ray.config import RunConfig
-from rapo_ray.config_judge import JudgeBackendConfig
-from rapo_ray.data.sources import SourceConfig
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.load import MAX_RECIPE_BYTES, config_hash, load_config, shipped_recipes, to_yaml
+from rapo_ray.config.sources import SourceConfig
 from rapo_ray.errors import ConfigError
-from rapo_ray.recipe_file import MAX_RECIPE_BYTES, config_hash, load_config, shipped_recipes, to_yaml
 
 pytestmark = pytest.mark.unit
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rapo_ray.config import RunConfig
-from rapo_ray.config_learning import CreditConfig
-from rapo_ray.learn.batch import plan_steps
-from rapo_ray.orchestrator import build_sequences
+from rapo_ray.config.learning import CreditConfig
+from rapo_ray.orchestrator.round import build_sequences
 from rapo_ray.reward.credit import (
     STD_FLOOR,
     assign_credit,
@@ -21,6 +20,7 @@ from rapo_ray.reward.credit import (
     teaches,
     total_reward,
 )
+from rapo_ray.trainer.batch import plan_steps
 from rapo_ray.types import Group, Sample, Status, Verdict
 from tests.make import failed, make_group, make_prompt, make_sample, scored
 

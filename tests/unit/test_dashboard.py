@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rapo_ray.serving import config as serving
-from rapo_ray.watching.series import SERIES
+import rapo_ray.serving
+from rapo_ray.monitoring.series import SERIES
 
 pytestmark = pytest.mark.unit
 
@@ -32,7 +32,7 @@ def named() -> set[str]:
 
 def of_the_endpoint() -> set[str]:
     """The series that `rapo_ray/serving/metrics.py` makes, read from its code: importing it imports Ray."""
-    tree = ast.parse(Path(serving.__file__).with_name("metrics.py").read_text())
+    tree = ast.parse(Path(rapo_ray.serving.__path__[0], "metrics.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     made = {(call.func.id, ast.literal_eval(call.args[0])) for call in calls if call.func.id in KINDS}  # type: ignore[attr-defined]
     return {f"ray_{name}{end}" for kind, name in made for end in KINDS[kind]}

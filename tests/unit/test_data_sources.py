@@ -11,9 +11,10 @@ import openpyxl  # type: ignore[import-untyped]
 import pytest
 from pydantic import ValidationError
 
+from rapo_ray.config.sources import PACKAGED, SourceConfig
 from rapo_ray.data import quickstart_set
 from rapo_ray.data.quickstart_set import load_demonstrations
-from rapo_ray.data.sources import PACKAGED, PUBLISHED, SourceConfig, load_source
+from rapo_ray.data.sources import PUBLISHED, load_source
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 

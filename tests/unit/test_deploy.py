@@ -18,8 +18,8 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.protocols import Validator
 
-from rapo_ray.recipe_file import load_config, load_settings
-from rapo_ray.serving.config import ServeConfig
+from rapo_ray.config.load import load_config, load_settings
+from rapo_ray.config.serving import ServeConfig
 
 pytestmark = pytest.mark.unit
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.dispatch import OVERCOMMIT, Dispatch, SampleRequest
-from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.types import Rollout
+from rapo_ray.orchestrator.dispatch import OVERCOMMIT, Dispatch, SampleRequest
+from rapo_ray.types import Rollout, Sampling
 from tests.make import make_prompt, make_rollout
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rapo_ray import display
+from rapo_ray import console
 
 pytestmark = pytest.mark.unit
 
@@ -22,11 +22,11 @@ def shown_within(seconds: float, out: io.StringIO, text: str) -> bool:
 
 def test_half_a_line_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, log = io.StringIO(), tmp_path / "warmup.jsonl"
-    monkeypatch.setattr(display, "console", Console(file=out, highlight=False))
-    monkeypatch.setattr(display, "POLL", 0.005)
+    monkeypatch.setattr(console, "out", Console(file=out, highlight=False))
+    monkeypatch.setattr(console, "POLL", 0.005)
     first, second = (json.dumps({"step": step, "loss": 1.0 / step}) + "\n" for step in (1, 2))
     log.write_text(first + second[:9])
-    with display.follow("warm-up", log, total=2):
+    with console.follow_log("warm-up", log, total=2):
         assert shown_within(5, out, "warm-up: step 1/2, loss 1.000")
         log.write_text(first + second)
         assert shown_within(5, out, "warm-up: step 2/2, loss 0.500")

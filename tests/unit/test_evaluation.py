@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
@@ -16,8 +16,8 @@ from rapo_ray.evaluation.gate import judge_gate
 from rapo_ray.evaluation.metrics import Metric, differences, figures, share_interval
 from rapo_ray.evaluation.results import Evaluated, summarise, write_results
 from rapo_ray.evaluation.rows import EvalRow, Item, keyword_refused
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.rules import RulesJudge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Completion, Prompt, Rollout, Status, Verdict
 from tests.make import failed
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapo_ray import statistics
-from rapo_ray.config_learning import CreditConfig
-from rapo_ray.display import difference_line
-from rapo_ray.heldout import summarise_stage, total_difference
-from rapo_ray.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet
+from rapo_ray.config.learning import CreditConfig
+from rapo_ray.evaluation.heldout import summarise_stage, total_difference
+from rapo_ray.report.terminal import difference_line
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.statistics import paired_bootstrap
+from rapo_ray.storage.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet
 from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
 from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
 

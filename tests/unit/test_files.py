@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rapo_ray.atomic import write_whole
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
-from rapo_ray.files import write_whole
-from rapo_ray.records import write_parquet
-from rapo_ray.run_folder import RunFolder
+from rapo_ray.storage.records import write_parquet
+from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.warmup.demonstrations import write_demonstrations
 from tests.make import OK_TEXT, make_group, make_prompt, scored
 

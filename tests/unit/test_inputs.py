@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rapo_ray.config.load import load_config
 from rapo_ray.data.quickstart_set import load_demonstrations
 from rapo_ray.errors import ConfigError, DataError
-from rapo_ray.inputs import load_inputs
-from rapo_ray.recipe_file import load_config
-from rapo_ray.run import run
+from rapo_ray.pipeline.inputs import load_inputs
+from rapo_ray.pipeline.run import run
 from rapo_ray.train import main
 
 pytestmark = pytest.mark.unit

@@ -7,8 +7,8 @@ import pytest
 
 from rapo_ray.evaluation.intervention import DEPTHS, SENTENCES, forced_prefix, forced_sentences, refusal_table
 from rapo_ray.evaluation.rows import EvalRow
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.rules import ADEQUATE, RulesJudge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Case, Prompt
 from tests.unit.test_evaluation import COMPLIANCE, HARMFUL, REFUSAL, many
 

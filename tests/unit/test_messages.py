@@ -5,10 +5,9 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
-from rapo_ray.dispatch import SampleRequest
-from rapo_ray.engines.vllm_engine import Sampling
-from rapo_ray.learn.batch import MicroBatch, Step
-from rapo_ray.types import Message, Packed, Sequence, Written
+from rapo_ray.orchestrator.dispatch import SampleRequest
+from rapo_ray.trainer.batch import MicroBatch, Step
+from rapo_ray.types import Message, Packed, Sampling, Sequence, Written
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray import models
 from rapo_ray.errors import ModelError
-from rapo_ray.models import EMBEDDED, Embedded, cache_root, resolve_model
+from rapo_ray.models import embedded as models
+from rapo_ray.models.embedded import EMBEDDED, Embedded
+from rapo_ray.models.resolve import cache_root, resolve_model
 
 pytestmark = pytest.mark.unit
 
@@ -242,7 +243,7 @@ def test_cache_root_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_import_and_cached_call_load_nothing_heavy(tmp_path: Path) -> None:
     fill(tmp_path / "model")
     code = (
-        "import sys; from rapo_ray.models import resolve_model; resolve_model(sys.argv[1]); "
+        "import sys; from rapo_ray.models.resolve import resolve_model; resolve_model(sys.argv[1]); "
         "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run(

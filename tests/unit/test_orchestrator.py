@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapo_ray.ahead import Ahead
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
-from rapo_ray.orchestrator import Progress, Roles, build_sequences, check_failures, draw_groups, run_round
+from rapo_ray.orchestrator.prefetch import Ahead
+from rapo_ray.orchestrator.round import Roles, build_sequences, check_failures, draw_groups, run_round
+from rapo_ray.roles import Progress
 from rapo_ray.types import Completion, Prompt, Rollout, RoundResult, Sequence, UpdateResult, Verdict
 from tests.make import failed, make_completion, make_group, make_prompt, make_rollout, scored
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.config_learning import CreditConfig
+from rapo_ray.config.learning import CreditConfig
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.reward.pairs import make_pairs
 from rapo_ray.types import Verdict

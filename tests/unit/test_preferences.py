@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from rapo_ray.atomic import write_whole
 from rapo_ray.config import RunConfig
-from rapo_ray.config_learning import CreditConfig
-from rapo_ray.files import write_whole
+from rapo_ray.config.learning import CreditConfig
+from rapo_ray.config.load import to_yaml
 from rapo_ray.preferences import main
-from rapo_ray.recipe_file import to_yaml
-from rapo_ray.records import write_parquet
 from rapo_ray.reward.credit import assign_credit
+from rapo_ray.storage.records import write_parquet
 from rapo_ray.types import Group
 from tests.make import failed, make_group, make_prompt, scored
 

@@ -8,8 +8,9 @@ from typing import Any
 import openpyxl
 import pytest
 
+from rapo_ray.config.sources import Kind, SourceConfig
 from rapo_ray.data.rows import LoadedSource
-from rapo_ray.data.sources import PUBLISHED, Kind, SourceConfig, load_source
+from rapo_ray.data.sources import PUBLISHED, load_source
 from rapo_ray.errors import DataError
 
 pytestmark = pytest.mark.unit

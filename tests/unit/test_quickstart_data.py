@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.rules import RulesJudge
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Case, Prompt
 
 pytestmark = pytest.mark.unit

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.config.sources import SourceConfig
 from rapo_ray.data.recipe import LoadedData, RecipeItem, _apportion, build_prompts, parse_recipe
-from rapo_ray.data.sources import SourceConfig
 from rapo_ray.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.unit

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from rapo_ray import display
-from rapo_ray.config_evaluation import GatesConfig
+from rapo_ray import console
+from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.errors import ReportError
+from rapo_ray.evaluation.heldout import summarise_stage, total_difference
 from rapo_ray.evaluation.results import Evaluated, summarise, write_results
-from rapo_ray.heldout import summarise_stage, total_difference
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report import (
     evaluation_section,
@@ -29,8 +29,8 @@ from rapo_ray.report import (
 )
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
-from rapo_ray.report.read import Evidence, read_evidence
 from rapo_ray.report.samples import as_json, choose, outcome, quotas
+from rapo_ray.storage.reader import Evidence, read_evidence
 from tests.report_data import HOSTILE, SECRET, groups, row, write_evaluation, write_everything, write_run
 
 pytestmark = pytest.mark.unit
@@ -442,7 +442,7 @@ def test_rows_that_are_no_parquet_are_one_line(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_report_that_fails_loses_nothing_and_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(display, "say", said.append)
+    monkeypatch.setattr(console, "say", said.append)
     page.publish_report(tmp_path)
     write_evaluation(tmp_path, 8)
     (tmp_path / "report.html.tmp").mkdir()  # as good as a full disk

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapo_ray.judging.completion import parse_completion
 from rapo_ray.judging.rules import ADEQUATE, RulesJudge, estimate_level, is_loop, is_refusal
+from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
 
 pytestmark = pytest.mark.unit

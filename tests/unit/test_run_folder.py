@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rapo_ray.config import RunConfig
+from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
-from rapo_ray.recipe_file import load_config
-from rapo_ray.records import read_groups
-from rapo_ray.run_folder import RunFolder
+from rapo_ray.storage.records import read_groups
+from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import make_group, scored
 

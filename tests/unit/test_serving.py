@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rapo_ray.config.serving import EndpointLimits
 from rapo_ray.errors import ConfigError, ModelError, ServingError
-from rapo_ray.published import MANIFEST, read_published, write_manifest
+from rapo_ray.models.published import MANIFEST, read_published, write_manifest
 from rapo_ray.serving.answers import Seen, Shape, read_events, shape_stream, shape_whole
-from rapo_ray.serving.config import EndpointLimits
 from rapo_ray.serving.deploy import Change, previous
 from rapo_ray.serving.gates import check_gate
 from rapo_ray.serving.guard import Guard

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rapo_ray import display
-from rapo_ray.recipe_file import load_config
-from rapo_ray.run_folder import RunFolder
+from rapo_ray import console
+from rapo_ray.config.load import load_config
+from rapo_ray.monitoring.status import facts, newest_run, read_status
 from rapo_ray.status import main
-from rapo_ray.watching.status import facts, newest_run, read_status
+from rapo_ray.storage.run_folder import RunFolder
 from tests.report_data import write_everything, write_run
 
 pytestmark = pytest.mark.unit
@@ -88,7 +88,7 @@ def test_half_a_line_is_left_out(tmp_path: Path) -> None:
 
 def shown(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
     out = io.StringIO()
-    monkeypatch.setattr(display, "console", Console(file=out, width=100))
+    monkeypatch.setattr(console, "out", Console(file=out, width=100))
     return main(list(arguments)), out.getvalue()
 
 

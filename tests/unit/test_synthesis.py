@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from rapo_ray.errors import DataError
-from rapo_ray.judging.completion import parse_completion
-from rapo_ray.types import Form, Prompt, Written
-from rapo_ray.warmup.synthesis import INSTRUCTION, LENGTH_BY_LEVEL, OPENING, Draft, synthesise
+from rapo_ray.models.chat import parse_completion
+from rapo_ray.types import Draft, Form, Prompt, Written
+from rapo_ray.warmup.synthesis import INSTRUCTION, LENGTH_BY_LEVEL, OPENING, synthesise
 from tests.make import make_prompt
 
 pytestmark = pytest.mark.unit

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from rapo_ray.config import RunConfig
+from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
-from rapo_ray.recipe_file import load_config
-from rapo_ray.records import metric_line
+from rapo_ray.monitoring import watchers
+from rapo_ray.monitoring.lasting import Lasting
+from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, canary_values, idle_shares, values
+from rapo_ray.monitoring.sinks import Figures, flatten, open_sinks
+from rapo_ray.monitoring.watchers import Delivery, Watchers
+from rapo_ray.storage.records import metric_line
 from rapo_ray.types import RoundResult, UpdateResult
-from rapo_ray.watching import watchers
-from rapo_ray.watching.lasting import Lasting
-from rapo_ray.watching.series import RESTARTS, ROUNDS, SERIES, canary_values, idle_shares, values
-from rapo_ray.watching.sinks import Figures, flatten, open_sinks
-from rapo_ray.watching.watchers import Delivery, Watchers
 from tests.report_data import groups
 
 pytestmark = pytest.mark.unit

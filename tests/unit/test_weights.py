@@ -7,7 +7,7 @@ import pytest
 
 from actors.rollout import RolloutActor
 from rapo_ray.errors import ActorDied, EngineError
-from rapo_ray.weights import PolicyToEngines
+from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,44 @@
+"""What every section of the config is made of."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+
+NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of x86 and ARM processors
+
+
+def _resolved(value: object) -> object:
+    return cpu_dtype() if value == "auto" else value
+
+
+@cache
+def cpu_dtype() -> str:
+    """bfloat16 where this machine's processor has arithmetic for it, else float32, which is then far faster."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "float32"
+    lines = [line for line in text.lower().splitlines() if line.startswith(("flags", "features"))]
+    return "bfloat16" if NATIVE_BF16 & {flag for line in lines for flag in line.split()} else "float32"
+
+
+# `auto` is read as what this machine's processor does best; the resolved config names what that is.
+Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_resolved)]
+
+
+class Strict(BaseModel):
+    """Base of every section: unknown keys fail, and a loaded section does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        parts = value if isinstance(value, list | tuple) else [value]
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        wants_bool = bool in (annotation, *get_args(annotation))
+        if not wants_bool and any(isinstance(part, bool) for part in parts):  # pydantic would take `yes` as 1
+            raise ValueError("this setting takes no true or false (nor YAML's bare yes, no, on, off)")
+        return value

@@ -1,0 +1,76 @@
+"""Terminal output: lines, tables, and progress bars that are plain lines where there is no terminal."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rapo_ray import roles
+
+out = Console(highlight=False)
+
+BAR_STEPS = 200  # that a bar moves at most: the driver has more to do than to draw it for every completion
+POLL = 1.0  # seconds between looks at a log that another process writes
+
+
+def say(text: str) -> None:
+    """One line."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table or whatever else rich can draw."""
+    out.print(renderable)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[roles.Progress]:
+    """A progress bar for one round or measurement; silent where the output is no terminal."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+
+        def judged(done: int, total: int) -> None:
+            if done == total or done % (total // BAR_STEPS + 1) == 0:
+                bar.update(task, completed=done, total=total)
+
+        yield roles.Progress(
+            judged=judged,
+            phase=lambda name: bar.update(task, description=f"{title}: {name.replace('_', ' ')}"),
+        )
+
+
+@contextmanager
+def follow_log(title: str, log: Path, total: int) -> Iterator[None]:
+    """A progress bar over the lines that another process appends to `log`; plain lines where there is no terminal."""
+    ended = threading.Event()
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+
+        def read() -> None:
+            seen = 0
+            while not ended.wait(POLL):
+                text = log.read_text(encoding="utf-8") if log.exists() else ""
+                lines = text.split("\n")[:-1]  # what follows the last newline is half a line
+                if len(lines) == seen:
+                    continue
+                seen = len(lines)
+                bar.update(task, completed=seen, description=f"{title}: loss {json.loads(lines[-1])['loss']:.3f}")
+                if not out.is_terminal:
+                    say(f"{title}: step {seen}/{total}, loss {json.loads(lines[-1])['loss']:.3f}")
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            reader.join()

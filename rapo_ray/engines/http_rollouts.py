@@ -1,0 +1,104 @@
+"""An OpenAI-compatible endpoint in the place of the rollout engines."""
+
+import asyncio
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings
+from rapo_ray.errors import EngineError
+from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.seeds import derive_seed
+from rapo_ray.types import Prompt, Rollout
+
+REPLY_TIMEOUT = 600.0  # seconds for one completion, retries included
+
+
+@dataclass(frozen=True, slots=True)
+class HttpModel:
+    """Which model of an endpoint is asked, and how it samples."""
+
+    endpoint: EndpointSettings
+    model: str
+    system_prompt: str | None
+    temperature: float
+    max_tokens: int
+    seed: int
+
+
+class HttpRollouts:
+    """Asks an endpoint for completions; thinking that comes apart from the answer is put before it again."""
+
+    def __init__(self, settings: HttpModel) -> None:
+        self._settings = settings
+
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
+        """Completions in the order in which they end; raises EngineError where the endpoint fails for good."""
+        found: queue.Queue[Rollout | Exception | None] = queue.Queue()
+        thread = threading.Thread(target=lambda: self._fill(prompts_P, samples, found), daemon=True)
+        thread.start()
+        while (item := found.get(timeout=2 * REPLY_TIMEOUT)) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield [item]
+
+    def _fill(self, prompts_P: list[Prompt], samples: range, found: "queue.Queue[Any]") -> None:
+        async def every() -> None:
+            endpoint = ChatEndpoint(self._settings.endpoint)
+            tasks = [
+                asyncio.ensure_future(self._one(endpoint, group, prompt, sample))
+                for group, prompt in enumerate(prompts_P)
+                for sample in samples
+            ]
+            try:
+                for task in asyncio.as_completed(tasks):
+                    found.put(await task)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+        try:
+            asyncio.run(every())
+            found.put(None)
+        except Exception as error:  # handed to the thread that waits
+            found.put(error)
+
+    async def _one(self, endpoint: ChatEndpoint, group: int, prompt: Prompt, sample: int) -> Rollout:
+        settings = self._settings
+        system = [] if settings.system_prompt is None else [{"role": "system", "content": settings.system_prompt}]
+        body = {
+            "model": settings.model,
+            "messages": [*system, {"role": "user", "content": prompt.text}],
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_tokens,
+            "seed": derive_seed(settings.seed, 0, group, prompt.id, sample) % 2**31,
+        }
+        try:
+            content = await asyncio.wait_for(endpoint.post(body), REPLY_TIMEOUT)
+        except TimeoutError:
+            raise EngineError(f"{settings.endpoint.url}: no completion of {prompt.id} in {REPLY_TIMEOUT:g} s") from None
+        except EngineError as error:
+            raise EngineError(f"{settings.endpoint.url}: {error}, asked for {prompt.id}") from None
+        return read_completion(content, settings, group, prompt, sample)
+
+
+def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Prompt, sample: int) -> Rollout:
+    """A chat completion as a rollout without token ids (only as many as it has); raises EngineError."""
+    try:
+        body = json.loads(content)
+        choice = body["choices"][0]
+        message = choice["message"]
+        text = message.get("content") or ""
+        thinking = message.get("reasoning_content") or message.get("reasoning")
+        tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
+        if not isinstance(text, str) or not (thinking is None or isinstance(thinking, str)):
+            raise TypeError
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise EngineError(f"{settings.endpoint.url}: the reply for {prompt.id} is no chat completion") from None
+    if thinking:
+        text = f"{THINK_START}\n{thinking.strip()}\n{THINK_END}\n\n{text}"
+    truncated = choice.get("finish_reason") == "length"
+    return Rollout(group, prompt.id, sample, (), (0,) * tokens, (), text, truncated, -1, settings.endpoint.url)

@@ -1,0 +1,85 @@
+"""Published models: a folder with the manifest that names its run, its weights version and every file's checksum."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rapo_ray.atomic import write_whole
+from rapo_ray.errors import ModelError
+
+MANIFEST = "rapo.json"
+READ = 1 << 20  # bytes hashed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A complete model of a run."""
+
+    folder: Path
+    run: str
+    version: int  # of the weights: the rounds they were trained for
+    checksum: str  # SHA-256 over the manifest's files and their checksums
+    config: str  # hash of the run's config
+    system_prompt: str | None  # that it was trained with
+
+    @property
+    def id(self) -> str:
+        """A name that no other weights have."""
+        return f"{self.run}-v{self.version}-{self.checksum[:12]}"
+
+
+def write_manifest(folder: Path, run: str, version: int, config: str, system_prompt: str | None) -> None:
+    """Name what is in a model folder, which is complete from then on."""
+    content = {
+        "run": run,
+        "version": version,
+        "config": config,
+        "system_prompt": system_prompt,
+        "files": {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    }
+    write_whole(
+        folder / MANIFEST, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    )
+
+
+def read_published(path: Path) -> Published:
+    """The model of a run's folder, or of a published model's own; raises ModelError where it is not complete."""
+    folder = next((one for one in (path, path / "model") if (one / MANIFEST).is_file()), None)
+    if folder is None:
+        raise ModelError(f"{path} is no published model: it has no {MANIFEST}, which a run writes when it is complete")
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files: dict[str, str] = dict(content["files"])
+        found = Published(
+            folder.resolve(),
+            str(content["run"]),
+            int(content["version"]),
+            _digest(files),
+            str(content["config"]),
+            content["system_prompt"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish the model again"
+        ) from None
+    for name, expected in files.items():
+        if name != Path(name).name:
+            raise ModelError(f"{folder / MANIFEST} names {name!r}, which is no plain file name")
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} lacks {name}, which its manifest names: publish the model again")
+        if (sha := _sha256(folder / name)) != expected:
+            raise ModelError(f"{folder / name} has sha256 {sha[:12]}..., its manifest says {expected[:12]}...")
+    return found
+
+
+def _digest(files: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in sorted(files.items())).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(READ):
+            digest.update(part)
+    return digest.hexdigest()

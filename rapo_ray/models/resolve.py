@@ -1,0 +1,83 @@
+"""Turn what a user calls a model into a folder with weights and a tokenizer.
+
+A model is named in one of three ways: ``embedded:NAME`` (a small model that a Python package carries, so that a package
+index is enough to get it), a local folder, or a hub id ``org/name``. Code that comes with a model is never run.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import ModelError
+from rapo_ray.models.embedded import EMBEDDED_PREFIX, embedded_model, embedded_names
+from rapo_ray.models.folder import check_model_folder, one_line
+
+HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None = None) -> Path:
+    """Return the folder of the model that the spec names, fetching it first if need be; raises ModelError.
+
+    ``cache_dir`` is where embedded models go (default: `cache_root`); hub models stay in the hub client's own cache.
+    """
+    if spec.startswith(EMBEDDED_PREFIX):
+        _refuse_revision(spec, revision)
+        return embedded_model(spec.removeprefix(EMBEDDED_PREFIX), cache_dir or cache_root())
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        _refuse_revision(spec, revision)
+        check_model_folder(folder)
+        return folder
+    if folder.exists() or not _HUB_ID.fullmatch(spec):
+        raise ModelError(
+            f"model {spec!r}: no such folder; give a folder, a hub id org/name, or one of {embedded_names()}"
+        )
+    return _hub_model(spec, revision)
+
+
+def judge_models(config: RunConfig) -> dict[str, Path]:
+    """The folders of the vllm judges' models, by part; raises ModelError."""
+    return {
+        part: Path(resolve_model(backend.model, backend.revision))
+        for part, backend in config.judge.named().items()
+        if backend.backend == "vllm" and backend.model is not None
+    }
+
+
+def cache_root() -> Path:
+    """Return the user's cache folder: $RAPO_CACHE, else rapo_ray in $XDG_CACHE_HOME, else ~/.cache/rapo_ray."""
+    if own := os.environ.get("RAPO_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "rapo_ray"
+
+
+def _refuse_revision(spec: str, revision: str | None) -> None:
+    if revision is not None:
+        raise ModelError(f"model {spec!r}: revision {revision!r} makes sense only for a hub id org/name; leave it out")
+
+
+def _hub_model(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=list(HUB_PATTERNS),
+            ignore_patterns=["*/*"],  # some repositories keep a second copy of the weights in a sub-folder
+            local_files_only=offline,
+        )
+    except Exception as error:  # the client passes on whatever its HTTP library raises; to the user it is all one
+        at = f" at revision {revision}" if revision else ""
+        if offline:
+            why = "it is not in the hub cache, and HF_HUB_OFFLINE forbids fetching it"
+        else:
+            why = f"the hub did not give it: {one_line(str(error)) or type(error).__name__}"
+        raise ModelError(f"model {repo!r}{at}: no such folder, and {why}") from error
+    check_model_folder(Path(folder))
+    return Path(folder)

@@ -1,0 +1,1 @@
+"""One round and its parts, pure: which prompts, which engine gets what, credit, update, sync."""

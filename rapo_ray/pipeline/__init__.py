@@ -1,0 +1,1 @@
+"""Whole jobs: a run, an evaluation, an intervention study."""

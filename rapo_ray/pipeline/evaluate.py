@@ -1,0 +1,174 @@
+"""A whole evaluation: prompts, models one after the other, figures, files."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rapo_ray import console
+from rapo_ray.atomic import write_whole
+from rapo_ray.config import RunConfig
+from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.engines.http_rollouts import HttpModel, HttpRollouts
+from rapo_ray.errors import ConfigError
+from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
+from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
+from rapo_ray.judging.http import check_judges, read_token
+from rapo_ray.models.resolve import judge_models
+from rapo_ray.pipeline.target import Target
+from rapo_ray.report import terminal
+from rapo_ray.report.page import publish_report
+from rapo_ray.roles import Judge, Rollouts
+from rapo_ray.types import Prompt
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) -> Results:
+    """Evaluate each target on `evaluation.suites`; raises RapoError. Rows on disk are not made again."""
+    check_judges(config.judge)
+    prompts = suite_prompts(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    same_evaluation(folder, config, targets)
+    evaluated = []
+    for target in targets:
+        console.say(f"evaluating {target.id}: {config.evaluation.suites}")
+        with serving(config, target) as (rollouts, judge):
+            evaluated.append(evaluate_live(config, target, prompts, rollouts, judge, folder))
+    results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
+    write_results(results, folder)
+    terminal.show_results(results)
+    console.say(f"results: {folder / 'results.json'}")
+    publish_report(folder)
+    return results
+
+
+def suite_prompts(config: RunConfig) -> list[Prompt]:
+    """The prompts of `evaluation.suites`."""
+    recipe = parse_recipe(config.evaluation.suites)
+    data = build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share)
+    if bad := data.quarantined:
+        console.say(f"suites: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")
+    return list(data.prompts)
+
+
+def evaluate_live(
+    config: RunConfig, target: Target, prompts: Sequence[Prompt], rollouts: Any, judge: Judge, folder: Path
+) -> Evaluated:
+    """The rows of one model whose engines and judges run; prompts that it cannot take are counted and left out."""
+    items = make_items(prompts, config.evaluation.attacks)
+    dropped: dict[str, int] = {}
+    if hasattr(rollouts, "lengths"):  # an endpoint says so itself
+        lengths = rollouts.lengths([item.prompt for item, _ in items])
+        limit = config.rollout.max_prompt_tokens
+        short = [one for one, length in zip(items, lengths, strict=True) if length <= limit]
+        if len(short) < len(items):
+            dropped[f"more than {limit} prompt tokens"] = len(items) - len(short)
+            console.say(
+                f"{len(items) - len(short)} prompts are longer than rollout.max_prompt_tokens={limit}: left out"
+            )
+        items = short
+    file = RowFile(folder / f"{target.name}.jsonl")
+    with console.progress(f"evaluating {target.name}") as progress:
+        reads = (config.judge.general or config.judge.risk).backend != "rules"
+        rows = collect_rows(target.id, items, rollouts, judge, file, chunk_size(config), progress.judged, reads)
+    return Evaluated(target.name, target.id, target.revision, rows, len(items), dropped)
+
+
+def chunk_size(config: RunConfig) -> int:
+    """As many rows as all engines take at once."""
+    return config.rollout.engines * config.rollout.max_num_seqs
+
+
+def max_new_tokens(config: RunConfig) -> int:
+    """The evaluated completions' token limit."""
+    return config.evaluation.max_new_tokens or config.rollout.max_new_tokens
+
+
+def decoding(config: RunConfig) -> dict[str, Any]:
+    """How completions were sampled, for the record."""
+    return {
+        "temperature": config.evaluation.temperature,
+        "max_new_tokens": max_new_tokens(config),
+        "dtype": config.rollout.dtype,
+        "system_prompt": config.model.system_prompt,
+        "samples_per_prompt": 1,
+        "attacks": list(config.evaluation.attacks),
+        "suites": config.evaluation.suites,
+        "seed": config.seed,
+        "answer": "what follows </think>; all of the completion where that is missing",
+    }
+
+
+def judge_of(config: RunConfig) -> dict[str, str | None]:
+    """Who judges the answers, for the record."""
+    judge = config.judge.general or config.judge.risk
+    name = "rules-1" if judge.backend == "rules" else f"{judge.backend}:{judge.model}"
+    return {"id": name, "revision": judge.revision, "guard": judge.guard, "reply": judge.reply}
+
+
+def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
+    """Raises ConfigError where the folder holds rows of other models, suites or settings."""
+    judges = {part: judge.model_dump(mode="json") for part, judge in config.judge.named().items()}
+    identity = {
+        "models": {target.name: f"{target.id}@{target.revision}" for target in targets},
+        "decoding": decoding(config),
+        "judges": judges,
+        "sources": {name: source.model_dump(mode="json") for name, source in config.data.sources.items()},
+        "chunk": chunk_size(config),
+    }
+    text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+    path = folder / "evaluation.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(text)
+        changed = sorted(name for name in now if name != "models" and before.get(name) != now[name])
+        changed += [f"models.{name}" for name, one in now["models"].items() if before["models"].get(name, one) != one]
+        if changed:
+            raise ConfigError(
+                f"{folder} holds an evaluation with other settings (changed: {', '.join(changed)}): "
+                "give another --output, or remove the folder"
+            )
+        text = json.dumps({**now, "models": {**before["models"], **now["models"]}}, indent=2, sort_keys=True) + "\n"
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def serving(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge]]:
+    """Engines (or the endpoint) and judges, for as long as rows are collected."""
+    from actors.cluster import ray_cluster
+    from actors.placement import Plan, check_fits, plan
+
+    whole = plan(config)
+    wanted = Plan(
+        {name: takes for name, takes in whole.serving.items() if target.url is None or name.startswith("judge-")},
+        {},
+        whole.hosts,
+    )
+    with ray_cluster(config.cluster) as resources:
+        from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
+
+        check_fits(wanted, resources)
+        spawner = Spawner(config, wanted)
+        try:
+            rollouts, judge = spawner.serving(target.path or Path(), judge_models(config))
+            if target.url is not None:
+                yield HttpRollouts(http_model(config, target)), judge
+            else:
+                yield rollouts.sampling(config.evaluation.temperature, max_new_tokens(config)), judge
+        finally:
+            spawner.close()
+
+
+def http_model(config: RunConfig, target: Target) -> HttpModel:
+    """The endpoint as a model; raises ConfigError for an unusable token file."""
+    from rapo_ray.engines.http_chat import EndpointSettings
+
+    assert target.url is not None and target.served_name is not None
+    endpoint = EndpointSettings(
+        target.url, read_token(target.token_file), config.rollout.max_num_seqs, max_reply_bytes=16 << 20
+    )
+    temperature, limit = config.evaluation.temperature, max_new_tokens(config)
+    return HttpModel(endpoint, target.served_name, config.model.system_prompt, temperature, limit, config.seed)

@@ -1,0 +1,79 @@
+"""What a run reads: all of it is loaded and checked before anything starts, in a dry run too."""
+
+from dataclasses import dataclass, replace
+
+from rapo_ray import console
+from rapo_ray.config import RunConfig
+from rapo_ray.data.contamination import Guard, Hit
+from rapo_ray.data.quickstart_set import Demonstration
+from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.errors import DataError
+from rapo_ray.judging.http import check_judges
+from rapo_ray.types import Prompt
+from rapo_ray.warmup.demonstrations import read_demonstrations
+
+ACCEPTED = "keep and accept contaminated figures"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Prompts and demonstrations; empty where the run needs none."""
+
+    train_P: list[Prompt]
+    heldout_P: list[Prompt]
+    synthesis_P: list[Prompt]  # for which the model writes its own demonstrations
+    demonstrations: list[Demonstration]
+    contaminated: list[Hit]  # training prompts and demonstrations that an evaluation prompt repeats
+
+
+def load_inputs(config: RunConfig) -> Inputs:
+    """Read every file that the config names, and say what was set aside; raises ConfigError or DataError."""
+    warmup = config.warmup
+    check_judges(config.judge)
+    inputs = Inputs(
+        _prompts(config, "data.train", config.data.train),
+        _prompts(config, "data.heldout", config.data.heldout),
+        _prompts(config, "warmup.recipe", warmup.recipe or "") if warmup.source == "synthesis" else [],
+        read_demonstrations(warmup.path) if warmup.source == "demonstrations" else [],
+        [],
+    )
+    suites = inputs.heldout_P
+    if config.data.evaluation is not None:
+        suites = suites + _prompts(config, "data.evaluation", config.data.evaluation)
+    return _guarded(config, inputs, suites)
+
+
+def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
+    """The inputs without what a suite holds, or with it where the config says so; DataError where nothing is left."""
+    guard = Guard(suites)
+    train_P, train_hits = guard.split(inputs.train_P)
+    synthesis_P, synthesis_hits = guard.split(inputs.synthesis_P)
+    _, demonstration_hits = guard.split([demonstration.prompt for demonstration in inputs.demonstrations])
+    hits = [*train_hits, *synthesis_hits, *demonstration_hits]
+    if not hits:
+        return inputs
+    first = f"first: {hits[0].prompt.id} is {hits[0].match} with {hits[0].suite.id}"
+    if config.data.contamination != "refuse":
+        console.say(f"contamination: {len(hits)} training prompts that a suite holds are KEPT, as configured ({first})")
+        return replace(inputs, contaminated=hits)
+    console.say(f"contamination: {len(hits)} training prompts that a suite holds are left out ({first})")
+    refused = {hit.prompt.id for hit in demonstration_hits}
+    demonstrations = [each for each in inputs.demonstrations if each.prompt.id not in refused]
+    for setting, before, after in (
+        ("data.train", inputs.train_P, train_P),
+        ("warmup.recipe", inputs.synthesis_P, synthesis_P),
+        ("the demonstrations", inputs.demonstrations, demonstrations),
+    ):
+        if before and not after:
+            raise DataError(
+                f"{setting}: every prompt is in an evaluation suite ({first}); train on other prompts, or set "
+                f"data.contamination={ACCEPTED!r}"
+            )
+    return replace(inputs, train_P=train_P, synthesis_P=synthesis_P, demonstrations=demonstrations, contaminated=hits)
+
+
+def _prompts(config: RunConfig, setting: str, recipe: str) -> list[Prompt]:
+    data = build_prompts(parse_recipe(recipe), config.data.sources, config.seed, config.data.max_bad_share)
+    if bad := data.quarantined:
+        console.say(f"{setting}: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")
+    return list(data.prompts)

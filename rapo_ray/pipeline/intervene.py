@@ -1,0 +1,68 @@
+"""The intervention study on real engines: every harmful prompt under every forced depth."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rapo_ray import console
+from rapo_ray.atomic import write_whole
+from rapo_ray.config import RunConfig
+from rapo_ray.errors import ConfigError
+from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
+from rapo_ray.evaluation.intervention import DEPTHS, Cell, forced_prefix, refusal_table
+from rapo_ray.evaluation.rows import EvalRow
+from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, serving, suite_prompts
+from rapo_ray.pipeline.target import Target
+from rapo_ray.report import terminal
+from rapo_ray.report.page import publish_report
+from rapo_ray.types import Draft, Prompt, Rollout
+
+
+class ForcedRollouts:
+    """Engines whose completions go on from a forced trace."""
+
+    def __init__(self, rollouts: Any, depth: str, system_prompt: str | None) -> None:
+        self._rollouts = rollouts
+        self._depth = depth
+        self._system_prompt = system_prompt
+
+    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
+        """One greedy completion a prompt, the forced words included."""
+        prefixes = [forced_prefix(self._depth, prompt.level or 1) for prompt in prompts_P]
+        drafts = [
+            Draft(self._system_prompt, prompt.text, prefix) for prompt, prefix in zip(prompts_P, prefixes, strict=True)
+        ]
+        for group, written in enumerate(self._rollouts.write(drafts)):
+            text = prefixes[group] + written.text
+            yield [Rollout(group, prompts_P[group].id, 0, (), (), (), text, written.truncated, -1, "forced")]
+
+
+def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
+    """Run the study, show it, and write intervention.json; raises ConfigError for an endpoint. Resumes like any."""
+    if target.path is None:
+        raise ConfigError("an intervention needs the model itself: an endpoint takes no forced beginning of its answer")
+    prompts = [replace(prompt, level=prompt.level or 1) for prompt in suite_prompts(config) if prompt.harmful]
+    if not prompts:
+        raise ConfigError(f"evaluation.suites={config.evaluation.suites!r} has no harmful prompt to study")
+    folder.mkdir(parents=True, exist_ok=True)
+    same_evaluation(folder, config, [target])
+    items = make_items(prompts, ["none"])
+    rows: dict[str, list[EvalRow]] = {}
+    with serving(config, target) as (rollouts, judge):
+        for depth in DEPTHS:
+            forced = ForcedRollouts(rollouts, depth, config.model.system_prompt)
+            with console.progress(f"forced {depth}") as progress:
+                file = RowFile(folder / f"{depth}.jsonl")
+                rows[depth] = collect_rows(target.id, items, forced, judge, file, chunk_size(config), progress.judged)
+    cells = refusal_table(dict(rows))
+    content = {"model": target.id, "revision": target.revision, "decoding": decoding(config),
+               "judge": judge_of(config), "cells": cells}  # fmt: skip
+    path = folder / "intervention.json"
+    write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+    terminal.show_intervention(cells)
+    console.say(f"results: {path}")
+    if (folder.parent / "config.yaml").is_file():  # a run's, whose report shows the study
+        publish_report(folder.parent)
+    return cells

@@ -1,0 +1,50 @@
+"""The warm-up stage of a run: demonstrations, tokens, Ray Train, and a folder with the model."""
+
+from pathlib import Path
+from typing import Any
+
+from rapo_ray import console
+from rapo_ray.config import RunConfig
+from rapo_ray.data.quickstart_set import Demonstration
+from rapo_ray.pipeline.inputs import Inputs
+from rapo_ray.storage.run_folder import RunFolder
+from rapo_ray.types import Prompt
+from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
+from rapo_ray.warmup.sft import plan_epochs
+from rapo_ray.warmup.synthesis import synthesise
+
+
+def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, rollouts: Any) -> None:
+    """Fill `folder.sft`; raises DataError or TrainingError."""
+    from transformers import AutoTokenizer
+
+    from actors.sft import SftJob, train_sft
+    from actors.spawn import threads
+
+    demonstrations = inputs.demonstrations or _synthesised(config, inputs.synthesis_P, folder, rollouts)
+    sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
+    shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
+    console.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
+    aside = folder.clear_partial(folder.sft)
+    work = folder.clear_partial(folder.path / "warmup")
+    log = folder.path / "warmup.jsonl"
+    log.unlink(missing_ok=True)
+    job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, aside)
+    if config.rollout.colocate:
+        rollouts.sleep()  # the first sync wakes them
+    with console.follow_log("warm-up", log, total=len(shares[0])):
+        loss = train_sft(config, job)
+    aside.rename(folder.sft)
+    console.say(f"warm-up: last loss {loss:.3f}")
+
+
+def _synthesised(config: RunConfig, prompts: list[Prompt], folder: RunFolder, rollouts: Any) -> list[Demonstration]:
+    kept = folder.path / "demonstrations.jsonl"
+    if kept.exists():
+        return read_demonstrations(kept)
+    demonstrations, dropped = synthesise(
+        prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
+    )
+    console.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
+    write_demonstrations(demonstrations, kept)
+    return demonstrations

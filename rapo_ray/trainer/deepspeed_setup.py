@@ -1,0 +1,100 @@
+"""DeepSpeed: its configuration from ours, and one engine per rank."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.trainer.lora import merged, named_weights, parts
+
+
+def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
+    """Join the ranks' process group: gloo on CPU, nccl on GPU."""
+    os.environ.update(
+        MASTER_ADDR=address,
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        WORLD_SIZE=str(num_ranks),
+        LOCAL_RANK="0",  # Ray shows an actor only its own GPU
+        LOCAL_SIZE=str(num_ranks),
+    )
+    import deepspeed
+
+    deepspeed.init_distributed(dist_backend="gloo" if device == "cpu" else "nccl", verbose=False)
+
+
+def forget_shared_buffers() -> None:
+    """Unlink the buffers that DeepSpeed's CPU collectives keep below /dev/shm, 69 MB a rank.
+
+    They stay mapped where they are in use; DeepSpeed unlinks them only in an orderly exit, which a killed actor never
+    has. Called once all ranks have opened them (the module's collectives ran in `make_engine`).
+    """
+    import deepspeed.comm as dist
+
+    dist.barrier()
+    name = f"deepspeed_allreduce_buffer_*_{os.environ['MASTER_ADDR']}_{os.environ['MASTER_PORT']}_*"
+    for path in Path("/dev/shm").glob(name):
+        path.unlink(missing_ok=True)  # another rank may be faster
+
+
+def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
+    """The DeepSpeed configuration of a policy; micro-batching is ours, so accumulation is left at one."""
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    if config.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "train_batch_size": num_ranks,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # backward only accumulates; step() reduces and updates
+        "gradient_clipping": config.grad_clip,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": config.dtype == "bfloat16"},
+        "steps_per_print": 2**31,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": learning_rate,
+                "betas": list(config.adam_betas),
+                "eps": 1e-8,
+                "weight_decay": config.weight_decay,
+                "torch_adam": True,
+                "fused": True,
+            },
+        },
+    }
+
+
+def make_engine(
+    module: torch.nn.Module, config: PolicyConfig, learning_rate: float, num_ranks: int, schedule: Any
+) -> Any:
+    """A DeepSpeed engine over `module`; `schedule` makes the learning-rate scheduler from the optimizer."""
+    import deepspeed
+
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        model_parameters=[parameter for parameter in module.parameters() if parameter.requires_grad],
+        config=deepspeed_config(config, learning_rate, num_ranks),
+        lr_scheduler=schedule,
+        dist_init_required=False,
+    )
+    forget_shared_buffers()
+    return engine
+
+
+def whole_parameters(
+    module: torch.nn.Module, zero_stage: int, dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter, gathered whole, adapters merged, copied in `dtype`; all ranks must iterate, in step."""
+    import deepspeed
+
+    for name, parameter, layer in named_weights(module):
+        with ExitStack() as gathered:
+            for part in parts(parameter, layer):  # one by one: several in one call came back torn now and then on CPU
+                gathered.enter_context(deepspeed.zero.GatheredParameters([part], enabled=zero_stage == 3))
+            yield name, merged(parameter, layer).to(dtype, copy=True)

@@ -1,0 +1,195 @@
+"""The language model as the update sees it: log-probs of action tokens, nothing else materialised."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from rapo_ray.errors import ModelError
+from rapo_ray.trainer import attention
+from rapo_ray.trainer.batch import MicroBatch
+from rapo_ray.types import Sequence
+
+LOGIT_ROWS = 1024  # rows of the vocabulary projection at once; bounds the largest intermediate
+ENTROPY_EVERY = 4  # entropy is a metric: a quarter of the tokens tells it at a quarter of the cost
+
+
+@dataclass(frozen=True, slots=True)
+class Collated:
+    """A micro-batch of R right-padded rows with S sequences and N action tokens in all."""
+
+    tokens: torch.Tensor  # [R, L] int64
+    positions: torch.Tensor  # [R, L] int64, counted within each sequence
+    visible: torch.Tensor | None  # [R, 1, L, L] bool; None where every row is one sequence and plainly causal
+    sources: torch.Tensor  # [N] where in the flattened rows each action token is predicted
+    labels: torch.Tensor  # [N] int64
+    action_mask: torch.Tensor  # [S, T] bool
+
+    def to(self, device: torch.device) -> "Collated":
+        """The same micro-batch on another device."""
+        visible = None if self.visible is None else self.visible.to(device)
+        moved = (part.to(device) for part in (self.sources, self.labels, self.action_mask))
+        return Collated(self.tokens.to(device), self.positions.to(device), visible, *moved)
+
+
+@dataclass(slots=True)
+class _Layout:
+    """One row: per token its position, the first token of its prompt and the completion it is part of (0: none)."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+
+    def add(self, tokens: tuple[int, ...], first_position: int, origin: int, branch: int) -> None:
+        """Put tokens behind what is there."""
+        self.tokens += tokens
+        self.positions += range(first_position, first_position + len(tokens))
+        self.origins += [origin] * len(tokens)
+        self.branches += [branch] * len(tokens)
+
+
+def _lay_out(row: tuple[Sequence, ...]) -> _Layout:
+    layout = _Layout()
+    before: tuple[int, ...] | None = None
+    origin = 0
+    for branch, sequence in enumerate(row, start=1):
+        prompt, completion = sequence.prompt, sequence.completion
+        if prompt != before:
+            origin, before = len(layout.tokens), prompt
+            layout.add(prompt, 0, origin, 0)
+        start = len(layout.tokens)
+        layout.add(completion, len(prompt), origin, branch)
+        # the prompt's last token predicts the first of the completion, which may lie further on
+        layout.sources += [origin + len(prompt) - 1, *range(start, start + len(completion) - 1)]
+    return layout
+
+
+def collate(micro_batch: MicroBatch) -> Collated:
+    """Lay a micro-batch out; a token sees the tokens of its own sequence before it, and no other."""
+    layouts = [_lay_out(row) for row in micro_batch.rows]
+    width = max(len(layout.tokens) for layout in layouts)
+
+    def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
+        return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
+
+    visible = None
+    if any(len(row) > 1 for row in micro_batch.rows):
+        origins = padded([layout.origins for layout in layouts], -1)
+        branches = padded([layout.branches for layout in layouts], -1)
+        same = origins.unsqueeze(2) == origins.unsqueeze(1)
+        seen = (branches.unsqueeze(1) == 0) | (branches.unsqueeze(2) == branches.unsqueeze(1))
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        visible = (same & seen & causal).unsqueeze(1)
+    sequences = micro_batch.sequences
+    longest = max(len(sequence.completion) for sequence in sequences)
+    lengths = torch.tensor([len(sequence.completion) for sequence in sequences])
+    sources = [number * width + source for number, layout in enumerate(layouts) for source in layout.sources]
+    labels = [token for sequence in sequences for token in sequence.completion]
+    return Collated(
+        padded([layout.tokens for layout in layouts], 0),
+        padded([layout.positions for layout in layouts], 0),
+        visible,
+        torch.tensor(sources, dtype=torch.long),
+        torch.tensor(labels, dtype=torch.long),
+        torch.arange(longest) < lengths.unsqueeze(1),
+    )
+
+
+def spread(values_per_sequence: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
+    """Lay ragged per-token values [S][T] onto the action positions of an [S, T] tensor."""
+    out = torch.zeros(action_mask.shape, dtype=torch.float32, device=action_mask.device)
+    flat = [value for row in values_per_sequence for value in row]
+    out[action_mask] = torch.tensor(flat, dtype=torch.float32, device=action_mask.device)
+    return out
+
+
+class ActionLogProbs(nn.Module):
+    """A causal language model whose forward returns the log-probs of the action tokens.
+
+    Hidden states are projected onto the vocabulary only where an action token is predicted.
+    """
+
+    def __init__(self, language_model: Any, temperature: float) -> None:
+        super().__init__()
+        self.language_model = language_model
+        self.temperature = temperature
+
+    def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs (with gradient) [S, T], zero where there is none, and the entropies of every fourth token."""
+        every = self.language_model.base_model(
+            input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions, use_cache=False
+        ).last_hidden_state.flatten(0, 1)
+        # Not `every[sources]`: on CPU its gradient adds up what shares a source (a group's first tokens) in any order.
+        hidden = nn.functional.embedding(batch.sources, every)
+        chunks = list(zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True))
+        if len(chunks) == 1 or not torch.is_grad_enabled():
+            parts = [self._project(rows, labels) for rows, labels in chunks]
+        else:  # one chunk's logits at a time, made again for its gradient
+            parts = [checkpoint(self._project, rows, labels, use_reentrant=False) for rows, labels in chunks]
+        flat = torch.cat([logprobs for logprobs, _ in parts])
+        out = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=flat.device)
+        return out.masked_scatter(batch.action_mask, flat), torch.cat([entropies for _, entropies in parts])
+
+    def _project(self, rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs [N] of labels [N] after hidden states [N, H], and entropies [N / 4]."""
+        logits = self.language_model.get_output_embeddings()(rows)
+        found: tuple[torch.Tensor, torch.Tensor] = _LabelLogProbs.apply(logits, labels, self.temperature)  # type: ignore[no-untyped-call]  # torch's own
+        return found
+
+
+class _LabelLogProbs(torch.autograd.Function):
+    """Log-probs [N] of labels [N] under logits [N, V] and, without gradient, the entropy of every fourth row.
+
+    Made in float32 in one pass; the logits' gradient is made in the log-probs' own memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scaled = logits if temperature == 1 else logits.float() / temperature
+        logprobs = torch.log_softmax(scaled, dim=-1, dtype=torch.float32)
+        some = logprobs[::ENTROPY_EVERY]
+        entropies = -(some.exp() * some).sum(-1)
+        ctx.save_for_backward(logprobs, labels)
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        ctx.mark_non_differentiable(entropies)
+        return logprobs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), entropies
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        logprobs, labels = ctx.saved_tensors
+        grad = (grads[0] / ctx.temperature).unsqueeze(-1)
+        out = logprobs.exp_().mul_(-grad)
+        return out.scatter_add_(-1, labels.unsqueeze(-1), grad).to(ctx.dtype), None, None
+
+
+def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = False) -> Any:
+    """Load a causal language model from a folder; raises ModelError where its head is not a plain projection."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    if not torch.cuda.is_available():  # only now: loading as sdpa has refused models that need another attention
+        attention.register()
+        model.set_attn_implementation(attention.NAME)
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, name, None) not in (None, 1, 1.0):
+            raise ModelError(f"{path}: `{name}` in its config means a vocabulary head that is not supported yet")
+    if gradient_checkpointing:
+        # not reentrant: with frozen embeddings (LoRA) no gradient would reach a reentrant block
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def save_language_model(model: Any, state: dict[str, torch.Tensor], folder: Path, dtype: str) -> None:
+    """Write `state`, which is in `dtype`, as safetensors with a config that says so."""
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = dtype  # transformers writes that of the module, which may be another
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
