@@ -6,7 +6,7 @@ from rapo_ray.judging.backends import JudgeSpec, make_judge
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.types import Completion, Packed, Prompt, Verdict, Written
+from rapo_ray.types import Completion, GeneratedText, Packed, Prompt, Verdict
 
 Answer = tuple[Completion, Verdict]
 
@@ -22,7 +22,7 @@ class RulesJudgeActor:
         """Answers once it can judge."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], written: list[Written], parts: tuple[Part, ...]) -> list[Answer]:
+    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
         """The verdict on each completion; both parts cost nothing here."""
         completions = [parse_completion(each.text, each.truncated) for each in written]
         return Packed(
@@ -42,7 +42,7 @@ class ModelJudgeActor:
         """Answers once the model can be asked."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], written: list[Written], parts: tuple[Part, ...]) -> list[Answer]:
+    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
         """The asked parts of the verdict on each completion, asked side by side."""
         completions = [parse_completion(each.text, each.truncated) for each in written]
         verdicts = await asyncio.gather(

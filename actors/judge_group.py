@@ -7,14 +7,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.calls import Handle, died, unwrap, wait_for_some
+from actors.ray_calls import ActorHandle, died, unwrap, wait_for_some
 from rapo_ray.config.run import LimitsConfig
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.seeds import chosen
-from rapo_ray.types import Completion, Packed, Prompt, Rollout, Verdict, Written
+from rapo_ray.types import Completion, GeneratedText, Packed, Prompt, Rollout, Verdict
 
-Asking = tuple[tuple[Part, ...], list[Handle]]
+Asking = tuple[tuple[Part, ...], list[ActorHandle]]
 Answer = tuple[Completion, Verdict]
 Judged = tuple[Rollout, Completion, Verdict]
 
@@ -24,10 +24,10 @@ class JudgeGroup:
 
     def __init__(
         self,
-        risk: list[Handle],
-        general: list[Handle],
+        risk: list[ActorHandle],
+        general: list[ActorHandle],
         limits: LimitsConfig,
-        second: list[Handle] | None = None,
+        second: list[ActorHandle] | None = None,
         second_share: float = 0.0,
     ) -> None:
         self._firsts = 2 if general else 1
@@ -44,7 +44,9 @@ class JudgeGroup:
             for (number, judge), some in self._deal(batch).items():
                 parts, judges = self._askings[number]
                 prompts = Packed(prompts_P[rollout.group] for rollout in some)
-                written = Packed(Written(rollout.text, rollout.truncated) for rollout in some)  # judges need no tokens
+                written = Packed(
+                    GeneratedText(rollout.text, rollout.truncated) for rollout in some
+                )  # judges need no tokens
                 asked.pending[judges[judge].judge.remote(prompts, written, parts)] = (some, number)
             yield from asked.ready()
         while asked.pending:

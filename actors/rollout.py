@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from actors.calls import Where, here
+from actors.ray_calls import ProcessAddress, process_address
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, VllmEngine
 from rapo_ray.errors import DataError, EngineError
 from rapo_ray.orchestrator.dispatch import Batches, SampleRequest
-from rapo_ray.types import Draft, Packed, Prompt, Rollout, Sampling, Written
+from rapo_ray.types import Draft, GeneratedText, Packed, Prompt, Rollout, Sampling
 
 HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
 
@@ -27,7 +27,7 @@ class RolloutActor:
         self._version = -1  # the model it was started with
         self._call = ""
         self._lock = threading.Lock()
-        self._open: dict[Future[Generated], SampleRequest] = {}
+        self._inflight: dict[Future[Generated], SampleRequest] = {}
         self._ended: queue.Queue[tuple[str, Future[Generated]]] = queue.Queue()
         self._engine = VllmEngine(settings)
         if settings.weight_backend == "shm":  # nothing to agree on, yet vLLM wants to be asked
@@ -46,9 +46,9 @@ class RolloutActor:
         """The tokens of each prompt as it is asked."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
 
-    def where(self) -> Where:
+    def process_address(self) -> ProcessAddress:
         """Its node and process."""
-        return here()
+        return process_address()
 
     def submit(self, call: str, version: int, batches: Batches) -> None:
         """Begin to sample; what is left of another call is forgotten. Raises DataError for a prompt that is too long,
@@ -58,16 +58,16 @@ class RolloutActor:
             raise EngineError(f"{self._name} holds weights version {self._version}, not {version}")
         with self._lock:
             if call != self._call:
-                for future in self._open:
+                for future in self._inflight:
                     future.cancel()
-                self._open.clear()
+                self._inflight.clear()
                 self._call = call
             for requests in batches:
                 prompts = {request.group: request.prompt for request in requests}
                 tokens = {group: self._encode(prompt) for group, prompt in prompts.items()}
                 asked = [(tokens[each.group], replace(each.sampling, seed=each.seed)) for each in requests]
                 futures = self._engine.submit(asked)
-                self._open.update(zip(futures, requests, strict=True))
+                self._inflight.update(zip(futures, requests, strict=True))
                 for future in futures:
                     future.add_done_callback(lambda future: self._ended.put((call, future)))
 
@@ -79,7 +79,7 @@ class RolloutActor:
             self.submit(call, version, batches)
         rollouts = Packed[Rollout]()
         ends = time.monotonic() + HEARTBEAT
-        while not rollouts or self._open:
+        while not rollouts or self._inflight:
             try:
                 ended, future = self._ended.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
@@ -89,11 +89,11 @@ class RolloutActor:
             if not rollouts:
                 ends = time.monotonic() + window
             with self._lock:
-                request = self._open.pop(future)
+                request = self._inflight.pop(future)
             rollouts.append(self._rollout(request, future.result()))
         return rollouts
 
-    def write(self, drafts: list[Draft], max_tokens: int) -> list[Written]:
+    def write(self, drafts: list[Draft], max_tokens: int) -> list[GeneratedText]:
         """Continue drafts greedily, in order; one that leaves no room to write comes back empty and truncated."""
         prompts = [self._engine.encode_chat(draft.system, draft.user, draft.prefix) for draft in drafts]
         rooms = [min(max_tokens, self._max_model_len - len(tokens)) for tokens in prompts]
@@ -108,7 +108,9 @@ class RolloutActor:
         written = []
         for room in rooms:
             result = next(results) if room > 0 else None
-            written.append(Written(result.text, result.truncated) if result else Written("", truncated=True))
+            written.append(
+                GeneratedText(result.text, result.truncated) if result else GeneratedText("", truncated=True)
+            )
         return written
 
     def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:

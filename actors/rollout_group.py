@@ -10,9 +10,9 @@ from uuid import uuid4
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.calls import (
-    Handle,
-    Where,
+from actors.ray_calls import (
+    ActorHandle,
+    ProcessAddress,
     end_process,
     first_line,
     get_all,
@@ -25,7 +25,7 @@ from rapo_ray.config.run import LimitsConfig, RolloutConfig
 from rapo_ray.errors import ActorDied, EngineError
 from rapo_ray.orchestrator.dispatch import Dispatch, SampleRequest
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Draft, Packed, Prompt, Rollout, Sampling, Written
+from rapo_ray.types import Draft, GeneratedText, Packed, Prompt, Rollout, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,15 @@ MESSAGES_A_SECOND = 200  # that the driver takes, from however many engines
 class Engines:
     """The engine actors, how often each may start again, and what a new one needs before it may sample."""
 
-    def __init__(self, actors: list[Handle], limits: LimitsConfig) -> None:
+    def __init__(self, actors: list[ActorHandle], limits: LimitsConfig) -> None:
         self.actors = actors
         self.limits = limits
         self.restarts = [0] * len(actors)
         self.version = -1  # of the weights that all hold; -1 for the model they were started with
         self.restarted: Callable[[str], None] = lambda role: None  # who counts
-        self.give_weights: Callable[[int], None] = lambda index: None  # nobody has any before the policy lives
-        self._where: list[Where] = get_all(
-            [actor.where.remote() for actor in actors], limits.start, "engines", "limits.start"
+        self.restore_weights: Callable[[int], None] = lambda index: None  # nobody has any before the policy lives
+        self._addresses: list[ProcessAddress] = get_all(
+            [actor.process_address.remote() for actor in actors], limits.start, "engines", "limits.start"
         )
 
     @property
@@ -51,7 +51,7 @@ class Engines:
         """The numbers of all engines."""
         return range(len(self.actors))
 
-    def revive(self, index: int, why: str) -> None:
+    def restart(self, index: int, why: str) -> None:
         """Wait until Ray has started a lost engine again; it has no weights of the policy yet. Raises ActorDied."""
         self.restarts[index] += 1
         name, budget = f"rollout-{index}", self.limits.restarts
@@ -60,9 +60,9 @@ class Engines:
         log.warning("%s was lost (%s); starting it again, %d of %d", name, why, self.restarts[index], budget)
         self.restarted("rollout")
         wait_until_back(self.actors[index], name, self.limits.start)
-        self._where[index] = self.on([index], "where")[0]
+        self._addresses[index] = self.on([index], "process_address")[0]
 
-    def start_over(self, why: str) -> bool:
+    def restart_all(self, why: str) -> bool:
         """Start all engines again where one is dead: the others hold half of the weights. False where all live."""
         alive = [actor.ready.remote() for actor in self.actors]
         try:
@@ -71,13 +71,13 @@ class Engines:
             for index in self.all:
                 self.end(index)
             for index in self.all:
-                self.revive(index, why)
+                self.restart(index, why)
             return True
         return False
 
     def end(self, index: int) -> None:
         """Kill an engine's process."""
-        end_process(self._where[index], f"rollout-{index}")
+        end_process(self._addresses[index], f"rollout-{index}")
 
     def on(self, engines: Sequence[int], method: str, *arguments: object) -> list[Any]:
         """The results of a control call on some engines."""
@@ -125,7 +125,7 @@ class RolloutGroup:
         dispatch = Dispatch(groups, len(self.engines.actors), config.max_num_seqs)
         yield from _Gathering(self.engines, dispatch).batches()
 
-    def write(self, drafts: list[Draft]) -> list[Written]:
+    def write(self, drafts: list[Draft]) -> list[GeneratedText]:
         """Continue drafts greedily, dealt over the engines; results in order."""
         actors = self.engines.actors
         count = len(actors)
@@ -163,7 +163,7 @@ class _Gathering:
 
     def _send(self) -> None:
         """Hand out; one call to an engine both gives it batches and asks for what ends, where none is under way."""
-        handed = self._dispatch.hand_out()
+        handed = self._dispatch.next_assignments()
         for index, actor in enumerate(self._engines.actors):
             batches = handed.get(index, [])
             given = (self._call, self._engines.version, Packed(batches))
@@ -199,7 +199,7 @@ class _Gathering:
         if rollouts is None:  # of submit
             return []
         self._collecting.discard(index)
-        fresh = self._dispatch.ended(index, rollouts)
+        fresh = self._dispatch.mark_finished(index, rollouts)
         if fresh:
             self._ended[index] = self._heard[index]
         return fresh
@@ -221,9 +221,9 @@ class _Gathering:
         self._engines.end(index)
         self._pending = {ref: engine for ref, engine in self._pending.items() if engine != index}
         self._collecting.discard(index)
-        self._engines.revive(index, why)
-        self._engines.give_weights(index)
-        lost = self._dispatch.lost(index)
+        self._engines.restart(index, why)
+        self._engines.restore_weights(index)
+        lost = self._dispatch.requeue(index)
         log.warning("rollout-%d is back; %d completions are sampled again", index, lost)
         now = time.monotonic()
         self._heard = [now] * len(self._heard)  # nobody was listened to meanwhile

@@ -10,11 +10,11 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.calls import get_all
 from actors.judge import ModelJudgeActor, RulesJudgeActor
 from actors.judge_group import JudgeGroup
 from actors.placement import Bundle, Plan, wait_for
 from actors.policy import PolicyActor
+from actors.ray_calls import get_all
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
 from actors.rollout_group import Engines, RolloutGroup
@@ -53,7 +53,7 @@ class Spawner:
     _handles: list[Any] = field(default_factory=list)
     _groups: list[PlacementGroup] = field(default_factory=list)
 
-    def serving(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
+    def start_inference(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
         """Start all engines and judges side by side, and wait until they answer."""
         config = self.config
         places = self._reserve(self.plan.serving, "rollout engines and judges")
@@ -76,7 +76,7 @@ class Spawner:
             JudgeGroup(judges["risk"], judges.get("general", []), config.limits, judges.get("second", []), share),
         )
 
-    def training(
+    def start_training(
         self, model: Path, rollouts: RolloutGroup
     ) -> tuple[PolicyGroup, ReferenceGroup | None, PolicyToEngines]:
         """Start policy and reference from `model`, and connect the policy to the engines."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.calls import Handle, get_all
+from actors.ray_calls import ActorHandle, get_all
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
 from rapo_ray.errors import CheckpointError, RoundLost
@@ -18,7 +18,7 @@ from rapo_ray.types import Packed, Sequence, UpdateResult
 class ReferenceGroup:
     """All reference actors."""
 
-    def __init__(self, actors: list[Handle], limits: LimitsConfig, max_tokens: int, row_tokens: int) -> None:
+    def __init__(self, actors: list[ActorHandle], limits: LimitsConfig, max_tokens: int, row_tokens: int) -> None:
         self._actors = actors
         self._limits = limits
         self._max_tokens = max_tokens
@@ -47,7 +47,7 @@ class ReferenceGroup:
 class PolicyGroup:
     """All ranks of the policy."""
 
-    def __init__(self, actors: list[Handle], config: PolicyConfig, limits: LimitsConfig) -> None:
+    def __init__(self, actors: list[ActorHandle], config: PolicyConfig, limits: LimitsConfig) -> None:
         self._actors = actors
         self._config = config
         self._limits = limits
@@ -68,7 +68,7 @@ class PolicyGroup:
         return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
 
     @property
-    def may_send_again(self) -> bool:
+    def can_resend(self) -> bool:
         """False where a transfer that failed leaves ranks that wait for each other to gather a parameter."""
         return self._config.ranks == 1 or self._config.zero_stage < 3
 
@@ -77,7 +77,7 @@ class PolicyGroup:
         self._send(version, None)
         self._sent = version
 
-    def send_again(self, engine: int) -> None:
+    def resend(self, engine: int) -> None:
         """Send the weights that all engines have to one of them; raises RoundLost where the policy has learned on."""
         with self._steady:
             if self._sent is None:

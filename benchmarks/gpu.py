@@ -73,8 +73,8 @@ def measure(options: argparse.Namespace, peak: float) -> list[Row]:
         from actors.spawn import Spawner
 
         with closing(Spawner(config, plan(config))) as spawner:
-            rollouts, _ = spawner.serving(model, {})
-            policy, _, weights = spawner.training(model, rollouts)
+            rollouts, _ = spawner.start_inference(model, {})
+            policy, _, weights = spawner.start_training(model, rollouts)
             weights.sync(0)
             return figures(options, peak, count_parameters(model), config.policy.ranks, rollouts, policy, weights)
 

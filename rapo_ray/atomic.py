@@ -1,17 +1,28 @@
-"""Files that appear whole and stay: written aside, synced, renamed, and their folder synced."""
+"""Atomic writes that last: to a temporary file, synced, renamed, and the folder synced."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, fill: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a file beside `path`, then put it there: a kill or power cut leaves the old or the new."""
-    aside = path.with_name(f"{path.name}.tmp")
-    fill(aside)
-    sync(aside)
-    os.replace(aside, path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    fill(temporary)
+    sync(temporary)
+    os.replace(temporary, path)
     sync(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a UTF-8 file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json_atomically(path: Path, content: object) -> None:
+    """Write indented JSON atomically."""
+    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def sync(path: Path) -> None:

@@ -35,7 +35,7 @@ def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[in
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from rapo_ray.atomic import write_whole
+    from rapo_ray.atomic import write_atomically
     from rapo_ray.config.load import load_config
     from rapo_ray.errors import DataError
     from rapo_ray.reward.pairs import make_pairs
@@ -62,7 +62,7 @@ def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[in
         "harmful": pa.bool_(),
     }
     table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
-    write_whole(output, lambda aside: pq.write_table(table, aside))
+    write_atomically(output, lambda temporary: pq.write_table(table, temporary))
     return len(rows), groups
 
 

@@ -103,7 +103,7 @@ class Draft:
 
 
 @message
-class Written(Message):
+class GeneratedText(Message):
     """What a model wrote, as text."""
 
     text: str

@@ -74,13 +74,13 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
         self._engine = self._llm.llm_engine
-        self._told = threading.Condition()  # held for moments, so that whoever asks never waits for a step
+        self._wakeup = threading.Condition()  # held for moments, so that whoever asks never waits for a step
         self._stepping = threading.Lock()  # held for a step
         self._paused = False
         self._asleep = False
         self._stopped: EngineError | None = None
-        self._new: list[_Request] = []
-        self._open: dict[str, _Request] = {}  # of the thread that steps alone
+        self._queued: list[_Request] = []
+        self._inflight: dict[str, _Request] = {}  # of the thread that steps alone
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
@@ -92,11 +92,11 @@ class VllmEngine:
             _Request(tokens, sampling, [self._label_token(label) for label in sampling.labels])
             for tokens, sampling in requests
         ]
-        with self._told:
+        with self._wakeup:
             if self._stopped is not None:
                 raise self._stopped
-            self._new += made
-            self._told.notify_all()
+            self._queued += made
+            self._wakeup.notify_all()
         return [request.future for request in made]
 
     def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
@@ -117,16 +117,16 @@ class VllmEngine:
 
     def pause(self) -> None:
         """Stop stepping, after the step under way; requests in flight stay queued."""
-        with self._told:
+        with self._wakeup:
             self._paused = True
         with self._stepping:
             pass
 
     def resume(self) -> None:
         """Step again."""
-        with self._told:
+        with self._wakeup:
             self._paused = False
-            self._told.notify_all()
+            self._wakeup.notify_all()
 
     def sleep(self) -> None:
         """Stop stepping and leave the GPU's memory to others: weights go to host memory, the cache is dropped."""
@@ -170,13 +170,15 @@ class VllmEngine:
 
     def _run(self) -> None:
         for number in itertools.count():
-            with self._told:
-                self._told.wait_for(lambda: not self._paused and (self._new or self._engine.has_unfinished_requests()))
-                new, self._new = self._new, []
+            with self._wakeup:
+                self._wakeup.wait_for(
+                    lambda: not self._paused and (self._queued or self._engine.has_unfinished_requests())
+                )
+                new, self._queued = self._queued, []
                 self._stepping.acquire()
             try:
                 named = {f"{number}-{index}": request for index, request in enumerate(new)}
-                self._open |= named
+                self._inflight |= named
                 for request_id, request in named.items():
                     self._add(request_id, request)
                 self._abort_cancelled()
@@ -187,7 +189,7 @@ class VllmEngine:
             finally:
                 self._stepping.release()
             for output in finished:
-                request = self._open.pop(output.request_id)
+                request = self._inflight.pop(output.request_id)
                 request.end(_generated(output, request.labels))
 
     def _add(self, request_id: str, request: "_Request") -> None:
@@ -209,20 +211,20 @@ class VllmEngine:
         try:
             self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=request.tokens), params)
         except (VLLMClientError, ValueError) as error:  # of this request, such as a prompt that is too long
-            del self._open[request_id]
+            del self._inflight[request_id]
             request.end(EngineError(f"vLLM refuses the request: {error}"))
 
     def _abort_cancelled(self) -> None:
-        cancelled = [request_id for request_id, request in self._open.items() if request.future.cancelled()]
+        cancelled = [request_id for request_id, request in self._inflight.items() if request.future.cancelled()]
         for request_id in cancelled:
-            del self._open[request_id]
+            del self._inflight[request_id]
         if cancelled:
             self._engine.abort_request(cancelled)
 
     def _fail_all(self, error: Exception) -> None:
-        with self._told:
+        with self._wakeup:
             self._stopped = EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}")
-            left = [*self._open.values(), *self._new]
+            left = [*self._inflight.values(), *self._queued]
         for request in left:
             request.end(self._stopped)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_text_atomically
 from rapo_ray.errors import EngineError
 from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
@@ -61,7 +61,7 @@ class RowFile:
             rows += chunk
             whole += line
         if whole != text:
-            write_whole(self._path, lambda aside: aside.write_text(whole, encoding="utf-8"))
+            write_text_atomically(self._path, whole)
         return rows
 
     def append(self, rows: Sequence[EvalRow]) -> None:
@@ -74,7 +74,7 @@ class RowFile:
     def replace(self, rows: Sequence[EvalRow], chunk: int) -> None:
         """Write all rows anew, in chunks."""
         lines = "".join(_line(rows[start : start + chunk]) for start in range(0, len(rows), chunk))
-        write_whole(self._path, lambda aside: aside.write_text(lines, encoding="utf-8"))
+        write_text_atomically(self._path, lines)
 
 
 def _line(rows: Sequence[EvalRow]) -> str:

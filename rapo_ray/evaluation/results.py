@@ -1,12 +1,11 @@
 """What an evaluation leaves: results.json, every row as parquet, and the gate."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_atomically, write_json_atomically
 from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.evaluation.gate import Gate, judge_gate
 from rapo_ray.evaluation.metrics import Difference, Metric, differences, figures
@@ -87,10 +86,10 @@ def write_results(results: Results, folder: Path) -> None:
     }
     schema = pa.schema([(item.name, getattr(pa, COLUMNS.get(item.name, "string"))()) for item in fields(EvalRow)])
     table = pa.Table.from_pylist([_encodable(asdict(row)) for row in rows], schema=schema)
-    write_whole(folder / "rows.parquet", lambda aside: pq.write_table(table, aside))
-    _write_json(folder / "results.json", content)
+    write_atomically(folder / "rows.parquet", lambda temporary: pq.write_table(table, temporary))
+    write_json_atomically(folder / "results.json", content)
     if results.gate is not None:
-        _write_json(folder / "gate.json", results.gate)
+        write_json_atomically(folder / "gate.json", results.gate)
 
 
 def _added(counts: Any) -> dict[str, int]:
@@ -107,7 +106,3 @@ def _encodable(row: dict[str, Any]) -> dict[str, Any]:
         name: value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
         for name, value in row.items()
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
 
 MANIFEST = "rapo.json"
@@ -38,9 +38,7 @@ def write_manifest(folder: Path, run: str, version: int, config: str, system_pro
         "system_prompt": system_prompt,
         "files": {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
-    write_whole(
-        folder / MANIFEST, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    )
+    write_json_atomically(folder / MANIFEST, content)
 
 
 def read_published(path: Path) -> Published:

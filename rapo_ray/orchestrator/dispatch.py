@@ -53,7 +53,7 @@ class Dispatch:
         self._batches: list[list[Handed]] = [[] for _ in range(engines)]
         self._again: dict[int, list[Handed]] = {}
         self._load = [0] * engines
-        self._ended: set[Key] = set()
+        self._finished: set[Key] = set()
 
     @property
     def unfinished(self) -> bool:
@@ -64,7 +64,7 @@ class Dispatch:
         """True while the engine has something to write."""
         return self._load[engine] > 0
 
-    def hand_out(self) -> dict[int, list[list[SampleRequest]]]:
+    def next_assignments(self) -> dict[int, list[list[SampleRequest]]]:
         """What each engine is to be sent now, batch by batch."""
         out = {engine: [list(batch.requests) for batch in batches] for engine, batches in self._again.items()}
         self._again.clear()
@@ -88,7 +88,7 @@ class Dispatch:
             heapq.heapreplace(loads, (self._load[engine], engine))
         return handed
 
-    def ended(self, engine: int, rollouts: Iterable[Rollout]) -> list[Rollout]:
+    def mark_finished(self, engine: int, rollouts: Iterable[Rollout]) -> list[Rollout]:
         """The rollouts that had not ended before; a batch that was handed out again repeats some."""
         fresh = []
         for rollout in rollouts:
@@ -98,13 +98,13 @@ class Dispatch:
                     batch.left.remove(key)
                     self._load[engine] -= 1
                     break
-            if key not in self._ended:
-                self._ended.add(key)
+            if key not in self._finished:
+                self._finished.add(key)
                 fresh.append(rollout)
         self._batches[engine] = [batch for batch in self._batches[engine] if batch.left]
         return fresh
 
-    def lost(self, engine: int) -> int:
+    def requeue(self, engine: int) -> int:
         """The engine forgot all: it is to be sent its open batches again; how many completions were lost."""
         lost = self._load[engine]
         again = [Handed(batch.requests, {request.key for request in batch.requests}) for batch in self._batches[engine]]

@@ -59,7 +59,7 @@ class Ahead:
         threading.Thread(target=work, name="draw-ahead", daemon=True).start()
 
     @property
-    def under_way(self) -> bool:
+    def in_flight(self) -> bool:
         """True where a round is being drawn or was drawn ahead."""
         return self._begun is not None
 

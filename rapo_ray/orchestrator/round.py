@@ -15,7 +15,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.orchestrator.phases import Phases
 from rapo_ray.orchestrator.prefetch import Ahead
-from rapo_ray.reward.credit import assign_credit, teaches
+from rapo_ray.reward.credit import assign_credit, has_signal
 from rapo_ray.reward.pairs import make_pairs
 from rapo_ray.roles import Judge, Judged, Policy, Progress, Reference, Rollouts, WeightSync
 from rapo_ray.types import Group, Prompt, RoundResult, Sample, Sequence, Status, UpdateResult
@@ -52,7 +52,7 @@ def run_round(roles: Roles, config: RunConfig, ahead: Ahead, number: int, progre
                 sequences = roles.reference.attach_logprobs(sequences)
         with phases("update"):
             update = roles.policy.update(sequences)
-    if ahead.under_way:
+    if ahead.in_flight:
         with phases("generate_and_judge"):
             ahead.wait()
     with phases("sync"):
@@ -67,12 +67,12 @@ def draw_groups(
     samples = config.samples_per_prompt
     groups_P = list(collect_groups(roles, prompts_P, range(samples), number, judged))
     for attempt in range(1, config.credit.resample + 1):
-        dull = [index for index, group in enumerate(groups_P) if not teaches(group, config.credit)]
-        if not dull:
+        degenerate = [index for index, group in enumerate(groups_P) if not has_signal(group, config.credit)]
+        if not degenerate:
             break
         numbers = range(attempt * samples, (attempt + 1) * samples)
-        again = collect_groups(roles, [prompts_P[index] for index in dull], numbers, number, judged)
-        for index, group in zip(dull, again, strict=True):
+        again = collect_groups(roles, [prompts_P[index] for index in degenerate], numbers, number, judged)
+        for index, group in zip(degenerate, again, strict=True):
             groups_P[index] = _at(index, group)
     return tuple(groups_P)
 

@@ -14,7 +14,7 @@ class Sender(Protocol):
     """The policy's side."""
 
     @property
-    def may_send_again(self) -> bool:
+    def can_resend(self) -> bool:
         """False where a transfer that failed leaves ranks that wait for each other."""
         ...
 
@@ -22,7 +22,7 @@ class Sender(Protocol):
         """Send every weight as `version`."""
         ...
 
-    def send_again(self, engine: int) -> None:
+    def resend(self, engine: int) -> None:
         """Send the weights that all engines have to one of them."""
         ...
 
@@ -31,9 +31,9 @@ class Receivers(Protocol):
     """The engines' side."""
 
     version: int
-    give_weights: Callable[[int], None]
+    restore_weights: Callable[[int], None]
 
-    def start_over(self, why: str) -> bool:
+    def restart_all(self, why: str) -> bool:
         """Start all engines again, without weights, where one is dead; False where none is."""
         ...
 
@@ -44,7 +44,7 @@ class PolicyToEngines:
     def __init__(self, policy: Sender, engines: Receivers) -> None:
         self._policy = policy
         self._engines = engines
-        engines.give_weights = self.give
+        engines.restore_weights = self.give
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights; an engine for which it fails stays paused, for half-loaded weights
@@ -56,10 +56,10 @@ class PolicyToEngines:
                 self._policy.send_weights(version)
                 break
             except ActorDied as error:
-                if not (self._policy.may_send_again and self._engines.start_over(str(error))):
+                if not (self._policy.can_resend and self._engines.restart_all(str(error))):
                     raise
         self._engines.version = version
 
     def give(self, engine: int) -> None:
         """Give an engine that was started again the weights that the others have; raises RoundLost."""
-        self._policy.send_again(engine)
+        self._policy.resend(engine)

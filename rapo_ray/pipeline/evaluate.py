@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray import console
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.engines.http_rollouts import HttpModel, HttpRollouts
@@ -35,7 +35,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     evaluated = []
     for target in targets:
         console.say(f"evaluating {target.id}: {config.evaluation.suites}")
-        with serving(config, target) as (rollouts, judge):
+        with start_inference(config, target) as (rollouts, judge):
             evaluated.append(evaluate_live(config, target, prompts, rollouts, judge, folder))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
     write_results(results, folder)
@@ -132,11 +132,11 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
                 "give another --output, or remove the folder"
             )
         text = json.dumps({**now, "models": {**before["models"], **now["models"]}}, indent=2, sort_keys=True) + "\n"
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text_atomically(path, text)
 
 
 @contextmanager
-def serving(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge]]:
+def start_inference(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge]]:
     """Engines (or the endpoint) and judges, for as long as rows are collected."""
     from actors.cluster import ray_cluster
     from actors.placement import Plan, check_fits, plan
@@ -153,7 +153,7 @@ def serving(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge
         check_fits(wanted, resources)
         spawner = Spawner(config, wanted)
         try:
-            rollouts, judge = spawner.serving(target.path or Path(), judge_models(config))
+            rollouts, judge = spawner.start_inference(target.path or Path(), judge_models(config))
             if target.url is not None:
                 yield HttpRollouts(http_model(config, target)), judge
             else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.evaluation.collect import RowFile
 from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
@@ -64,14 +64,14 @@ class RunEvaluations:
         kept = self._best / "best.json"
         if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["asr"] <= asr:
             return False
-        aside = self._best.with_name("best.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
-        policy.export(aside, "bfloat16")
+        temporary = self._best.with_name("best.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        policy.export(temporary, "bfloat16")
         content = json.dumps({"round": number, "asr": asr, "gate": results.gate}, indent=2) + "\n"
-        write_whole(aside / "best.json", lambda path: path.write_text(content, encoding="utf-8"))
-        complete(aside, number)
+        write_text_atomically(temporary / "best.json", content)
+        complete(temporary, number)
         shutil.rmtree(self._best, ignore_errors=True)
-        aside.rename(self._best)
+        temporary.rename(self._best)
         return True
 
 

@@ -1,19 +1,18 @@
 """The intervention study on real engines: every harmful prompt under every forced depth."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rapo_ray import console
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_json_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.intervention import DEPTHS, Cell, forced_prefix, refusal_table
 from rapo_ray.evaluation.rows import EvalRow
-from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, serving, suite_prompts
+from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, start_inference, suite_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
@@ -50,7 +49,7 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     same_evaluation(folder, config, [target])
     items = make_items(prompts, ["none"])
     rows: dict[str, list[EvalRow]] = {}
-    with serving(config, target) as (rollouts, judge):
+    with start_inference(config, target) as (rollouts, judge):
         for depth in DEPTHS:
             forced = ForcedRollouts(rollouts, depth, config.model.system_prompt)
             with console.progress(f"forced {depth}") as progress:
@@ -60,7 +59,7 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     content = {"model": target.id, "revision": target.revision, "decoding": decoding(config),
                "judge": judge_of(config), "cells": cells}  # fmt: skip
     path = folder / "intervention.json"
-    write_whole(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+    write_json_atomically(path, content)
     terminal.show_intervention(cells)
     console.say(f"results: {path}")
     if (folder.parent / "config.yaml").is_file():  # a run's, whose report shows the study

@@ -124,7 +124,7 @@ class Session:
         config = self.config
         with self._timed("start_engines"):
             console.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
-            rollouts, judge = self.spawner.serving(self.base, judge_models)
+            rollouts, judge = self.spawner.start_inference(self.base, judge_models)
             rollouts.engines.restarted = self.watchers.exported.restarted
             rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
         self.roles = Roles(rollouts, judge, None, None, None)  # type: ignore[arg-type]  # the trained side comes later
@@ -135,7 +135,7 @@ class Session:
         start = self._warm_up(rollouts)
         with self._timed("start_policy"):
             console.say(f"starting {config.policy.ranks} policy rank(s)")
-            policy, reference, weights = self.spawner.training(start.resolve(), rollouts)
+            policy, reference, weights = self.spawner.start_training(start.resolve(), rollouts)
             self.roles = Roles(rollouts, judge, reference, policy, weights)
             sampler = PromptSampler(self.inputs.train_P, config.prompts_per_round, config.seed)
             done = 0
@@ -239,13 +239,13 @@ class Session:
         console.say(f"held-out {stage}: {shown} (n {figures['n']})")
 
     def _publish_model(self) -> None:
-        aside = self.folder.clear_partial(self.folder.model)
+        temporary = self.folder.clear_partial(self.folder.model)
         try:
-            self.roles.policy.export(aside, "bfloat16")
-            self._complete(aside, self.config.rounds)
+            self.roles.policy.export(temporary, "bfloat16")
+            self._complete(temporary, self.config.rounds)
             if self.folder.model.exists():
                 shutil.rmtree(self.folder.model)
-            aside.rename(self.folder.model)
+            temporary.rename(self.folder.model)
         except OSError as error:
             raise CheckpointError(
                 f"cannot write {self.folder.model}: {error}; make room and run the same command"

@@ -25,16 +25,16 @@ def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, ro
     sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
     shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
     console.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
-    aside = folder.clear_partial(folder.sft)
+    temporary = folder.clear_partial(folder.sft)
     work = folder.clear_partial(folder.path / "warmup")
     log = folder.path / "warmup.jsonl"
     log.unlink(missing_ok=True)
-    job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, aside)
+    job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, temporary)
     if config.rollout.colocate:
         rollouts.sleep()  # the first sync wakes them
     with console.follow_log("warm-up", log, total=len(shares[0])):
         loss = train_sft(config, job)
-    aside.rename(folder.sft)
+    temporary.rename(folder.sft)
     console.say(f"warm-up: last loss {loss:.3f}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_atomically
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.config.load import config_hash
 from rapo_ray.errors import ReportError
@@ -20,7 +20,7 @@ def write_report(folder: Path) -> Path:
     """Write the folder's report and return its path; raises ReportError or OSError."""
     page = render(read_evidence(folder))
     path = folder / REPORT
-    write_whole(path, lambda aside: aside.write_bytes(page.encode("utf-8", "replace")))
+    write_atomically(path, lambda temporary: temporary.write_bytes(page.encode("utf-8", "replace")))
     return path
 
 

@@ -90,7 +90,7 @@ def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Grou
     return tuple(_whitened(credited) if config.scheme == "gdpo" else credited)
 
 
-def teaches(group: Group, config: CreditConfig) -> bool:
+def has_signal(group: Group, config: CreditConfig) -> bool:
     """True where the group's samples differ in what `credit.filter` looks at."""
     return _differ(group, _rewards(group, config), config)
 

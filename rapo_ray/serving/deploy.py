@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config.serving import ServeConfig
 from rapo_ray.errors import ConfigError, RapoError, ServingError
 from rapo_ray.models.published import read_published
@@ -53,7 +53,7 @@ class State:
         """Write the settings."""
         self._folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_whole(self._settings, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_text_atomically(self._settings, text)
 
     def history(self) -> list[Change]:
         """All changes, oldest first."""

@@ -34,7 +34,7 @@ class ThinkSplitter:
     def _step(self, pieces: list[Piece], ended: bool) -> bool:
         """One step of the machine; False where it needs more text."""
         if self._state == "start":
-            return self._open(ended)
+            return self._still_thinking(ended)
         if self._state == "reasoning":
             return self._think(pieces, ended)
         if self._state in ("thought_start", "answer_start"):
@@ -47,7 +47,7 @@ class ThinkSplitter:
             self._held = ""
         return False
 
-    def _open(self, ended: bool) -> bool:
+    def _still_thinking(self, ended: bool) -> bool:
         """A completion thinks if it opens with the mark; otherwise all of it is the answer."""
         body = self._held.lstrip()
         if body.startswith(THINK_START):

@@ -11,7 +11,7 @@ from typing import Any
 from rapo_ray.orchestrator.dispatch import Batches
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.types import Completion, Form, Packed, Prompt, Rollout, Status, Verdict, Written
+from rapo_ray.types import Completion, Form, GeneratedText, Packed, Prompt, Rollout, Status, Verdict
 
 HEARTBEAT = 5.0
 COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")
@@ -47,11 +47,11 @@ class SimulatedEngine:
         self._running: list[tuple[float, int, int, int, str]] = []
         self._version = -1
 
-    async def where(self) -> tuple[str, int]:
+    async def process_address(self) -> tuple[str, int]:
         """Its node and process."""
-        from actors.calls import here
+        from actors.ray_calls import process_address
 
-        return here()
+        return process_address()
 
     async def submit(self, call: str, version: int, batches: Batches) -> None:
         """Begin to wait."""
@@ -112,7 +112,7 @@ class SimulatedJudge:
         self._seconds = profile.judge_seconds
         self._slots = Slots(profile.judge_concurrency)
 
-    async def judge(self, prompts: list[Prompt], written: list[Written], parts: object) -> list[Any]:
+    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: object) -> list[Any]:
         """A verdict on each."""
         ends = max(self._slots.take(self._seconds) for _ in written)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))

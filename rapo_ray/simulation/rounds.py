@@ -137,7 +137,7 @@ class Simulation:
 class SimulatedSender:
     """The policy's side of a sync."""
 
-    may_send_again = True
+    can_resend = True
 
     def __init__(self, hosts: list[Any], seconds: float) -> None:
         self._hosts = hosts
@@ -148,6 +148,6 @@ class SimulatedSender:
         time.sleep(self._seconds)
         ray.get([host.take_weights.remote(version) for host in self._hosts])
 
-    def send_again(self, engine: int) -> None:
+    def resend(self, engine: int) -> None:
         """No simulated engine is lost."""
         raise RoundLost("simulated engines do not start again")

@@ -49,24 +49,24 @@ class CheckpointStore:
     def write(self, round_number: int, state: JsonState, save_policy: Callable[[Path], None]) -> Checkpoint:
         """Write one; raises CheckpointError where the disk refuses, and the older ones stay as they were."""
         final = self._folder / f"round-{round_number:06d}"
-        aside = final.with_suffix(".tmp")
+        temporary = final.with_suffix(".tmp")
         try:
             for stale in self._folder.glob("round-*.tmp"):  # of killed writes, of any round
                 _remove(stale)
             _remove(final)  # a leftover without its mark
-            (aside / "policy").mkdir(parents=True)
-            save_policy(aside / "policy")
-            (aside / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
-            (aside / MANIFEST).write_text(json.dumps(_hash_files(aside), indent=1), encoding="utf-8")
-            _sync_tree(aside)
-            os.replace(aside, final)
+            (temporary / "policy").mkdir(parents=True)
+            save_policy(temporary / "policy")
+            (temporary / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
+            (temporary / MANIFEST).write_text(json.dumps(_hash_files(temporary), indent=1), encoding="utf-8")
+            _sync_tree(temporary)
+            os.replace(temporary, final)
             (final / MARK).touch()
             sync(final)
             sync(self._folder)
         except (OSError, RapoError) as error:
-            why = "the disk is full" if _is_full(error, aside) else str(error)
+            why = "the disk is full" if _is_full(error, temporary) else str(error)
             with contextlib.suppress(OSError):
-                _remove(aside)
+                _remove(temporary)
             raise CheckpointError(self._explain(final, why)) from error
         self._prune()
         return Checkpoint(final, round_number, state)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_atomically
 from rapo_ray.judging.agreement import agreement
 from rapo_ray.types import Case, Group, Prompt, RoundResult, Sample, Status
 
@@ -33,7 +33,7 @@ def write_parquet(groups_P: Iterable[Group], path: Path) -> None:
     rows = to_rows(groups_P)
     schema = pa.schema([(name, getattr(pa, COLUMNS.get(name, "string"))()) for name in rows[0]])
     table = pa.Table.from_pylist(rows, schema=schema)
-    write_whole(path, lambda aside: pq.write_table(table, aside))
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def read_groups(path: Path) -> list[Group]:

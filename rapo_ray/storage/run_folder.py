@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_json_atomically, write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import hashed_tree, load_config, to_yaml
 from rapo_ray.errors import ConfigError
@@ -53,7 +53,7 @@ class RunFolder:
             except ConfigError:
                 self.close()
                 raise
-        _write_whole(written, to_yaml(self._config))
+        write_text_atomically(written, to_yaml(self._config))
 
     def close(self) -> None:
         """Give the lock back."""
@@ -74,7 +74,7 @@ class RunFolder:
             if path.exists():
                 lines = path.read_text(encoding="utf-8").splitlines()
                 kept = [line for line in lines if _round_of(line) <= round_number]
-                _write_whole(path, "".join(f"{line}\n" for line in kept))
+                write_text_atomically(path, "".join(f"{line}\n" for line in kept))
         for path in self.rounds.glob("round-*"):
             match = ROUND_FILE.fullmatch(path.name)
             if match and int(match[1]) > round_number:
@@ -87,7 +87,7 @@ class RunFolder:
 
     def record_contamination(self, rows: list[dict[str, str]]) -> None:
         """Write what the contamination guard found; the file is there, and empty, where it found nothing."""
-        _write_whole(self.path / "contamination.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        write_text_atomically(self.path / "contamination.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
 
     def record_canaries(self, line: dict[str, Any]) -> None:
         """Keep what a measurement of the judge found."""
@@ -95,14 +95,14 @@ class RunFolder:
 
     def publish_summary(self, summary: dict[str, Any]) -> None:
         """Write the summary, whole."""
-        _write_whole(self.summary, json.dumps(summary, indent=2) + "\n")
+        write_json_atomically(self.summary, summary)
 
     def clear_partial(self, folder: Path) -> Path:
         """An empty folder beside `folder` to fill and then rename to it."""
-        aside = folder.with_name(f"{folder.name}.tmp")
-        if aside.exists():
-            shutil.rmtree(aside)
-        return aside
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        return temporary
 
     def _check_same(self, before: RunConfig) -> None:
         changed = sorted(_differences(hashed_tree(before), hashed_tree(self._config)))
@@ -129,10 +129,6 @@ def _round_of(line: str) -> float:
         return float(json.loads(line)["round"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # the torn last line of a killed run
-
-
-def _write_whole(path: Path, text: str) -> None:
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from itertools import groupby
 
 from rapo_ray.types import Message, Sequence, message
 
-Unit = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
-Row = tuple[Unit, ...]
+RowItem = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
+Row = tuple[RowItem, ...]
 
 
 @message
@@ -50,9 +50,9 @@ def plan_steps(
     return [[plan[rank] for plan in plans] for rank in range(num_ranks)]
 
 
-def pack_rows(units: Seq[Unit], row_tokens: int) -> list[Row]:
+def pack_rows(units: Seq[RowItem], row_tokens: int) -> list[Row]:
     """Rows of up to `row_tokens` tokens in the order of the units; a wider unit has a row of its own."""
-    rows: list[list[Unit]] = []
+    rows: list[list[RowItem]] = []
     width = 0
     for unit in units:
         own = row_width((unit,))
@@ -92,7 +92,7 @@ def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
     return micro_batches
 
 
-def _plan_step(units: list[Unit], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
+def _plan_step(units: list[RowItem], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
     fair = math.ceil(sum(row_width((unit,)) for unit in units) / num_ranks)  # so that no rank is left without a row
     rows = pack_rows(units, min(row_tokens, fair))
     micro_batches = [[rows[index] for index in indices] for indices in split_by_tokens(rows, max_tokens)]

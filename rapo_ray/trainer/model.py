@@ -101,7 +101,7 @@ def collate(micro_batch: MicroBatch) -> Collated:
     )
 
 
-def spread(values_per_sequence: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
+def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
     """Lay ragged per-token values [S][T] onto the action positions of an [S, T] tensor."""
     out = torch.zeros(action_mask.shape, dtype=torch.float32, device=action_mask.device)
     flat = [value for row in values_per_sequence for value in row]

@@ -13,7 +13,14 @@ from rapo_ray.trainer.batch import MicroBatch, Step
 from rapo_ray.trainer.deepspeed_setup import make_engine, whole_parameters
 from rapo_ray.trainer.files import random_state_file
 from rapo_ray.trainer.lora import add_lora, named_weights
-from rapo_ray.trainer.model import ActionLogProbs, Collated, collate, load_language_model, save_language_model, spread
+from rapo_ray.trainer.model import (
+    ActionLogProbs,
+    Collated,
+    collate,
+    load_language_model,
+    save_language_model,
+    scatter_to_mask,
+)
 from rapo_ray.trainer.objective import Objective, TokenInputs
 from rapo_ray.trainer.pair_objective import PairObjective
 
@@ -94,7 +101,7 @@ class PolicyRank:
     ) -> dict[str, float]:
         batch = collate(micro_batch).to(self._device)
         logprobs, entropies = self._engine(batch)
-        rollout = spread([row.rollout_logprobs for row in micro_batch.sequences], batch.action_mask)
+        rollout = scatter_to_mask([row.rollout_logprobs for row in micro_batch.sequences], batch.action_mask)
         if self._config.old_logprobs == "rollout":
             old = rollout
         else:
@@ -123,7 +130,7 @@ class PolicyRank:
         rows = micro_batch.sequences
         reference = None
         if self._config.needs_reference:
-            reference = spread([row.reference_logprobs or () for row in rows], batch.action_mask)
+            reference = scatter_to_mask([row.reference_logprobs or () for row in rows], batch.action_mask)
         advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_text_atomically
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
@@ -49,7 +49,7 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
         prompt = demonstration.prompt
         row = {"id": prompt.id, "text": prompt.text, "harmful": prompt.harmful, "level": prompt.level}
         lines.append(json.dumps({**row, "completion": demonstration.completion}, ensure_ascii=False) + "\n")
-    write_whole(path, lambda aside: aside.write_text("".join(lines), encoding="utf-8"))
+    write_text_atomically(path, "".join(lines))
 
 
 def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None) -> list[Sequence]:

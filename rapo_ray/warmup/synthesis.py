@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.errors import DataError
 from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
-from rapo_ray.types import Draft, Form, Prompt, Written
+from rapo_ray.types import Draft, Form, GeneratedText, Prompt
 
 LENGTH_BY_LEVEL = {
     1: "The request is direct, so two or three sentences are enough.",
@@ -24,7 +24,7 @@ INSTRUCTION = (
 OPENING = THINK_START + "\nOkay, "
 
 
-Write = Callable[[list[Draft]], list[Written]]
+Write = Callable[[list[Draft]], list[GeneratedText]]
 
 
 def synthesise(
@@ -61,7 +61,7 @@ def _level(prompt: Prompt) -> int:
     return (prompt.level or 3) if prompt.harmful else 1
 
 
-def _trace(written: Written, min_chars: int) -> tuple[str, str]:
+def _trace(written: GeneratedText, min_chars: int) -> tuple[str, str]:
     if written.truncated:
         return "", "trace truncated"
     if THINK_END not in written.text:

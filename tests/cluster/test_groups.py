@@ -95,7 +95,7 @@ def test_resources_that_are_taken_end_in_words_and_not_in_a_hang(cluster: Any, t
     spawner = Spawner(config, plan(config))
     try:
         with pytest.raises(PlacementError, match=r"gave up after .* waiting for 1 CPUs \(0 free\) for rollout engines"):
-            spawner.serving(tmp_path, {})
+            spawner.start_inference(tmp_path, {})
     finally:
         spawner.close()
         ray.util.remove_placement_group(taken)

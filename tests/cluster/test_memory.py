@@ -8,9 +8,9 @@ import psutil
 import pytest
 import ray
 
-from actors.calls import Where, here
 from actors.cluster import ray_cluster
 from actors.judge_group import JudgeGroup
+from actors.ray_calls import ProcessAddress, process_address
 from actors.rollout_group import Engines, RolloutGroup
 from rapo_ray.config.run import ClusterConfig, LimitsConfig, RolloutConfig
 from rapo_ray.errors import ActorDied
@@ -35,9 +35,9 @@ def take_too_much() -> None:
 class Greedy:
     """An engine and a judge that take more memory than there is."""
 
-    def where(self) -> Where:
+    def where(self) -> ProcessAddress:
         """Its node and process."""
-        return here()
+        return process_address()
 
     def collect(self, *_: Any) -> None:
         """Never ends."""

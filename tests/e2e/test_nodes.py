@@ -27,11 +27,11 @@ def test_two_nodes_get_the_weights_and_share_the_work(tiny: Path, tmp_path: Path
 
             spawner = Spawner(config, plan(config))
             try:
-                rollouts, _ = spawner.serving(tiny / "model", {})
-                policy, _, weights = spawner.training(tiny / "model", rollouts)
+                rollouts, _ = spawner.start_inference(tiny / "model", {})
+                policy, _, weights = spawner.start_training(tiny / "model", rollouts)
                 weights.sync(0)
                 engines = rollouts.engines
-                assert len({node for node, _ in engines.on(engines.all, "where")}) == 2
+                assert len({node for node, _ in engines.on(engines.all, "process_address")}) == 2
                 expected = policy.weight_checksums(config.rollout.dtype)
                 assert engines.on(engines.all, "weight_checksums", config.rollout.dtype) == [expected] * 2
                 batches = rollouts.generate(PROMPTS, range(4), 1)

@@ -39,8 +39,8 @@ def test_engines_hold_what_the_policy_holds(
     with ray_cluster(config.cluster):
         spawner = Spawner(config, plan(config))
         try:
-            rollouts, _ = spawner.serving(model, {})
-            policy, _, weights = spawner.training(model, rollouts)
+            rollouts, _ = spawner.start_inference(model, {})
+            policy, _, weights = spawner.start_training(model, rollouts)
             weights.sync(0)
             assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
             before = policy.weight_checksums(dtype)

@@ -91,7 +91,7 @@ def test_weights_change_only_when_nothing_is_drawn() -> None:
     ahead = Ahead(draw, lambda number: True)
     assert ahead.take(1, lambda done, total: None).version == 0
     ahead.begin(2)
-    assert drawn.wait(WAIT) and ahead.under_way
+    assert drawn.wait(WAIT) and ahead.in_flight
     waiting = threading.Thread(target=ahead.wait)
     waiting.start()
     waiting.join(0.05)
@@ -100,7 +100,7 @@ def test_weights_change_only_when_nothing_is_drawn() -> None:
     waiting.join(WAIT)
     assert not waiting.is_alive()
     assert ahead.take(2, lambda done, total: None).version == 0
-    assert not ahead.under_way
+    assert not ahead.in_flight
 
 
 def test_what_stops_the_drawing_stops_the_round_before_any_weights_change() -> None:
@@ -141,6 +141,6 @@ def test_a_round_whose_engine_lost_its_weights_is_drawn_anew_with_those_of_its_t
     ahead = Ahead(draw, lambda number: True)
     ahead.begin(4)
     ahead.wait()
-    assert not ahead.under_way
+    assert not ahead.in_flight
     assert ahead.take(4, lambda done, total: None).version == 3
     assert drawn == [4, 4]

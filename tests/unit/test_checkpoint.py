@@ -307,7 +307,7 @@ def test_everything_is_on_disk_before_the_rename_and_the_mark_comes_last(
     monkeypatch.setattr(os, "fsync", note_fsync)
     store(tmp_path, rounds=1)
     before, after = log[: log.index("rename")], log[log.index("rename") + 1 :]
-    aside = "/round-000001.tmp"
+    temporary = "/round-000001.tmp"
     files = (
         "",
         "/policy",
@@ -317,5 +317,5 @@ def test_everything_is_on_disk_before_the_rename_and_the_mark_comes_last(
         f"/{STATE}",
         f"/{MANIFEST}",
     )
-    assert sorted(before) == sorted(f"{aside}{file}" for file in files)
+    assert sorted(before) == sorted(f"{temporary}{file}" for file in files)
     assert after == ["/round-000001", ""]  # the mark's folder, then the folder of the renamed one

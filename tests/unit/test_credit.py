@@ -15,9 +15,9 @@ from rapo_ray.reward.credit import (
     STD_FLOOR,
     assign_credit,
     gated_reward,
+    has_signal,
     is_unsafe,
     length_penalty,
-    teaches,
     total_reward,
 )
 from rapo_ray.trainer.batch import plan_steps
@@ -211,8 +211,8 @@ def test_the_label_filter_drops_groups_that_all_fail_or_all_succeed() -> None:
     all_bad = make_group(verdict(1.0, -1.0), verdict(0.0, -1.0))
     all_good = make_group(verdict(1.0, 1.0), verdict(0.0, 1.0))
     mixed = make_group(verdict(1.0, 1.0), verdict(1.0, -1.0))
-    assert [teaches(group, by_label) for group in (all_bad, all_good, mixed)] == [False, False, True]
-    assert all(teaches(group, GRPO) for group in (all_bad, all_good, mixed))
+    assert [has_signal(group, by_label) for group in (all_bad, all_good, mixed)] == [False, False, True]
+    assert all(has_signal(group, GRPO) for group in (all_bad, all_good, mixed))
     assert advantages_of(all_bad, by_label) == [None, None]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.storage.records import write_parquet
@@ -59,13 +59,13 @@ def test_a_death_while_filling_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("old")
 
-    def die(aside: Path) -> None:
-        aside.write_text("ha")
+    def die(temporary: Path) -> None:
+        temporary.write_text("ha")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, die)
+        write_atomically(path, die)
     assert path.read_text() == "old"
-    write_whole(path, lambda aside: aside.write_text("new"))
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]

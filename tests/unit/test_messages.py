@@ -7,7 +7,7 @@ import pytest
 
 from rapo_ray.orchestrator.dispatch import SampleRequest
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.types import Message, Packed, Sampling, Sequence, Written
+from rapo_ray.types import GeneratedText, Message, Packed, Sampling, Sequence
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
@@ -21,7 +21,7 @@ MESSAGES: list[Message] = [
     make_completion(),
     scored(2.0),
     replace(scored(0.0), second=failed()),
-    Written("text", truncated=True),
+    GeneratedText("text", truncated=True),
     SEQUENCE,
     MICRO_BATCH,
     Step((MICRO_BATCH,), 1, 2),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.atomic import write_whole
+from rapo_ray.atomic import write_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.config.learning import CreditConfig
 from rapo_ray.config.load import to_yaml
@@ -29,7 +29,7 @@ def write_run(folder: Path) -> Path:
     rounds = folder / "rounds"
     rounds.mkdir(parents=True)
     config = RunConfig.model_validate({"model": {"system_prompt": "Think."}})
-    write_whole(folder / "config.yaml", lambda aside: aside.write_text(to_yaml(config), encoding="utf-8"))
+    write_atomically(folder / "config.yaml", lambda temporary: temporary.write_text(to_yaml(config), encoding="utf-8"))
     clear = make_group(scored(-2.0), scored(2.0), scored(0.0), index=0)
     tie = make_group(scored(1.0), scored(1.0), index=1)
     narrow = make_group(failed(), scored(1.0), scored(2.0), prompt=make_prompt(2, harmful=True, level=3))

@@ -169,9 +169,9 @@ def test_a_summary_says_that_the_run_is_finished(folder: RunFolder) -> None:
 
 
 def test_a_half_filled_folder_is_cleared(folder: RunFolder) -> None:
-    aside = folder.clear_partial(folder.model)
-    assert aside.parent == folder.model.parent
-    aside.mkdir()
-    (aside / "half.bin").write_bytes(b"half")
-    assert folder.clear_partial(folder.model) == aside
-    assert not aside.exists()
+    temporary = folder.clear_partial(folder.model)
+    assert temporary.parent == folder.model.parent
+    temporary.mkdir()
+    (temporary / "half.bin").write_bytes(b"half")
+    assert folder.clear_partial(folder.model) == temporary
+    assert not temporary.exists()

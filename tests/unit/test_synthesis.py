@@ -6,7 +6,7 @@ import pytest
 
 from rapo_ray.errors import DataError
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.types import Draft, Form, Prompt, Written
+from rapo_ray.types import Draft, Form, GeneratedText, Prompt
 from rapo_ray.warmup.synthesis import INSTRUCTION, LENGTH_BY_LEVEL, OPENING, synthesise
 from tests.make import make_prompt
 
@@ -16,28 +16,30 @@ TRACE = "This asks about bread. Nothing in it is risky."
 ENDING = "I will help.\n</think>\n\nMix flour and water."
 
 
-def wrote(trace: str = TRACE, truncated: bool = False) -> Written:
+def wrote(trace: str = TRACE, truncated: bool = False) -> GeneratedText:
     """A first reply: the model thinks, then writes the trace that it was asked for."""
-    return Written(f"<think>how do I write this</think>\n\n{trace}", truncated)
+    return GeneratedText(f"<think>how do I write this</think>\n\n{trace}", truncated)
 
 
 class Writer:
     """Answers the first call with traces and the second with endings, and keeps the drafts."""
 
-    def __init__(self, traces: list[Written], endings: list[Written] | Callable[[int], list[Written]]) -> None:
+    def __init__(
+        self, traces: list[GeneratedText], endings: list[GeneratedText] | Callable[[int], list[GeneratedText]]
+    ) -> None:
         self.traces = traces
         self.endings = endings
         self.calls: list[list[Draft]] = []
 
-    def __call__(self, drafts: list[Draft]) -> list[Written]:
+    def __call__(self, drafts: list[Draft]) -> list[GeneratedText]:
         self.calls.append(drafts)
         if len(self.calls) == 1:
             return self.traces
         return self.endings(len(drafts)) if callable(self.endings) else self.endings
 
 
-def good_endings(count: int) -> list[Written]:
-    return [Written(ENDING, False)] * count
+def good_endings(count: int) -> list[GeneratedText]:
+    return [GeneratedText(ENDING, False)] * count
 
 
 def test_a_demonstration_is_the_opening_the_trace_and_what_the_model_went_on_with() -> None:
@@ -82,7 +84,7 @@ def test_what_is_bad_is_dropped_and_counted_by_its_reason() -> None:
     prompts: list[Prompt] = [make_prompt(number) for number in range(8)]
     traces = [
         wrote(truncated=True),
-        Written("no end of thinking " * 9, False),
+        GeneratedText("no end of thinking " * 9, False),
         wrote("Short."),
         wrote(""),
         wrote("A first good trace."),
@@ -91,10 +93,10 @@ def test_what_is_bad_is_dropped_and_counted_by_its_reason() -> None:
         wrote("A fourth good trace."),
     ]
     endings = [
-        Written(ENDING, True),
-        Written("never closes its thinking", False),
-        Written("closes\n</think>\n", False),
-        Written(ENDING, False),
+        GeneratedText(ENDING, True),
+        GeneratedText("never closes its thinking", False),
+        GeneratedText("closes\n</think>\n", False),
+        GeneratedText(ENDING, False),
     ]
     demonstrations, dropped = synthesise(prompts, Writer(traces, endings), None, min_chars=10)
     assert [demonstration.prompt.id for demonstration in demonstrations] == ["s/7"]

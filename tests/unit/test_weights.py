@@ -19,9 +19,9 @@ class Both:
     fails_at: str = ""
     deaths: int = 0  # times that an engine dies while weights are sent
     dead: bool = False
-    may_send_again: bool = True
+    can_resend: bool = True
     version: int = -1
-    give_weights: Callable[[int], None] = lambda engine: None
+    restore_weights: Callable[[int], None] = lambda engine: None
     calls: list[str] = field(default_factory=list)
 
     def _note(self, call: str) -> None:
@@ -36,10 +36,10 @@ class Both:
             self.dead = True
             raise ActorDied("an engine died")
 
-    def send_again(self, engine: int) -> None:
+    def resend(self, engine: int) -> None:
         self._note(f"send again to {engine}")
 
-    def start_over(self, why: str) -> bool:
+    def restart_all(self, why: str) -> bool:
         self._note(f"start over: {why}")
         revived, self.dead = self.dead, False
         return revived
@@ -112,7 +112,7 @@ def test_where_an_engine_dies_all_are_started_again_and_sent_to_once_more() -> N
 
 
 def test_ranks_that_wait_for_each_other_are_not_asked_again() -> None:
-    both = Both(deaths=1, may_send_again=False)
+    both = Both(deaths=1, can_resend=False)
     with pytest.raises(ActorDied):
         sync(both)
     assert both.calls == ["send 3"]
@@ -120,7 +120,7 @@ def test_ranks_that_wait_for_each_other_are_not_asked_again() -> None:
 
 def test_where_no_engine_died_it_was_the_policy() -> None:
     both = Both(deaths=1)
-    both.start_over = lambda why: False  # type: ignore[method-assign]
+    both.restart_all = lambda why: False  # type: ignore[method-assign]
     with pytest.raises(ActorDied):
         sync(both)
 
@@ -129,5 +129,5 @@ def test_an_engine_that_starts_again_alone_is_sent_what_the_others_have() -> Non
     both = Both()
     sync(both)
     both.calls.clear()
-    both.give_weights(1)
+    both.restore_weights(1)
     assert both.calls == ["send again to 1"]

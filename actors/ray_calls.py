@@ -14,8 +14,8 @@ from rapo_ray.errors import ActorDied, EngineError, RapoError
 
 log = logging.getLogger(__name__)
 
-Handle = Any
-Where = tuple[str, int]  # node and process
+ActorHandle = Any
+ProcessAddress = tuple[str, int]  # node and process
 
 ASK_AGAIN = 1.0  # seconds between two looks at an actor that starts again
 
@@ -75,7 +75,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def wait_until_back(actor: Handle, name: str, limit: float) -> None:
+def wait_until_back(actor: ActorHandle, name: str, limit: float) -> None:
     """Wait for an actor that Ray starts again; raises ActorDied where it does not come back within `limit` seconds."""
     ends = time.monotonic() + limit
     while True:
@@ -92,7 +92,7 @@ def wait_until_back(actor: Handle, name: str, limit: float) -> None:
             raise died(error, f"starting {name} again") from None
 
 
-def end_process(where: Where, name: str) -> None:
+def end_process(where: ProcessAddress, name: str) -> None:
     """End a process that does not answer, on whichever node it is; one that is gone already is what we want."""
     node, pid = where
     kill = ray.remote(num_cpus=0, max_retries=0)(_kill).options(
@@ -111,6 +111,6 @@ def _kill(pid: int) -> None:
         return
 
 
-def here() -> Where:
+def process_address() -> ProcessAddress:
     """Node and process of the calling actor."""
     return ray.get_runtime_context().get_node_id(), os.getpid()
