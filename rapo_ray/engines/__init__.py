@@ -1,1 +1,1 @@
-"""vLLM engines, and how weights reach them."""
+"""Rollout and judge engines, and weight transfer to them."""

@@ -1,21 +1,21 @@
-"""Sampling on CPU from the same distribution as vLLM's sampler, at a fraction of its cost.
+"""CPU sampling from the same distribution as vLLM's sampler, at a fraction of its cost.
 
-vLLM draws an exponential for every token of the vocabulary and row, twice where requests have seeds, and sorts the
-vocabulary for top_p: most of a small model's step. One uniform a row, inverted through the cumulative distribution, and
-a partial sort give the same (tested by chi-square against vLLM's own).
+vLLM draws an exponential per row for every token of the vocabulary, twice for requests with seeds, and sorts the
+vocabulary for top_p: most of a small model's step. One uniform per row, inverted through the cumulative distribution,
+and a partial sort give the same distribution (a chi-square test compares it with vLLM's own).
 """
 
 from typing import Any
 
 import torch
 
-BLOCK = 256  # probabilities summed at once: the cumulative sum is taken over blocks, then within one
-CANDIDATES = 512  # most likely tokens that usually hold the nucleus
-WIDER = 8  # times as many where they do not
+BLOCK = 256  # tokens per block: the cumulative sum runs over blocks, then within one
+CANDIDATES = 512  # most likely tokens, which usually contain the nucleus
+WIDER = 8  # growth factor of the candidates where they do not
 
 
 def install() -> None:
-    """Make vLLM's CPU sampler sample so in this process; doing it twice is fine."""
+    """Patch vLLM's CPU sampler in this process; idempotent."""
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 
     TopKTopPSampler.forward_cpu = _forward_cpu  # type: ignore[method-assign]
@@ -24,7 +24,7 @@ def install() -> None:
 def _forward_cpu(
     self: Any, logits: torch.Tensor, generators: dict[int, torch.Generator], k: Any, p: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tokens [R] for logits [R, V], with the log-probs or logits that they were sampled from."""
+    """Sample tokens [R] from logits [R, V]; also returns the log-probs or logits that they were sampled from."""
     from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_only
 
     if k is not None:
@@ -41,7 +41,7 @@ def _forward_cpu(
 
 
 def uniforms(rows: int, generators: dict[int, torch.Generator]) -> torch.Tensor:
-    """One number in [0, 1) a row [R] float64, from the row's own generator where it has one."""
+    """Draw one uniform in [0, 1) per row, [R] float64, from the row's own generator where it has one."""
     drawn = torch.rand(rows, dtype=torch.float64)
     for row, generator in generators.items():
         drawn[row] = torch.rand((), dtype=torch.float64, generator=generator)
@@ -49,7 +49,7 @@ def uniforms(rows: int, generators: dict[int, torch.Generator]) -> torch.Tensor:
 
 
 def sample(probs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """The token of each row [R] at which the cumulative sum of `probs` [R, V] passes `drawn` [R] of its total."""
+    """Tokens [R] at which each row's cumulative sum of `probs` [R, V] exceeds the fraction `drawn` [R] of its total."""
     rows, width = probs.shape
     if width % BLOCK:
         probs = torch.nn.functional.pad(probs, (0, BLOCK - width % BLOCK))
@@ -63,7 +63,7 @@ def sample(probs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 
 
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Index [R, 1] of the first of `cumulative` [R, N] above `target` [R, 1], which rounding may put at its end."""
+    """Index [R, 1] of the first of `cumulative` [R, N] above `target` [R, 1], which rounding may push to its end."""
     last = torch.nextafter(cumulative[:, -1:], torch.zeros((), dtype=cumulative.dtype))
     return torch.searchsorted(cumulative, torch.minimum(target, last).clamp(min=0.0), right=True)
 
@@ -71,22 +71,22 @@ def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 def sample_nucleus(
     logprobs: torch.Tensor, p: torch.Tensor, drawn: torch.Tensor, candidates: int = CANDIDATES
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens [R], and log-probs [R, V] with -inf outside the smallest set of tokens that holds `p` [R] of the mass.
+    """Sample tokens [R]; also log-probs [R, V], -inf outside the nucleus: the smallest set with `p` [R] of the mass.
 
-    All but the result is as wide as the candidates: passes over the vocabulary are what sampling costs.
+    Everything but the result is only as wide as the candidates, since passes over the vocabulary dominate the cost.
     """
     values, ids = logprobs.topk(min(candidates, logprobs.shape[1]), dim=-1)
     mass = values.exp()
     through = mass.cumsum(-1)
-    kept = (through - mass) < p.unsqueeze(1)
-    kept[:, 0] = True  # the smallest p of a request is 0 in float32
-    within = mass.where(kept, 0.0).double().cumsum(-1)
+    nucleus = (through - mass) < p.unsqueeze(1)
+    nucleus[:, 0] = True  # the smallest p of a request is 0 in float32
+    within = mass.where(nucleus, 0.0).double().cumsum(-1)
     total = within[:, -1:]
     tokens = ids.gather(1, _first_above(within, drawn.unsqueeze(1) * total)).squeeze(1)
-    scaled = (values - total.log().float()).masked_fill(~kept, -torch.inf)
+    scaled = (values - total.log().float()).masked_fill(~nucleus, -torch.inf)
     out = torch.full_like(logprobs, -torch.inf).scatter_(1, ids, scaled)
     if candidates < logprobs.shape[1]:
-        wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus is larger than the candidates
+        wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus exceeds the candidates
         if len(wide):
             tokens[wide], out[wide] = sample_nucleus(logprobs[wide], p[wide], drawn[wide], candidates * WIDER)
     return tokens, out

@@ -1,6 +1,6 @@
 """A shared-memory backend for vLLM's weight transfer API: engines and policy on the same host, no GPU needed.
 
-The trainer writes one safetensors file a bucket under /dev/shm; every worker maps it and loads it through vLLM's
+The trainer writes each bucket to a safetensors file in /dev/shm; every worker maps it and loads it through vLLM's
 layerwise reload, which also repacks weights that the CPU kernels hold in their own layout.
 """
 
@@ -31,64 +31,64 @@ BUCKET_BYTES = 256 << 20
 
 @dataclass
 class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket: the file that holds it."""
+    """Update message for one bucket: the path of its file."""
 
     path: str
 
 
 @dataclass
 class SharedMemoryInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on beforehand."""
+    """Worker-side initialization, which needs no parameters."""
 
 
 @dataclass
 class SharedMemoryTrainerInitInfo(TrainerInitInfo):
-    """Trainer side; rank 0 writes."""
+    """Trainer-side initialization; rank 0 writes."""
 
     backend: ClassVar[str] = BACKEND
 
 
 class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]):
-    """Worker side."""
+    """Worker side: loads buckets into the running model."""
 
     init_info_cls = SharedMemoryInitInfo
     update_info_cls = SharedMemoryUpdateInfo
 
     def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
-        """Nothing to open."""
+        """Do nothing: no connection is needed."""
 
     def start_weight_update(self) -> None:
-        """Prepare every layer to be loaded again."""
+        """Prepare every layer for reloading."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Load one bucket; the base class would synchronise an accelerator, which a CPU is not."""
+        """Load one bucket; overrides the base class, which would synchronize an accelerator."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
         """Map the bucket's file and load its tensors."""
         with safe_open(update_info.path, framework="pt", device=str(self.device)) as bucket:
             names = bucket.keys()
-            load: Any = self.model.load_weights  # vLLM gives it to every model
+            load: Any = self.model.load_weights  # every vLLM model has it
             load((name, bucket.get_tensor(name)) for name in names)
 
     def finish_weight_update(self) -> None:
-        """Put every layer back into the kernels' layout."""
+        """Repack every layer into the kernels' layout."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.model, self.model_config)
         _repack_tied_head(self.model)
 
     def shutdown(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no resource stays open."""
 
 
 def _repack_tied_head(model: Any) -> None:
-    """Repack a head that shares the embedding's weight.
+    """Repack an LM head that shares the embedding's weight.
 
-    The reload sees that weight arrive for the embedding alone: the head's CPU kernel would keep its own old copy.
+    The reload assigns a tied weight to the embedding only: the head's CPU kernel would keep its stale copy.
     """
     head: Any = getattr(model, "lm_head", None)
     if getattr(model.config, "tie_word_embeddings", False) and hasattr(head, "cpu_linear"):
@@ -96,7 +96,7 @@ def _repack_tied_head(model: Any) -> None:
 
 
 class SharedMemoryTrainer(TrainerWeightTransferEngine[SharedMemoryTrainerInitInfo]):
-    """Trainer side: all ranks iterate the source, rank 0 writes and tells the engines."""
+    """Trainer side: all ranks iterate over the source, rank 0 writes and notifies the engines."""
 
     init_info_cls = SharedMemoryTrainerInitInfo
 
@@ -108,7 +108,7 @@ class SharedMemoryTrainer(TrainerWeightTransferEngine[SharedMemoryTrainerInitInf
         client: VLLMWeightSyncClient,
         source: WeightSource | None = None,
     ) -> Self:
-        """Make a sender (rank 0) or a rank that only takes part in gathering."""
+        """Make the sender (rank 0), or a rank that only takes part in gathering."""
         return cls(client=client, source=source, is_sender=init_info.is_sender)
 
     def send_weights(self) -> None:
@@ -143,27 +143,27 @@ def _buckets(source: WeightSource, max_bytes: int) -> Iterator[dict[str, torch.T
 
 
 def register() -> None:
-    """Make the backend known to vLLM's factory in this process; doing it twice is fine."""
+    """Register the backend with vLLM's factory in this process; idempotent."""
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryEngine)
 
 
 class PolicySource(WeightSource):
-    """A policy's parameters as vLLM's weight source."""
+    """A policy's parameters as a vLLM weight source."""
 
     def __init__(self, policy: Any, dtype: str) -> None:
         self._policy = policy
         self._dtype = dtype
 
     def metadata(self) -> list[ParamMeta]:
-        """Name, wire dtype and whole shape of every parameter."""
+        """Name, transfer dtype and full shape of every parameter."""
         wire = getattr(torch, self._dtype)
         return [ParamMeta(name, wire, shape) for name, shape in self._policy.weights_metadata()]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Whole tensors in metadata order; a collective under ZeRO-3."""
+        """Iterate over full tensors in metadata order; a collective under ZeRO-3."""
         return iter(self._policy.weights(self._dtype))
 
     def held_names(self) -> Collection[str] | None:
-        """Every rank can produce every parameter."""
+        """Return None: every rank can produce every parameter."""
         return None

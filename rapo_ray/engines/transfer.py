@@ -1,4 +1,4 @@
-"""The policy's end of vLLM's weight transfer: shared memory on CPU, nccl on GPU."""
+"""The policy's side of vLLM's weight transfer: shared memory on CPU, NCCL on GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ from rapo_ray.engines.shared_memory import PolicySource, SharedMemoryTrainer, Sh
 
 
 class EnginesClient:
-    """vLLM's sync client over Ray: each call goes to all asked engines at once and waits for all."""
+    """A vLLM weight-sync client over Ray: each call goes to all target engines at once and waits for all of them."""
 
     def __init__(self, engines: list[Any], timeout: float) -> None:
         self._engines = engines
         self._timeout = timeout
         self.version = 0
-        self.only: list[int] | None = None  # the engines that are sent to, where it is not all
+        self.only: list[int] | None = None  # target engines; None means all
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Open the transfer on every engine."""
@@ -27,27 +27,27 @@ class EnginesClient:
         self._on_all(lambda engine: engine.start_weight_update.remote())
 
     def update_weights(self, update_info: WeightTransferUpdatePayload) -> None:
-        """One bucket to every engine."""
+        """Send one bucket to every engine."""
         self._on_all(lambda engine: engine.update_weights.remote(update_info))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """End the update on every engine under the version that is being sent."""
+        """Finish the update on every engine, under the version being sent."""
         self._on_all(lambda engine: engine.finish_weight_update.remote(self.version))
 
     def _on_all(self, call: Callable[[Any], Any]) -> None:
-        asked = self._engines if self.only is None else [self._engines[index] for index in self.only]
-        ray.get([call(engine) for engine in asked], timeout=self._timeout)
+        targets = self._engines if self.only is None else [self._engines[index] for index in self.only]
+        ray.get([call(engine) for engine in targets], timeout=self._timeout)
 
 
 class Transfer:
-    """An open way from this rank to the engines."""
+    """An open weight transfer from this rank to the engines."""
 
     def __init__(self, trainer: "TrainerWeightTransferEngine[Any]", client: EnginesClient) -> None:
         self._trainer = trainer
         self._client = client
 
     def send(self, version: int, engines: list[int] | None) -> None:
-        """Send every weight as `version`, to these engines or to all; called on all ranks at once."""
+        """Send all weights as `version` to these engines, or to all; called on all ranks together."""
         self._client.version = version
         self._client.only = engines
         self._trainer.send_weights()
@@ -56,7 +56,7 @@ class Transfer:
 def open_transfer(
     policy: Any, rank: int, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float
 ) -> Transfer:
-    """Open the transfer that `transfer` describes: `backend`, and for nccl `address`, `port` and `world_size`."""
+    """Open the transfer that `transfer` describes: `backend`, and for NCCL `address`, `port` and `world_size`."""
     client = EnginesClient(engines, timeout)
     source = PolicySource(policy, dtype)
     trainer: TrainerWeightTransferEngine[Any]

@@ -1,7 +1,7 @@
-"""One vLLM engine with a step loop of its own: requests in, futures out, paused around a weight update.
+"""A vLLM engine with its own step loop: requests in, futures out, paused around weight updates.
 
-The engine core runs in this process. Requests submitted together are all queued before the first step, so that batches,
-and with them the last bits of the logits, do not depend on timing.
+The engine core runs in this process. Requests submitted together are all queued before their first step, so that
+batches, and with them the last bits of the logits, do not depend on timing.
 """
 
 import itertools
@@ -13,13 +13,13 @@ from typing import Any
 from rapo_ray.errors import EngineError
 from rapo_ray.types import Sampling
 
-MIN_BATCHED_TOKENS = 8192  # of one step, prompts included
+MIN_BATCHED_TOKENS = 8192  # per step, prompts included
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What a vLLM engine is started with."""
+    """Settings that a vLLM engine starts with."""
 
     model: str
     dtype: str
@@ -28,13 +28,11 @@ class EngineSettings:
     tensor_parallel: int
     memory_share: float
     enforce_eager: bool
-    chunked_prefill: (
-        bool  # off on CPU: vLLM rewinds a seeded request's generator behind a chunk, which a CPU one cannot
-    )
+    chunked_prefill: bool  # off on CPU, where vLLM cannot rewind a seeded request's generator after a chunk
     seed: int
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
-    sleeps: bool = False  # whether `sleep` may be called
-    block_tokens: int | None = None  # of the KV cache: of what prompts share, whole blocks are computed once
+    sleeps: bool = False  # allows `sleep`
+    block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Generated:
 
 @dataclass(slots=True)
 class _Request:
-    """A prompt under way, with the tokens of its labels."""
+    """A prompt in flight, with the tokens of its labels."""
 
     tokens: list[int]
     sampling: Sampling
@@ -59,7 +57,7 @@ class _Request:
     future: "Future[Generated]" = field(default_factory=Future)
 
     def end(self, outcome: Generated | EngineError) -> None:
-        """Tell whoever waits, unless it was cancelled."""
+        """Resolve the future, unless it was cancelled."""
         if not self.future.set_running_or_notify_cancel():
             return
         if isinstance(outcome, EngineError):
@@ -74,33 +72,33 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
         self._engine = self._llm.llm_engine
-        self._wakeup = threading.Condition()  # held for moments, so that whoever asks never waits for a step
-        self._stepping = threading.Lock()  # held for a step
+        self._wakeup = threading.Condition()  # held only briefly, so that `submit` never waits for a step
+        self._stepping = threading.Lock()  # held during a step
         self._paused = False
         self._asleep = False
         self._stopped: EngineError | None = None
         self._queued: list[_Request] = []
-        self._inflight: dict[str, _Request] = {}  # of the thread that steps alone
+        self._inflight: dict[str, _Request] = {}  # touched only by the stepping thread
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
-        """Queue token prompts together; a future ends with a completion or an EngineError, or is cancelled.
+        """Queue token prompts together; each future resolves to a completion or an EngineError, or is cancelled.
 
         Raises EngineError for a label of several tokens, and once the engine has stopped.
         """
-        made = [
+        new = [
             _Request(tokens, sampling, [self._label_token(label) for label in sampling.labels])
             for tokens, sampling in requests
         ]
         with self._wakeup:
             if self._stopped is not None:
                 raise self._stopped
-            self._queued += made
+            self._queued += new
             self._wakeup.notify_all()
-        return [request.future for request in made]
+        return [request.future for request in new]
 
     def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
-        """The tokens of one user turn in the model's own chat format; the assistant goes on from `prefix`."""
+        """Tokenize one user turn with the model's chat template; the assistant's turn continues from `prefix`."""
         messages = [{"role": "system", "content": system}] if system is not None else []
         messages.append({"role": "user", "content": user})
         tokenizer = self._llm.get_tokenizer()
@@ -108,38 +106,38 @@ class VllmEngine:
         return tokens + tokenizer.encode(prefix, add_special_tokens=False) if prefix else tokens
 
     def encode_messages(self, messages: list[dict[str, str]]) -> list[int]:
-        """The tokens of a whole conversation as the model's template ends it."""
+        """Tokenize a complete conversation with the model's chat template."""
         return list(self._llm.get_tokenizer().apply_chat_template(messages, return_dict=False))
 
     def encode_text(self, text: str) -> list[int]:
-        """The tokens of a whole input that brings its special tokens along."""
+        """Tokenize a complete input that already contains its special tokens."""
         return list(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
 
     def pause(self) -> None:
-        """Stop stepping, after the step under way; requests in flight stay queued."""
+        """Stop stepping once the current step is done; requests in flight stay in the engine."""
         with self._wakeup:
             self._paused = True
         with self._stepping:
             pass
 
     def resume(self) -> None:
-        """Step again."""
+        """Resume stepping."""
         with self._wakeup:
             self._paused = False
             self._wakeup.notify_all()
 
     def sleep(self) -> None:
-        """Stop stepping and leave the GPU's memory to others: weights go to host memory, the cache is dropped."""
+        """Stop stepping and free the GPU's memory: weights move to host memory, the KV cache is dropped."""
         self.pause()
         self._asleep = True
         self._llm.sleep(level=1)
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
-        """Open vLLM's weight transfer on the worker side."""
+        """Initialize vLLM's weight transfer on the worker side."""
         self._llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        """Begin a weight update; the engine must be paused, and wakes where it sleeps."""
+        """Begin a weight update, waking a sleeping engine; raises EngineError unless the engine is paused."""
         if not self._paused:
             raise EngineError("weights may change only while the engine is paused")
         if self._asleep:
@@ -148,21 +146,21 @@ class VllmEngine:
         self._llm.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Take one bucket of weights."""
+        """Load one bucket of weights."""
         self._llm.update_weights({"update_info": update_info})
 
     def finish_weight_update(self, version: int) -> None:
-        """End the update, drop the caches computed with the old weights, and take the version."""
+        """Finish the update as `version` and drop the caches computed with the old weights."""
         self._llm.finish_weight_update(str(version))
         if not self._llm.reset_prefix_cache(reset_running_requests=True):
-            raise EngineError("the prefix cache could not be reset, it would serve keys of the old weights")
+            raise EngineError("the prefix cache could not be reset: it would serve KV entries of the old weights")
 
     def weight_version(self) -> str:
-        """The version of the weights the engine holds, as vLLM reports it."""
+        """Version of the loaded weights, as vLLM reports it."""
         return str(self._llm.get_weight_version())
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
-        """SHA-256 of every weight in `dtype`, read back from the running model, under the trainer's names."""
+        """SHA-256 of every weight in `dtype`, read back from the running model, keyed by the trainer's names."""
         merged: dict[str, str] = {}
         for part in self._llm.collective_rpc("weight_checksums", args=(dtype,)):
             merged.update(part)
@@ -210,7 +208,7 @@ class VllmEngine:
         )
         try:
             self._engine.add_request(request_id, TokensPrompt(prompt_token_ids=request.tokens), params)
-        except (VLLMClientError, ValueError) as error:  # of this request, such as a prompt that is too long
+        except (VLLMClientError, ValueError) as error:  # this request's fault, such as a prompt that is too long
             del self._inflight[request_id]
             request.end(EngineError(f"vLLM refuses the request: {error}"))
 
@@ -224,8 +222,8 @@ class VllmEngine:
     def _fail_all(self, error: Exception) -> None:
         with self._wakeup:
             self._stopped = EngineError(f"the vLLM engine stopped: {type(error).__name__}: {error}")
-            left = [*self._inflight.values(), *self._queued]
-        for request in left:
+            unfinished = [*self._inflight.values(), *self._queued]
+        for request in unfinished:
             request.end(self._stopped)
 
     def _label_token(self, label: str) -> int:

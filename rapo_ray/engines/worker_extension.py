@@ -1,4 +1,4 @@
-"""What we add to vLLM's worker: the shared-memory backend, quick sampling on CPU, and reading the weights back."""
+"""Additions to vLLM's worker: the shared-memory backend, fast CPU sampling, and checksums of the loaded weights."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from rapo_ray.engines import cpu_sampling, shared_memory
 shared_memory.register()
 cpu_sampling.install()
 
-# vLLM fuses these projections; the trainer knows their parts
+# vLLM fuses these projections; the trainer has them separately
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
 class RapoWorkerExtension:
-    """Mixed into vLLM's worker class by `worker_extension_cls`."""
+    """A mixin that `worker_extension_cls` adds to vLLM's worker class."""
 
     model_runner: Any
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
-        """SHA-256 of every weight of the running model in `dtype`, fused projections taken apart."""
+        """SHA-256 of every weight of the running model in `dtype`, with fused projections split."""
         model = self.model_runner.get_model()
         wire = getattr(torch, dtype)
         return {name: digest(tensor.to(wire)) for name, tensor in _weights(model)}
@@ -46,7 +46,7 @@ def _weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _in_kernel(module: Any, parameter: torch.nn.Parameter) -> torch.Tensor:
-    """The weight that a CPU kernel computes with, repacked and out of reach: what it makes of the identity, exactly."""
+    """Read a weight that a CPU kernel only holds repacked: the kernel's output on the identity, which is exact."""
     rows = module.embedding_dim if hasattr(module, "embedding_dim") else module.input_size
     identity = torch.eye(rows, dtype=parameter.dtype)
     weight: torch.Tensor = module.quant_method.apply(module, identity, None).T

@@ -1,1 +1,1 @@
-"""The update: batches, objective, DeepSpeed."""
+"""The policy update: batches, objectives and the DeepSpeed ranks."""

@@ -1,8 +1,8 @@
-"""Attention on CPU as plain matrix products, query heads that share keys side by side.
+"""CPU attention as plain matrix products, with the query heads that share a key head side by side.
 
-PyTorch's CPU kernel is far from the machine's matrix rate on rows as short as ours. This keeps the probabilities for
-the gradient, so longer rows go PyTorch's way. In bfloat16 scores are rounded before the softmax, as transformers' eager
-attention does.
+On rows as short as ours PyTorch's CPU kernel stays far below the machine's matmul rate. This version keeps the
+attention probabilities for the backward pass, so longer rows fall back to PyTorch. In bfloat16, scores are rounded
+before the softmax, as in transformers' eager attention.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 NAME = "rapo_grouped"
-LONGEST = 1024  # tokens of a row: its probabilities are about as large as the layer's other activations
+LONGEST = 1024  # tokens; up to here a row's probabilities are about as large as the layer's other activations
 
 
 def grouped_attention(
@@ -28,7 +28,7 @@ def grouped_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attend from queries [B, H, L, D] to keys and values [B, K, L, D], K a divisor of H; returns [B, L, H, D].
 
-    The mask is boolean [B or 1, 1, L, L] (true: visible), none: causal.
+    The mask is boolean [B or 1, 1, L, L], true where a key is visible; None means causal.
     """
     rows, heads, length, width = query.shape
     fits = key.shape[2] == length <= LONGEST and not dropout and others.get("position_bias") is None
@@ -49,13 +49,13 @@ def grouped_attention(
 
 
 def _hidden(visible: torch.Tensor | None, length: int, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to scores: [B or 1, 1, L, L], the least number of `dtype` where nothing may be seen."""
+    """Bias [B or 1, 1, L, L] that is added to scores: the lowest number of `dtype` at masked positions."""
     if visible is None:
         visible = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
     return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def register() -> None:
-    """Make it known to transformers as `NAME`; doing it twice is fine."""
+    """Register the attention with transformers as `NAME`; idempotent."""
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,7 +1,7 @@
-"""Which sequences go into which optimizer step, rank, micro-batch and row (pure; equal work on every rank).
+"""Assignment of sequences to optimizer steps, ranks, micro-batches and rows (pure; equal work on every rank).
 
-A row lays sequences one behind the other; those of one prompt share its tokens, so that a group's prompt is computed
-once (`model.collate` lets no sequence see another).
+A row packs sequences one after another; those of the same prompt share its tokens, so that a group's prompt is computed
+once (`model.collate` masks sequences from each other).
 """
 
 import math
@@ -10,13 +10,13 @@ from itertools import groupby
 
 from rapo_ray.types import Message, Sequence, message
 
-RowItem = tuple[Sequence, ...]  # what may not be parted: one sequence, or the two of a preference pair
+RowItem = tuple[Sequence, ...]  # stays together in one row: one sequence, or the two of a preference pair
 Row = tuple[RowItem, ...]
 
 
 @message
 class MicroBatch(Message):
-    """Rows of one forward pass; a filler repeats a row with no weight so that ranks stay in step."""
+    """Rows of one forward pass; a filler repeats a row at zero weight to keep the ranks in step."""
 
     rows: tuple[tuple[Sequence, ...], ...]
     filler: bool = False
@@ -29,7 +29,7 @@ class MicroBatch(Message):
 
 @message
 class Step(Message):
-    """One rank's share of an optimizer step, with the totals over all ranks that the loss is averaged by."""
+    """One rank's share of an optimizer step, with the totals over all ranks that normalize the loss."""
 
     micro_batches: tuple[MicroBatch, ...]
     total_sequences: int
@@ -37,49 +37,49 @@ class Step(Message):
 
 
 def plan_steps(
-    sequences: Seq[Sequence], num_steps: int, num_ranks: int, max_tokens: int, row_tokens: int = 0, unit: int = 1
+    sequences: Seq[Sequence], num_steps: int, num_ranks: int, max_tokens: int, row_tokens: int = 0, item_size: int = 1
 ) -> list[list[Step]]:
-    """Deal prompts over steps, then rows over ranks: `[rank][step]`, each rank with as many micro-batches as any other.
+    """Deal prompts to steps and rows to ranks; returns `[rank][step]`, with equally many micro-batches on every rank.
 
-    Each run of `unit` sequences (the two of a preference pair) stays together, in order.
+    Every `item_size` consecutive sequences (the two of a preference pair) stay together, in order.
     """
-    units = [tuple(sequences[start : start + unit]) for start in range(0, len(sequences), unit)]
-    prompts = [list(same) for _, same in groupby(units, key=lambda unit: unit[0].prompt)]
-    steps = [[unit for prompt in prompts[start::num_steps] for unit in prompt] for start in range(num_steps)]
+    items = [tuple(sequences[start : start + item_size]) for start in range(0, len(sequences), item_size)]
+    prompts = [list(same) for _, same in groupby(items, key=lambda item: item[0].prompt)]
+    steps = [[item for prompt in prompts[start::num_steps] for item in prompt] for start in range(num_steps)]
     plans = [_plan_step(step, num_ranks, max_tokens, row_tokens) for step in steps if step]
     return [[plan[rank] for plan in plans] for rank in range(num_ranks)]
 
 
-def pack_rows(units: Seq[RowItem], row_tokens: int) -> list[Row]:
-    """Rows of up to `row_tokens` tokens in the order of the units; a wider unit has a row of its own."""
+def pack_rows(items: Seq[RowItem], row_tokens: int) -> list[Row]:
+    """Pack items, in order, into rows of up to `row_tokens` tokens; a wider item gets a row of its own."""
     rows: list[list[RowItem]] = []
     width = 0
-    for unit in units:
-        own = row_width((unit,))
-        prompt = unit[0].prompt
+    for item in items:
+        own = row_width((item,))
+        prompt = item[0].prompt
         more = own - len(prompt) if rows and rows[-1][-1][-1].prompt == prompt else own
         if rows and width + more <= row_tokens:
-            rows[-1].append(unit)
+            rows[-1].append(item)
             width += more
         else:
-            rows.append([unit])
+            rows.append([item])
             width = own
     return [tuple(row) for row in rows]
 
 
 def row_width(row: Row) -> int:
-    """Tokens of a row, a prompt that consecutive sequences share counted once."""
+    """Count the tokens of a row; a prompt that consecutive sequences share counts once."""
     width = 0
     before: tuple[int, ...] | None = None
-    for unit in row:
-        for sequence in unit:
+    for item in row:
+        for sequence in item:
             width += len(sequence.completion) + (0 if sequence.prompt == before else len(sequence.prompt))
             before = sequence.prompt
     return width
 
 
 def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
-    """Indices of rows in micro-batches of like widths, widest first, each within `max_tokens` padded tokens."""
+    """Group row indices into micro-batches of similar widths, widest first, each within `max_tokens` padded tokens."""
     widths = [row_width(row) for row in rows]
     micro_batches: list[list[int]] = []
     widest = 0
@@ -92,9 +92,9 @@ def split_by_tokens(rows: Seq[Row], max_tokens: int) -> list[list[int]]:
     return micro_batches
 
 
-def _plan_step(units: list[RowItem], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
-    fair = math.ceil(sum(row_width((unit,)) for unit in units) / num_ranks)  # so that no rank is left without a row
-    rows = pack_rows(units, min(row_tokens, fair))
+def _plan_step(items: list[RowItem], num_ranks: int, max_tokens: int, row_tokens: int) -> list[Step]:
+    fair = math.ceil(sum(row_width((item,)) for item in items) / num_ranks)  # so that no rank is left without a row
+    rows = pack_rows(items, min(row_tokens, fair))
     micro_batches = [[rows[index] for index in indices] for indices in split_by_tokens(rows, max_tokens)]
     fillers = 0
     while (len(micro_batches) + fillers) % num_ranks:
@@ -102,14 +102,14 @@ def _plan_step(units: list[RowItem], num_ranks: int, max_tokens: int, row_tokens
             fillers += 1
     planned = [MicroBatch(tuple(_flat(row) for row in batch)) for batch in micro_batches]
     if fillers:
-        planned += [MicroBatch((min(units, key=lambda unit: row_width((unit,))),), filler=True)] * fillers
-    total_tokens = sum([len(sequence.completion) for unit in units for sequence in unit])
-    total_sequences = sum(len(unit) for unit in units)
+        planned += [MicroBatch((min(items, key=lambda item: row_width((item,))),), filler=True)] * fillers
+    total_tokens = sum([len(sequence.completion) for item in items for sequence in item])
+    total_sequences = sum(len(item) for item in items)
     return [Step(tuple(planned[rank::num_ranks]), total_sequences, total_tokens) for rank in range(num_ranks)]
 
 
 def _split_largest(micro_batches: list[list[Row]]) -> bool:
-    """Halve the micro-batch of most units, between rows or within its only one; False where all have one unit."""
+    """Halve the micro-batch with the most items, between rows or within its only row; False if all hold one item."""
     index = max(range(len(micro_batches)), key=lambda index: sum(len(row) for row in micro_batches[index]))
     rows = micro_batches[index]
     if len(rows) > 1:
@@ -124,4 +124,4 @@ def _split_largest(micro_batches: list[list[Row]]) -> bool:
 
 
 def _flat(row: Row) -> tuple[Sequence, ...]:
-    return tuple(sequence for unit in row for sequence in unit)
+    return tuple(sequence for item in row for sequence in item)

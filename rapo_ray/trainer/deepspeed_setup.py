@@ -1,4 +1,4 @@
-"""DeepSpeed: its configuration from ours, and one engine per rank."""
+"""DeepSpeed: its configuration, derived from ours, and one engine per rank."""
 
 import os
 from collections.abc import Iterator
@@ -28,21 +28,21 @@ def join_process_group(rank: int, num_ranks: int, address: str, port: int, devic
 
 
 def forget_shared_buffers() -> None:
-    """Unlink the buffers that DeepSpeed's CPU collectives keep below /dev/shm, 69 MB a rank.
+    """Unlink the buffers that DeepSpeed's CPU collectives keep in /dev/shm, 69 MB per rank.
 
-    They stay mapped where they are in use; DeepSpeed unlinks them only in an orderly exit, which a killed actor never
-    has. Called once all ranks have opened them (the module's collectives ran in `make_engine`).
+    Processes that use them keep them mapped; DeepSpeed unlinks them only on a clean exit, which a killed actor never
+    reaches. Call it once all ranks have opened them (the collectives in `make_engine` do).
     """
     import deepspeed.comm as dist
 
     dist.barrier()
     name = f"deepspeed_allreduce_buffer_*_{os.environ['MASTER_ADDR']}_{os.environ['MASTER_PORT']}_*"
     for path in Path("/dev/shm").glob(name):
-        path.unlink(missing_ok=True)  # another rank may be faster
+        path.unlink(missing_ok=True)  # another rank may have been faster
 
 
 def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
-    """The DeepSpeed configuration of a policy; micro-batching is ours, so accumulation is left at one."""
+    """DeepSpeed's configuration for a policy; micro-batching is ours, so gradient accumulation stays at one."""
     zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
@@ -73,7 +73,7 @@ def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int)
 def make_engine(
     module: torch.nn.Module, config: PolicyConfig, learning_rate: float, num_ranks: int, schedule: Any
 ) -> Any:
-    """A DeepSpeed engine over `module`; `schedule` makes the learning-rate scheduler from the optimizer."""
+    """Wrap `module` in a DeepSpeed engine; `schedule` makes the learning-rate scheduler from the optimizer."""
     import deepspeed
 
     engine, *_ = deepspeed.initialize(
@@ -90,11 +90,11 @@ def make_engine(
 def whole_parameters(
     module: torch.nn.Module, zero_stage: int, dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter, gathered whole, adapters merged, copied in `dtype`; all ranks must iterate, in step."""
+    """Iterate over full parameters, adapters merged, copied to `dtype`; a collective: all ranks iterate in lockstep."""
     import deepspeed
 
     for name, parameter, layer in named_weights(module):
         with ExitStack() as gathered:
-            for part in parts(parameter, layer):  # one by one: several in one call came back torn now and then on CPU
+            for part in parts(parameter, layer):  # one by one: several in one call were sometimes corrupted on CPU
                 gathered.enter_context(deepspeed.zero.GatheredParameters([part], enabled=zero_stage == 3))
             yield name, merged(parameter, layer).to(dtype, copy=True)

@@ -1,6 +1,6 @@
-"""Names of the files that a policy leaves in a checkpoint."""
+"""Names of the files that a policy writes into a checkpoint."""
 
 
 def random_state_file(rank: int) -> str:
-    """A rank's random state."""
+    """Name of the file with a rank's random-number state."""
     return f"random-{rank}.safetensors"

@@ -1,7 +1,7 @@
 """Stand-ins for the flash-attn helpers that `openrlhf.models` imports at import time.
 
-flash-attn does not build without CUDA, and openrlhf's objectives do not use it. Where the real package is installed
-nothing is replaced. Upstream has an open change with the same idea (OpenRLHF pull request 1302).
+flash-attn does not build without CUDA, and openrlhf's objectives do not use it. Where the real package is installed,
+nothing is replaced. An open upstream change does the same (OpenRLHF pull request 1302).
 """
 
 import importlib.machinery

@@ -1,4 +1,4 @@
-"""LoRA on a policy: adapters that alone are trained, and the weights with the adapters in them (Hu et al. 2021)."""
+"""LoRA on a policy: only the adapters are trained, and weights are published merged (Hu et al. 2021)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def add_lora(model: Any, rank: int, alpha: int) -> None:
-    """Put adapters on every linear layer but the vocabulary head, in place, and freeze all else."""
+    """Add adapters to every linear layer except the LM head, in place, and freeze everything else."""
     from peft import LoraConfig, inject_adapter_in_model
 
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"), model)
@@ -16,7 +16,7 @@ def add_lora(model: Any, rank: int, alpha: int) -> None:
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Any]]:
-    """Every weight under the name that it has without adapters, with the layer that adapts it, or None."""
+    """Iterate over base weights under their names without adapters, each with its LoRA layer, or None."""
     layers: list[Any] = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
     adapted = {id(layer.base_layer.weight): layer for layer in layers}
     for name, parameter in model.named_parameters():
@@ -25,12 +25,12 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Any]]:
 
 
 def parts(parameter: nn.Parameter, layer: Any) -> list[nn.Parameter]:
-    """What the merged weight is made of."""
+    """Parameters that a merged weight is computed from: the base weight and its adapters."""
     return [parameter] if layer is None else [parameter, *layer.lora_A.parameters(), *layer.lora_B.parameters()]
 
 
 def merged(parameter: nn.Parameter, layer: Any) -> Any:
-    """The weight with its adapter added, in float64, so that what is sent and what checks it round alike."""
+    """Weight with its adapter merged in, in float64, so that weights sent and weights checked round the same way."""
     weight = parameter.detach()
     if layer is None:
         return weight

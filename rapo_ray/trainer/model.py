@@ -1,4 +1,4 @@
-"""The language model as the update sees it: log-probs of action tokens, nothing else materialised."""
+"""The language model as the update uses it: log-probs of action tokens, with no full logits materialized."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from rapo_ray.trainer import attention
 from rapo_ray.trainer.batch import MicroBatch
 from rapo_ray.types import Sequence
 
-LOGIT_ROWS = 1024  # rows of the vocabulary projection at once; bounds the largest intermediate
-ENTROPY_EVERY = 4  # entropy is a metric: a quarter of the tokens tells it at a quarter of the cost
+LOGIT_ROWS = 1024  # tokens projected onto the vocabulary at once; bounds the largest intermediate tensor
+ENTROPY_EVERY = 4  # entropy is only a metric: every fourth token estimates it at a quarter of the cost
 
 
 @dataclass(frozen=True, slots=True)
 class Collated:
-    """A micro-batch of R right-padded rows with S sequences and N action tokens in all."""
+    """A micro-batch as tensors: R right-padded rows with S sequences and N action tokens in total."""
 
     tokens: torch.Tensor  # [R, L] int64
     positions: torch.Tensor  # [R, L] int64, counted within each sequence
-    visible: torch.Tensor | None  # [R, 1, L, L] bool; None where every row is one sequence and plainly causal
-    sources: torch.Tensor  # [N] where in the flattened rows each action token is predicted
+    visible: torch.Tensor | None  # [R, 1, L, L] bool attention mask; None if each row is one sequence: plain causal
+    sources: torch.Tensor  # [N] position in the flattened rows whose hidden state predicts each action token
     labels: torch.Tensor  # [N] int64
     action_mask: torch.Tensor  # [S, T] bool
 
     def to(self, device: torch.device) -> "Collated":
-        """The same micro-batch on another device."""
+        """Copy the micro-batch to a device."""
         visible = None if self.visible is None else self.visible.to(device)
         moved = (part.to(device) for part in (self.sources, self.labels, self.action_mask))
         return Collated(self.tokens.to(device), self.positions.to(device), visible, *moved)
@@ -38,7 +38,7 @@ class Collated:
 
 @dataclass(slots=True)
 class _Layout:
-    """One row: per token its position, the first token of its prompt and the completion it is part of (0: none)."""
+    """One row: each token's position, the start of its prompt, and the completion that it belongs to (0: none)."""
 
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -47,7 +47,7 @@ class _Layout:
     sources: list[int] = field(default_factory=list)
 
     def add(self, tokens: tuple[int, ...], first_position: int, origin: int, branch: int) -> None:
-        """Put tokens behind what is there."""
+        """Append tokens to the row."""
         self.tokens += tokens
         self.positions += range(first_position, first_position + len(tokens))
         self.origins += [origin] * len(tokens)
@@ -65,13 +65,13 @@ def _lay_out(row: tuple[Sequence, ...]) -> _Layout:
             layout.add(prompt, 0, origin, 0)
         start = len(layout.tokens)
         layout.add(completion, len(prompt), origin, branch)
-        # the prompt's last token predicts the first of the completion, which may lie further on
+        # the prompt's last token predicts the completion's first, which need not come right after it
         layout.sources += [origin + len(prompt) - 1, *range(start, start + len(completion) - 1)]
     return layout
 
 
 def collate(micro_batch: MicroBatch) -> Collated:
-    """Lay a micro-batch out; a token sees the tokens of its own sequence before it, and no other."""
+    """Lay out a micro-batch as tensors; a token attends to earlier tokens of its own sequence only."""
     layouts = [_lay_out(row) for row in micro_batch.rows]
     width = max(len(layout.tokens) for layout in layouts)
 
@@ -102,7 +102,7 @@ def collate(micro_batch: MicroBatch) -> Collated:
 
 
 def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: torch.Tensor) -> torch.Tensor:
-    """Lay ragged per-token values [S][T] onto the action positions of an [S, T] tensor."""
+    """Scatter ragged per-token values [S][T] to the action positions of an [S, T] tensor."""
     out = torch.zeros(action_mask.shape, dtype=torch.float32, device=action_mask.device)
     flat = [value for row in values_per_sequence for value in row]
     out[action_mask] = torch.tensor(flat, dtype=torch.float32, device=action_mask.device)
@@ -110,9 +110,9 @@ def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: t
 
 
 class ActionLogProbs(nn.Module):
-    """A causal language model whose forward returns the log-probs of the action tokens.
+    """A causal language model whose forward pass returns the log-probs of the action tokens.
 
-    Hidden states are projected onto the vocabulary only where an action token is predicted.
+    Only hidden states that predict an action token are projected onto the vocabulary.
     """
 
     def __init__(self, language_model: Any, temperature: float) -> None:
@@ -121,32 +121,32 @@ class ActionLogProbs(nn.Module):
         self.temperature = temperature
 
     def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs (with gradient) [S, T], zero where there is none, and the entropies of every fourth token."""
+        """Log-probs [S, T] with gradient, zero outside the action mask, and entropies of every fourth action token."""
         every = self.language_model.base_model(
             input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions, use_cache=False
         ).last_hidden_state.flatten(0, 1)
-        # Not `every[sources]`: on CPU its gradient adds up what shares a source (a group's first tokens) in any order.
+        # Not `every[sources]`: on CPU its gradient sums over a shared source (a group's first tokens) in any order.
         hidden = nn.functional.embedding(batch.sources, every)
         chunks = list(zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True))
         if len(chunks) == 1 or not torch.is_grad_enabled():
             parts = [self._project(rows, labels) for rows, labels in chunks]
-        else:  # one chunk's logits at a time, made again for its gradient
+        else:  # one chunk's logits at a time, recomputed in the backward pass
             parts = [checkpoint(self._project, rows, labels, use_reentrant=False) for rows, labels in chunks]
         flat = torch.cat([logprobs for logprobs, _ in parts])
         out = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=flat.device)
         return out.masked_scatter(batch.action_mask, flat), torch.cat([entropies for _, entropies in parts])
 
     def _project(self, rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs [N] of labels [N] after hidden states [N, H], and entropies [N / 4]."""
+        """Log-probs [N] of labels [N] given hidden states [N, H], and entropies [N / 4]."""
         logits = self.language_model.get_output_embeddings()(rows)
-        found: tuple[torch.Tensor, torch.Tensor] = _LabelLogProbs.apply(logits, labels, self.temperature)  # type: ignore[no-untyped-call]  # torch's own
-        return found
+        outputs: tuple[torch.Tensor, torch.Tensor] = _LabelLogProbs.apply(logits, labels, self.temperature)  # type: ignore[no-untyped-call]  # torch's own
+        return outputs
 
 
 class _LabelLogProbs(torch.autograd.Function):
     """Log-probs [N] of labels [N] under logits [N, V] and, without gradient, the entropy of every fourth row.
 
-    Made in float32 in one pass; the logits' gradient is made in the log-probs' own memory.
+    Computed in float32 in one pass; the backward pass reuses the log-probs' memory for the logits' gradient.
     """
 
     @staticmethod
@@ -171,25 +171,25 @@ class _LabelLogProbs(torch.autograd.Function):
 
 
 def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = False) -> Any:
-    """Load a causal language model from a folder; raises ModelError where its head is not a plain projection."""
+    """Load a causal language model from a folder; raises ModelError if its LM head is not a plain projection."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-    if not torch.cuda.is_available():  # only now: loading as sdpa has refused models that need another attention
+    if not torch.cuda.is_available():  # only now: loading with sdpa refuses models that need another attention
         attention.register()
         model.set_attn_implementation(attention.NAME)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
-            raise ModelError(f"{path}: `{name}` in its config means a vocabulary head that is not supported yet")
+            raise ModelError(f"{path}: `{name}` in its config means an LM head that is not supported yet")
     if gradient_checkpointing:
-        # not reentrant: with frozen embeddings (LoRA) no gradient would reach a reentrant block
+        # not reentrant: with frozen embeddings (LoRA), no gradient would reach a reentrant block
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 
 def save_language_model(model: Any, state: dict[str, torch.Tensor], folder: Path, dtype: str) -> None:
-    """Write `state`, which is in `dtype`, as safetensors with a config that says so."""
+    """Write `state`, whose tensors are in `dtype`, as safetensors with a config that names that dtype."""
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = dtype  # transformers writes that of the module, which may be another
+    config["dtype"] = dtype  # transformers writes the module's, which may differ
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

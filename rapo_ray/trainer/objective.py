@@ -1,6 +1,6 @@
 """The RAPO objective: OpenRLHF's clipped policy loss, with its KL estimators against the frozen reference.
 
-Departs from TRL's GRPO loss in nothing at equal settings (a test holds the two to 1e-5).
+At equal settings it matches TRL's GRPO loss (a test checks agreement to 1e-5).
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class TokenInputs:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The scalar to differentiate and sums over action tokens for the metrics."""
+    """The loss to differentiate, and sums over action tokens for the metrics."""
 
     loss: torch.Tensor
     sums: dict[str, float] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Objective:
         )
 
     def __call__(self, inputs: TokenInputs, total_sequences: int, total_tokens: int) -> LossTerms:
-        """Loss of one micro-batch as its share of a step with these totals; gradients are averaged over ranks later."""
+        """Compute a micro-batch's share of the loss of a step with these totals; gradients are averaged over ranks."""
         totals = {
             "dp_size": self._num_ranks,
             "batch_num_tokens": float(total_tokens),

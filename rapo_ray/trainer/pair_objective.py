@@ -1,4 +1,4 @@
-"""DPO and IPO on online pairs: OpenRLHF's loss over whole-sequence log-probs (TRL's at equal settings; a test)."""
+"""DPO and IPO on online pairs: OpenRLHF's loss over sequence log-probs (a test checks that it matches TRL's)."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rapo_ray.trainer.objective import LossTerms, TokenInputs
 
 
 class PairObjective:
-    """The loss of a micro-batch whose rows are chosen and rejected in turn."""
+    """Pair loss of a micro-batch whose sequences alternate between chosen and rejected."""
 
     def __init__(self, config: PolicyConfig, num_ranks: int) -> None:
         flash_attn_stand_in.provide()
@@ -21,8 +21,8 @@ class PairObjective:
         self._loss: Any = DPOLoss(config.pair_beta, ipo=config.objective == "ipo")
 
     def __call__(self, inputs: TokenInputs, total_sequences: int, total_tokens: int) -> LossTerms:
-        """This micro-batch's share of the mean over the step's pairs; gradients are averaged over ranks later."""
-        assert inputs.reference_logprobs is not None, "pairs are measured against the reference"
+        """Compute a micro-batch's share of the mean over the step's pairs; gradients are averaged over ranks."""
+        assert inputs.reference_logprobs is not None, "the pair loss needs reference log-probs"
         policy = self._scores(inputs.logprobs, inputs.mask)
         reference = self._scores(inputs.reference_logprobs, inputs.mask)
         loss, chosen, rejected = self._loss(policy[0::2], policy[1::2], reference[0::2], reference[1::2])
@@ -41,5 +41,5 @@ class PairObjective:
 
     def _scores(self, logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         total = (logprobs * mask).sum(-1)
-        # IPO's squared loss would grow with the length: its authors mean the average over tokens (as in TRL)
+        # IPO's squared loss would grow with length: its authors use the average over tokens (as TRL does)
         return total / mask.sum(-1).clamp(min=1) if self._config.objective == "ipo" else total

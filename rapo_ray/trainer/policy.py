@@ -1,4 +1,4 @@
-"""One rank of the policy: the update of a round, its log-probs, its state on disk (no Ray in here)."""
+"""One rank of the policy: a round's update, its weights, and its state on disk (no Ray)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ DEEPSPEED_TAG = "policy"
 
 
 class PolicyRank:
-    """A DeepSpeed engine over the language model; every method is collective over the ranks."""
+    """A DeepSpeed engine over the language model; every method is a collective over the ranks."""
 
     def __init__(
         self, config: PolicyConfig, model: Path, rank: int, temperature: float, total_steps: int, seed: int
@@ -49,13 +49,13 @@ class PolicyRank:
         objective = PairObjective if config.learns_from_pairs else Objective
         self._objective = objective(config, config.ranks)
         self._device: torch.device = self._engine.device
-        self._finite_loss = True  # of the step under way
+        self._finite_loss = True  # of the current optimizer step
 
     def update(self, steps: list[Step]) -> dict[str, float]:
         """Take this rank's share of a round's optimizer steps; returns sums over its action tokens.
 
-        Raises NonFiniteStep on all ranks at once: on a non-finite loss of any, before the optimizer step that would
-        have used it, and on weights that are not finite afterwards.
+        Raises NonFiniteStep on all ranks together: if any rank's loss is not finite, before the optimizer step that
+        would have used it, and if any rank's weights are not finite at the end.
         """
         sums: dict[str, float] = {"optimizer_steps": float(len(steps))}
         old_logprobs = self._old_logprobs(steps)
@@ -75,18 +75,18 @@ class PolicyRank:
         return sums
 
     def _agree(self, fine: bool, problem: str) -> None:
-        """Raise on every rank what any of them found: one that went on alone would wait for the others."""
+        """Raise NonFiniteStep on every rank if any rank has a problem: one that went on alone would block forever."""
         flag = torch.tensor(float(fine), device=self._device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
         if not flag.item():
             raise NonFiniteStep(f"policy rank {self._rank}: {problem if not fine else 'another rank stopped'}")
 
     def _finite_weights(self) -> bool:
-        held = (getattr(parameter, "ds_tensor", parameter) for parameter in self._language_model().parameters())
-        return all(bool(torch.isfinite(tensor.detach()).all()) for tensor in held)
+        shards = (getattr(parameter, "ds_tensor", parameter) for parameter in self._language_model().parameters())
+        return all(bool(torch.isfinite(shard.detach()).all()) for shard in shards)
 
     def _old_logprobs(self, steps: list[Step]) -> dict[tuple[int, int], torch.Tensor]:
-        """Log-probs before the first step; one step needs none, its own are the old ones."""
+        """Log-probs before the first step; a single step needs none, since its own are the old ones."""
         if len(steps) < 2 or self._config.old_logprobs == "rollout" or self._config.learns_from_pairs:
             return {}
         with torch.no_grad():
@@ -114,7 +114,7 @@ class PolicyRank:
             return {}
         sums = {**terms.sums, "loss": float(terms.loss.detach()) / self._config.ranks}
         sums |= {"entropy": float(entropies.sum()), "entropy_tokens": float(len(entropies))}
-        if first_step:  # later the policy has moved, and the difference is no gap any more
+        if first_step:  # later the policy has moved, so the difference no longer measures trainer against engine
             gap = (logprobs.detach() - rollout).abs() * inputs.mask
             sums.update(gap=float(gap.sum()), gap_max=float(gap.max()), gap_tokens=float(inputs.mask.sum()))
         return sums
@@ -135,11 +135,11 @@ class PolicyRank:
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter of the language model, whole and in `dtype`, in the same order on all ranks."""
+        """Iterate over the full parameters of the language model in `dtype`, in the same order on all ranks."""
         return whole_parameters(self._language_model(), self._config.zero_stage, getattr(torch, dtype))
 
     def weights_metadata(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Name and whole shape of every parameter, in the order of `weights`."""
+        """Name and full shape of every parameter, in the order of `weights`."""
         return [
             (name, tuple(getattr(parameter, "ds_shape", parameter.shape)))
             for name, parameter, _ in named_weights(self._language_model())
@@ -147,7 +147,7 @@ class PolicyRank:
 
     @property
     def tied(self) -> bool:
-        """True where the vocabulary head shares the embedding's weight."""
+        """True if the LM head shares the embedding's weight."""
         return bool(self._language_model().config.tie_word_embeddings)
 
     def _language_model(self) -> Any:
@@ -160,7 +160,7 @@ class PolicyRank:
             save_language_model(self._language_model(), state, folder, dtype)
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer, schedule and this rank's random state."""
+        """Save weights, optimizer, schedule and this rank's random state."""
         self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_TAG, save_latest=False)
         states = {"torch": torch.get_rng_state()}
         if self._device.type == "cuda":
@@ -168,7 +168,7 @@ class PolicyRank:
         save_file(states, str(folder / random_state_file(self._rank)))
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote; raises CheckpointError where DeepSpeed finds nothing to load."""
+        """Restore the state that `save` wrote; raises CheckpointError if DeepSpeed finds nothing to load."""
         path, _ = self._engine.load_checkpoint(str(folder), tag=DEEPSPEED_TAG)
         if path is None:
             raise CheckpointError(f"{folder}: DeepSpeed found no checkpoint of {self._config.ranks} rank(s) here")
@@ -185,7 +185,7 @@ def _schedule(config: PolicyConfig, optimizer: Any, total_steps: int) -> Any:
 
 
 class ReferenceModel:
-    """The frozen model of the KL: log-probs only."""
+    """The frozen reference model of the KL term, which only computes log-probs."""
 
     def __init__(self, model: Path, dtype: str, temperature: float, device: str) -> None:
         self._device = torch.device("cuda" if device == "gpu" else "cpu")
@@ -193,7 +193,7 @@ class ReferenceModel:
         self._module = ActionLogProbs(language_model, temperature).to(self._device).eval()
 
     def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
-        """Log-probs [T] of every sequence's action tokens, in order."""
+        """Compute the log-probs [T] of every sequence's action tokens, in order."""
         out: list[list[float]] = []
         with torch.inference_mode():
             for micro_batch in micro_batches:

@@ -128,7 +128,7 @@ def test_nothing_to_train_on_is_no_step() -> None:
 def test_the_two_of_a_pair_stay_together_in_order(
     lengths: list[tuple[int, int]], num_steps: int, ranks: int, budget: int
 ) -> None:
-    plan = plan_steps(make(lengths), num_steps, ranks, budget, unit=2)
+    plan = plan_steps(make(lengths), num_steps, ranks, budget, item_size=2)
     batches = [batch for steps in plan for step in steps for batch in step.micro_batches]
     assert numbers(batches) == Counter(range(len(lengths)))
     for batch in batches:
@@ -154,7 +154,7 @@ def test_a_shared_prompt_counts_once() -> None:
 def test_rows_keep_order_and_their_limit(lengths: list[tuple[int, int]], row_tokens: int) -> None:
     sequences = make(lengths)
     rows = pack_rows([(sequence,) for sequence in sequences], row_tokens)
-    assert [unit[0] for row in rows for unit in row] == sequences
+    assert [item[0] for row in rows for item in row] == sequences
     assert all(len(row) == 1 or row_width(row) <= row_tokens for row in rows)
 
 
