@@ -1,1 +1,1 @@
-"""Measurements: every figure is a command, and what is compared is measured in one run."""
+"""Benchmarks: every published figure is a command, and figures that are compared come from the same run."""

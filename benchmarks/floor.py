@@ -1,23 +1,23 @@
-"""What this machine could do at best: its matrix and copy rates, which floors are computed from."""
+"""Limits of this machine: the matmul and copy rates from which lower bounds are computed."""
 
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-MATRIX = 2048  # rows and columns of the measured product
+MATRIX = 2048  # rows and columns of the measured matmul
 COPIED = 128 << 20  # bytes, more than any cache
 
 
 def timed(act: Callable[..., object], *arguments: object) -> float:
-    """Seconds."""
+    """Call a function and return the seconds that it took."""
     started = time.perf_counter()
     act(*arguments)
     return time.perf_counter() - started
 
 
 def matrix_rate(dtype: str) -> float:
-    """Operations a second of a square product, the best of five."""
+    """Measure operations per second of a square matmul, the best of five."""
     import torch
 
     left = torch.randn(MATRIX, MATRIX, dtype=getattr(torch, dtype))
@@ -25,7 +25,7 @@ def matrix_rate(dtype: str) -> float:
 
 
 def copy_rate() -> float:
-    """Bytes a second of a copy between two places that are in memory already, the best of five."""
+    """Measure bytes per second of a copy within memory, the best of five."""
     import torch
 
     source, target = torch.ones(COPIED, dtype=torch.uint8), torch.ones(COPIED, dtype=torch.uint8)
@@ -33,7 +33,7 @@ def copy_rate() -> float:
 
 
 def count_parameters(model: Path) -> int:
-    """Numbers in a model's files, a tied head counted once: also the multiplications that a token takes."""
+    """Count the parameters in a model's files, a tied head once; also the multiplications that a token takes."""
     from safetensors import safe_open
 
     total = 0

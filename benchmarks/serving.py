@@ -1,8 +1,8 @@
-"""Our endpoint beside bare vLLM, same model and machine: streaming callers on each in turns.
+"""Our endpoint beside bare vLLM on the same model and machine, with streaming clients on each in turn.
 
     python -m benchmarks.serving --model runs/quickstart
 
-Both servers run all the time; load goes to one and then to the other, in slices, so that both meet the same machine.
+Both servers run throughout; load alternates between them in slices, so that both see the same machine conditions.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+from benchmarks.rows import Row, add_rows_option, print_table, value_range, write_rows
 
 KEY = "benchmark-key-0123456789"
 MAX_TOKENS = 96
@@ -37,7 +37,7 @@ PROMPTS = (
 
 @dataclass(slots=True)
 class Measured:
-    """What callers got from one server."""
+    """Load results of one server."""
 
     name: str
     url: str
@@ -45,16 +45,16 @@ class Measured:
     seconds: float = 0.0
     first: list[float] = field(default_factory=list)  # seconds to the first token
     failed: int = 0
-    rates: list[float] = field(default_factory=list)  # tokens a second of each slice
+    rates: list[float] = field(default_factory=list)  # tokens per second of each slice
 
 
 def main() -> int:
-    """Print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser("python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("runs/quickstart"), help="a run whose model to serve")
-    parser.add_argument("--callers", type=int, default=8, help="streams at once")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of load on each server")
-    parser.add_argument("--slices", type=int, default=4, help="turns of each server")
+    parser.add_argument("--model", type=Path, default=Path("runs/quickstart"), help="run whose model is served")
+    parser.add_argument("--callers", type=int, default=8, help="concurrent streams")
+    parser.add_argument("--minutes", type=float, default=3.0, help="minutes of load on each server")
+    parser.add_argument("--slices", type=int, default=4, help="slices of load on each server")
     add_rows_option(parser)
     options = parser.parse_args()
     from rapo_ray.config.base import cpu_dtype
@@ -66,21 +66,21 @@ def main() -> int:
         ours = stack.enter_context(our_endpoint(options.model, Path(scratch)))
         both = [Measured("bare vLLM", bare), Measured("rapo_ray.serve", ours)]
         for measured in both:
-            load(measured, options.callers, 10.0, count=False)  # the first requests warm up
+            load(measured, options.callers, 10.0, count=False)  # warm-up
         for _ in range(options.slices):
             for measured in both:
                 load(measured, options.callers, options.minutes * 60 / options.slices)
     show(both, options.callers)
     peer, ours = (each.tokens / each.seconds for each in both)
     row = Row("endpoint tokens/s, beside bare vLLM", "/s", ours, peer, ours / peer, f"{GOAL} x", ours >= GOAL * peer,
-              spread(both[1].rates, 0))  # fmt: skip
+              value_range(both[1].rates, 0))  # fmt: skip
     write_rows(options.rows, [row])
     return 0
 
 
 @contextlib.contextmanager
 def bare_vllm(folder: Path, dtype: str, scratch: Path) -> Iterator[str]:
-    """vLLM's own server with its defaults for this machine."""
+    """Run vLLM's own server with its defaults for this machine; yields its URL."""
     from rapo_ray.engines.environment import cpu_threads, engine_environment
 
     env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1), 1)}
@@ -96,7 +96,7 @@ def bare_vllm(folder: Path, dtype: str, scratch: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def our_endpoint(run: Path, scratch: Path) -> Iterator[str]:
-    """Ours, as in README.md."""
+    """Run our endpoint as README.md does; yields its URL."""
     (scratch / "keys").write_text(f"benchmark:{KEY}\n")
     command = [
         sys.executable, "-m", "rapo_ray.serve", "--model", str(run), "--api-keys", str(scratch / "keys"),
@@ -109,13 +109,13 @@ def our_endpoint(run: Path, scratch: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def server(command: list[str], root: str, env: dict[str, str], log: Path) -> Iterator[str]:
-    """A server process, from its first healthy answer on."""
+    """Run a server process and yield its URL once it is healthy."""
     with log.open("w") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
-        ends = time.monotonic() + 600
+        deadline = time.monotonic() + 600
         while True:
-            if process.poll() is not None or time.monotonic() > ends:
+            if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"{command[2]} did not start:\n{log.read_text()[-2000:]}")
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{root}/health", timeout=30).status_code == 200:
@@ -131,11 +131,11 @@ def server(command: list[str], root: str, env: dict[str, str], log: Path) -> Ite
 
 
 def load(measured: Measured, callers: int, seconds: float, count: bool = True) -> None:
-    """So many callers for so long; what is under way at the end is waited for."""
+    """Load a server for `seconds` with concurrent callers, and wait for the streams in flight at the end."""
     slice_ = Measured(measured.name, measured.url)
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     started = time.monotonic()
-    threads = [threading.Thread(target=call, args=(slice_, number, ends)) for number in range(callers)]
+    threads = [threading.Thread(target=call, args=(slice_, number, deadline)) for number in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -149,11 +149,11 @@ def load(measured: Measured, callers: int, seconds: float, count: bool = True) -
         measured.rates.append(slice_.tokens / slice_.seconds)
 
 
-def call(measured: Measured, number: int, ends: float) -> None:
-    """One caller's streams, one after the other."""
+def call(measured: Measured, number: int, deadline: float) -> None:
+    """Send one caller's streams, one after another."""
     with httpx.Client(timeout=300, headers={"Authorization": f"Bearer {KEY}"}) as client:
         turn = number
-        while time.monotonic() < ends:
+        while time.monotonic() < deadline:
             body = {
                 "model": "m", "messages": [{"role": "user", "content": PROMPTS[turn % len(PROMPTS)]}],
                 "max_tokens": MAX_TOKENS, "temperature": 1.0, "stream": True, "stream_options": {"include_usage": True},
@@ -163,19 +163,19 @@ def call(measured: Measured, number: int, ends: float) -> None:
 
 
 def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]) -> None:
-    """Read a stream to its end."""
-    asked = time.monotonic()
+    """Read one stream to its end and count it."""
+    started = time.monotonic()
     first, tokens, done = None, 0, False
-    with client.stream("POST", f"{measured.url}/chat/completions", json=body) as answer:
-        for line in answer.iter_lines():
+    with client.stream("POST", f"{measured.url}/chat/completions", json=body) as response:
+        for line in response.iter_lines():
             if line == "data: [DONE]":
                 done = True
             elif line.startswith("data: "):
                 event = json.loads(line.removeprefix("data: "))
                 if event.get("usage"):
                     tokens = event["usage"]["completion_tokens"]
-                elif first is None and event.get("choices") and len(event["choices"][0]["delta"]) and said(event):
-                    first = time.monotonic() - asked
+                elif first is None and event.get("choices") and has_text(event):
+                    first = time.monotonic() - started
     if not done or first is None:
         measured.failed += 1
         return
@@ -183,14 +183,14 @@ def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]
     measured.first.append(first)
 
 
-def said(event: dict[str, object]) -> bool:
-    """True where an event holds text."""
+def has_text(event: dict[str, object]) -> bool:
+    """True if an event contains text."""
     delta = event["choices"][0]["delta"]  # type: ignore[index]
     return bool(delta.get("content") or delta.get("reasoning_content"))
 
 
 def show(both: list[Measured], callers: int) -> None:
-    """One line each, with the ratio of throughput to the first."""
+    """Print one line per server, with its throughput relative to the first."""
     lines = []
     for row in both:
         ranked = sorted(row.first)

@@ -1,9 +1,8 @@
-"""What the driver adds to a round, and what drawing ahead hides, on simulated actors.
+"""The driver's overhead per round, and the time that prefetching rollouts hides, on simulated actors.
 
     python -m benchmarks.simulation
 
-The rounds are those of the real orchestrator; all actors share this machine's cores with it, so that the figures are
-upper bounds.
+Rounds run in the real orchestrator; all actors share this machine's cores with it, so the figures are upper bounds.
 """
 
 import argparse
@@ -17,9 +16,9 @@ GOAL_SECONDS, GOAL_RATIO, GOAL_OVERLAP = 10.0, 2.6, 1.1
 
 
 def main() -> int:
-    """Print both tables."""
+    """Run the benchmark and print both tables."""
     parser = argparse.ArgumentParser("python -m benchmarks.simulation", description=__doc__)
-    parser.add_argument("--rollouts", type=int, default=100_000, help="of a round over 1,000 engines")
+    parser.add_argument("--rollouts", type=int, default=100_000, help="rollouts of a round over 1,000 engines")
     add_rows_option(parser)
     options = parser.parse_args()
     from actors.cluster import ray_cluster
@@ -29,12 +28,12 @@ def main() -> int:
         overlapped, longer = overlap()
         half, whole = (overhead(count) for count in (options.rollouts // 2, options.rollouts))
     print_table(
-        "a round that is drawn while the policy learns from the one before",
+        "a round that is generated while the policy trains on the previous one",
         ("seconds", "of the longer side", "ratio", "goal"),
         [(f"{overlapped:.1f}", f"{longer:.1f}", f"{overlapped / longer:.2f}", f"{GOAL_OVERLAP}")],
     )
     print_table(
-        f"{ENGINES} engines, actors that take no time: a round's seconds",
+        f"{ENGINES} engines, actors that take no time: seconds per round",
         ("rollouts", "generate and judge", "reference", "update", "sync", "all", "CPU seconds of the driver"),
         [
             (str(each.rollouts), *(f"{each.phases.get(name, 0.0):.1f}" for name in PHASES), f"{each.seconds:.1f}",
@@ -59,7 +58,7 @@ PHASES = ("generate_and_judge", "reference", "update", "sync")
 
 
 def simulated(profile: Any, **settings: Any) -> list[Any]:
-    """Rounds over simulated actors."""
+    """Run rounds over simulated actors."""
     from rapo_ray.config import RunConfig
     from rapo_ray.simulation.rounds import Simulation
 
@@ -72,7 +71,7 @@ def simulated(profile: Any, **settings: Any) -> list[Any]:
 
 
 def overlap() -> tuple[float, float]:
-    """Seconds of a round drawn ahead, and of the longer of its two sides."""
+    """Seconds of a round whose rollouts are prefetched, and of the longer of its two sides."""
     from rapo_ray.simulation.profile import Profile
 
     profile = Profile(
@@ -89,7 +88,7 @@ def overlap() -> tuple[float, float]:
 
 
 def overhead(rollouts: int) -> Any:
-    """A round in which nobody takes any time."""
+    """Run a round whose actors take no time."""
     from rapo_ray.simulation.profile import Profile
 
     profile = Profile(

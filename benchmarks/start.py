@@ -1,4 +1,4 @@
-"""From the command to the first judged completion: interpreter, cluster, engine and judge.
+"""Time from the command to the first judged completion: interpreter, cluster, engine and judge.
 
 python -m benchmarks.start
 """
@@ -11,28 +11,28 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+from benchmarks.rows import Row, add_rows_option, print_table, value_range, write_rows
 
 GOAL = 30.0
 
 
 def main() -> int:
-    """Print the figure."""
+    """Run the benchmark and print its figure."""
     parser = argparse.ArgumentParser("python -m benchmarks.start", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="timed starts")
     add_rows_option(parser)
     options = parser.parse_args()
-    seconds = [start() for _ in range(options.repeats + 1)][1:]  # the first one fills the file cache
-    middle = statistics.median(seconds)
+    seconds = [start() for _ in range(options.repeats + 1)][1:]  # the first fills the file cache
+    median = statistics.median(seconds)
     title = "the command of README.md, until its first completion is judged"
-    print_table(title, ("seconds", "spread", "goal"), [(f"{middle:.1f}", spread(seconds), f"{GOAL:.0f}")])
-    row = Row("start to first rollout", "s", middle, None, None, f"{GOAL:.0f} s", middle <= GOAL, spread(seconds))
+    print_table(title, ("seconds", "spread", "goal"), [(f"{median:.1f}", value_range(seconds), f"{GOAL:.0f}")])
+    row = Row("start to first rollout", "s", median, None, None, f"{GOAL:.0f} s", median <= GOAL, value_range(seconds))
     write_rows(options.rows, [row])
     return 0
 
 
 def start() -> float:
-    """Seconds of one start, of a run without warm-up that measures one prompt."""
+    """Time one start of a run without SFT warm-up that evaluates one prompt."""
     with tempfile.TemporaryDirectory() as scratch:
         overrides = [
             f"out={scratch}", "name=start", "warmup.source=none", "rounds=0", "data.heldout=quickstart-heldout:1",

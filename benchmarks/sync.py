@@ -1,4 +1,4 @@
-"""Weights from the policy to two engines: seconds, beside one call a parameter.
+"""Weight sync from the policy to two engines: seconds in buckets, beside one call per parameter.
 
 python -m benchmarks.sync
 """
@@ -12,44 +12,45 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.floor import copy_rate, count_parameters
-from benchmarks.rows import Row, add_rows_option, print_table, spread, write_rows
+from benchmarks.rows import Row, add_rows_option, print_table, value_range, write_rows
 
 GOAL_SECONDS, GOAL_RATIO = 0.5, 10.0
-WAYS = ("in buckets", "a call a parameter")
+WAYS = ("in buckets", "one call per parameter")
 
 
 def main() -> int:
-    """Print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser("python -m benchmarks.sync", description=__doc__)
-    parser.add_argument("--model", default="embedded:smollm2-135m", help="whose weights")
-    parser.add_argument("--engines", type=int, default=2, help="that get them")
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="model whose weights are sent")
+    parser.add_argument("--engines", type=int, default=2, help="engines that receive them")
     parser.add_argument("--repeats", type=int, default=9, help="timed syncs")
     add_rows_option(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        found, loading = measure(options, Path(scratch))
-    floor = least(options)
-    middle = {way: statistics.median(seconds) for way, seconds in found.items()}
-    peer = middle[WAYS[1]]
+        seconds_by_way, loading = measure(options, Path(scratch))
+    floor = lower_bound(options)
+    medians = {way: statistics.median(seconds) for way, seconds in seconds_by_way.items()}
+    peer = medians[WAYS[1]]
     print_table(
         f"weights of {options.model} to {options.engines} engines",
-        ("", "seconds", "spread", "times as fast"),
-        [(way, f"{middle[way]:.2f}", spread(found[way], 2), f"{peer / middle[way]:.1f}") for way in WAYS],
-    )
-    ours, ratio = middle[WAYS[0]], peer / middle[WAYS[0]]
+        ("", "seconds", "spread", "speed-up"),
+        [(way, f"{medians[way]:.2f}", value_range(seconds_by_way[way], 2), f"{peer / medians[way]:.1f}")
+         for way in WAYS],
+    )  # fmt: skip
+    ours, ratio = medians[WAYS[0]], peer / medians[WAYS[0]]
     print(f"in buckets: the engines load for {loading:.2f} s; gathering and writing take {ours - loading:.2f} s")
     rows = [
         Row("weight sync to two engines", "s", ours, None, None, f"{GOAL_SECONDS} s", ours <= GOAL_SECONDS,
-            spread(found[WAYS[0]], 2), f"{floor:.2f} s of copying"),
+            value_range(seconds_by_way[WAYS[0]], 2), f"{floor:.2f} s of copying"),
         Row("weight sync, beside a call a parameter", "s", ours, peer, ratio, f"{GOAL_RATIO:.0f} x",
-            ratio >= GOAL_RATIO, spread(found[WAYS[1]], 2)),
+            ratio >= GOAL_RATIO, value_range(seconds_by_way[WAYS[1]], 2)),
     ]  # fmt: skip
     write_rows(options.rows, rows)
     return 0
 
 
-def least(options: argparse.Namespace) -> float:
-    """Seconds of copying the weights out once and into each engine once, with all cores."""
+def lower_bound(options: argparse.Namespace) -> float:
+    """Seconds to copy the weights out once and into each engine once, with all cores."""
     from rapo_ray.config.base import cpu_dtype
     from rapo_ray.models.resolve import resolve_model
 
@@ -58,7 +59,7 @@ def least(options: argparse.Namespace) -> float:
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each sync, in turns, and how long engines load."""
+    """Measure the seconds of each sync, alternating between both ways, and the engines' loading time."""
     from actors.cluster import ray_cluster
     from rapo_ray.config.load import load_config
     from rapo_ray.models.resolve import resolve_model
@@ -72,26 +73,24 @@ def measure(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, list[
         from actors.policy import PolicyActor
 
         class Bucketed(PolicyActor):
-            """A policy whose buckets can be set (none at all sends each parameter by itself), and that says how long
-            it has waited for engines.
-            """
+            """A policy with a settable bucket size (0 sends each parameter by itself) that times its engine calls."""
 
             def __init__(self, *arguments: Any) -> None:
                 from rapo_ray.engines import transfer
 
                 self.waited = 0.0
-                ask = transfer.EnginesClient._on_all
+                on_all = transfer.EnginesClient._on_all
 
-                def timed_ask(client: Any, call: Any) -> None:
+                def timed_on_all(client: Any, call: Any) -> None:
                     started = time.perf_counter()
-                    ask(client, call)
+                    on_all(client, call)
                     self.waited += time.perf_counter() - started
 
-                transfer.EnginesClient._on_all = timed_ask  # type: ignore[method-assign]
+                transfer.EnginesClient._on_all = timed_on_all  # type: ignore[method-assign]
                 super().__init__(*arguments)
 
             def set_bucket(self, size: int) -> float:
-                """Set it; the seconds of waiting since the last time."""
+                """Set the bucket size; returns the seconds spent waiting for engines since the previous call."""
                 from rapo_ray.engines import shared_memory
 
                 shared_memory.BUCKET_BYTES = size
@@ -109,22 +108,22 @@ def measure(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, list[
 
 
 def turns(policy: Any, weights: Any, repeats: int) -> tuple[dict[str, list[float]], float]:
-    """Both ways, one after the other, so that both meet the same machine; and how long engines loaded, in buckets."""
+    """Time both ways in turn, under the same machine conditions; also the engines' loading time in buckets."""
     from rapo_ray.engines.shared_memory import BUCKET_BYTES
 
     sizes = dict(zip(WAYS, (BUCKET_BYTES, 0), strict=True))
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     loading = []
-    weights.sync(0)  # the first one warms up
+    weights.sync(0)  # warm-up
     for number in range(1, repeats + 1):
         for way, size in sizes.items():
             policy._on_all("set_bucket", size)
             started = time.perf_counter()
             weights.sync(number)
-            found[way].append(time.perf_counter() - started)
+            seconds[way].append(time.perf_counter() - started)
             if way == WAYS[0]:
                 loading += policy._on_all("set_bucket", size)
-    return found, statistics.median(loading)
+    return seconds, statistics.median(loading)
 
 
 if __name__ == "__main__":

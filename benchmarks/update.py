@@ -1,8 +1,8 @@
-"""The policy update: its share of the machine's matrix rate, and its peak memory beside an update over full logits.
+"""The policy update: its share of the machine's matmul rate, and its peak memory beside an update over full logits.
 
     python -m benchmarks.update
 
-Each way runs in a process of its own, on the same sequences; that both have the same gradients is a test
+Each way runs in its own process on the same sequences; a test checks that their gradients agree
 (tests/cluster/test_packing.py).
 """
 
@@ -19,60 +19,60 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.floor import matrix_rate, timed
-from benchmarks.rows import Row, add_rows_option, in_shares, print_table, spread, write_rows
+from benchmarks.rows import Row, add_rows_option, in_shares, print_table, value_range, write_rows
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 
-PROMPT = 64  # tokens of each sequence that are no completion
+PROMPT = 64  # prompt tokens of each sequence
 GOAL_SHARE, GOAL_MEMORY = 60.0, 3.0
-FULL, OURS, PARTED = "full logits", "ours", "ours, in micro-batches as the quickstart has them"
+FULL, OURS, SMALL_BATCHES = "full logits", "ours", "ours, in the quickstart's micro-batches"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One way of updating."""
+    """Result of one way of updating."""
 
     seconds: list[float]
-    peak_mib: float  # above what weights, gradients and optimizer take
+    peak_mib: float  # above weights, gradients and optimizer state
     parameters: int
-    matrix_rate: float  # operations a second of a large product in the same dtype
-    profile: dict[str, float]  # share of the time of one more update, by kind of operation
+    matrix_rate: float  # operations per second of a large matmul in the same dtype
+    profile: dict[str, float]  # share of one more update's time by kind of operation
 
 
 def main() -> int:
-    """Print the table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser("python -m benchmarks.update", description=__doc__)
-    parser.add_argument("--model", default="embedded:smollm2-135m", help="whose weights to update")
-    parser.add_argument("--sequences", type=int, default=16, help="sequences of the one micro-batch")
-    parser.add_argument("--length", type=int, default=512, help="tokens of each")
+    parser.add_argument("--model", default="embedded:smollm2-135m", help="model to update")
+    parser.add_argument("--sequences", type=int, default=16, help="sequences of the single micro-batch")
+    parser.add_argument("--length", type=int, default=512, help="tokens per sequence")
     parser.add_argument("--repeats", type=int, default=3, help="timed updates")
-    parser.add_argument("--way", choices=[FULL, OURS, PARTED], help=argparse.SUPPRESS)  # of a child
+    parser.add_argument("--way", choices=[FULL, OURS, SMALL_BATCHES], help=argparse.SUPPRESS)  # for the child process
     add_rows_option(parser)
     options = parser.parse_args()
     if options.way:
         print(json.dumps(measure(options)))
         return 0
-    found = {way: run(way) for way in (FULL, OURS, PARTED)}
-    show(found, options)
-    rate = max(one.matrix_rate for one in found.values())
+    results = {way: run(way) for way in (FULL, OURS, SMALL_BATCHES)}
+    show(results, options)
+    rate = max(one.matrix_rate for one in results.values())
     rows = []
-    for layout, way in (("one micro-batch", OURS), ("micro-batches of the quickstart", PARTED)):
-        peer, ours = (100 * share(found[each], rate, options) for each in (FULL, way))
-        fuller, leaner = found[FULL].peak_mib, found[way].peak_mib
+    for layout, way in (("one micro-batch", OURS), ("micro-batches of the quickstart", SMALL_BATCHES)):
+        peer, ours = (100 * share(results[each], rate, options) for each in (FULL, way))
+        peer_mib, our_mib = results[FULL].peak_mib, results[way].peak_mib
         rows += [
             Row(f"policy update, {layout}: share of the matrix rate", "%", ours, peer, ours / peer,
-                f"{GOAL_SHARE:.0f} %", ours >= GOAL_SHARE, spread(found[way].seconds) + " s",
+                f"{GOAL_SHARE:.0f} %", ours >= GOAL_SHARE, value_range(results[way].seconds) + " s",
                 f"100 % is {rate / 1e9:.0f} GFLOP/s"),
-            Row(f"policy update, {layout}: peak memory", "MiB", leaner, fuller, fuller / leaner,
-                f"{GOAL_MEMORY:.0f} x", fuller >= GOAL_MEMORY * leaner),
+            Row(f"policy update, {layout}: peak memory", "MiB", our_mib, peer_mib, peer_mib / our_mib,
+                f"{GOAL_MEMORY:.0f} x", peer_mib >= GOAL_MEMORY * our_mib),
         ]  # fmt: skip
     write_rows(options.rows, rows)
     return 0
 
 
 def run(way: str) -> Measured:
-    """Measure in a process of its own."""
+    """Measure one way in its own process."""
     command = [sys.executable, "-m", "benchmarks.update", *sys.argv[1:], "--way", way]
-    env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1))}  # read as the process starts
+    env = {**os.environ, **engine_environment("cpu", cpu_threads("cpu", 1))}  # read at process start
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stderr[-3000:])
@@ -80,7 +80,7 @@ def run(way: str) -> Measured:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Time updates and read the kernel's record of this process's largest size."""
+    """Time updates and read this process's peak memory from the kernel."""
     from rapo_ray.models.resolve import resolve_model
 
     model = resolve_model(options.model)
@@ -94,7 +94,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.way == FULL:
         policy.ActionLogProbs = full_logits()  # type: ignore[misc]
     tokens = options.sequences * options.length
-    if options.way == PARTED:
+    if options.way == SMALL_BATCHES:
         tokens = load_config("quickstart").policy.micro_batch_tokens
     config = PolicyConfig(
         ranks=1, zero_stage=0, dtype=cpu_dtype(), micro_batch_tokens=tokens, row_tokens=0,
@@ -106,9 +106,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         rank._language_model().set_attn_implementation("sdpa")
     (small,) = plan_steps(sequences(1, PROMPT + 8), 1, 1, config.micro_batch_tokens, 0)
     (steps,) = plan_steps(sequences(options.sequences, options.length), 1, 1, config.micro_batch_tokens, 0)
-    rank.update(small)  # makes gradients and optimizer state
+    rank.update(small)  # allocates gradients and optimizer state
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the largest size counts from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     seconds = [timed(lambda: rank.update(steps)) for _ in range(options.repeats)]
     parameters = sum(parameter.numel() for parameter in rank._language_model().parameters())
     return {
@@ -124,7 +124,7 @@ KINDS = {"matrix products": ("mm", "linear"), "copies": ("copy", "cat"), "optimi
 
 
 def profile(act: Callable[[], object]) -> dict[str, float]:
-    """Share of each kind of operation in the time of all, on all threads of PyTorch's own count."""
+    """Share of each kind of operation in the total time, over all threads, as PyTorch's profiler counts it."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
@@ -138,7 +138,7 @@ def profile(act: Callable[[], object]) -> dict[str, float]:
 
 
 def sequences(rows: int, length: int) -> list[Any]:
-    """Random tokens with alternating advantages."""
+    """Make sequences of random tokens with alternating advantages."""
     from rapo_ray.types import Sequence
 
     generator = random.Random(0)
@@ -153,7 +153,7 @@ def sequences(rows: int, length: int) -> list[Any]:
 
 
 def full_logits() -> type:
-    """What a plain trainer does: PyTorch's attention, logits of every token in float32, then their log-softmax."""
+    """Model of a plain trainer: PyTorch's attention, float32 logits of every token, then their log-softmax."""
     import torch
 
     from rapo_ray.trainer.model import ActionLogProbs, Collated
@@ -169,7 +169,7 @@ def full_logits() -> type:
 
 
 def memory(field: str) -> float:
-    """A size of this process in MiB."""
+    """Read a memory figure of this process from /proc, in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
@@ -177,26 +177,26 @@ def memory(field: str) -> float:
 
 
 def share(one: Measured, matrix_rate: float, options: argparse.Namespace) -> float:
-    """Of the machine's matrix rate, the best of all measurements, at 6 operations a parameter and token."""
+    """Share of the machine's matmul rate that an update reaches, at 6 operations per parameter and token."""
     return 6 * one.parameters * options.sequences * options.length / statistics.median(one.seconds) / matrix_rate
 
 
-def show(found: dict[str, Measured], options: argparse.Namespace) -> None:
-    """One line a way."""
-    rate = max(one.matrix_rate for one in found.values())
+def show(results: dict[str, Measured], options: argparse.Namespace) -> None:
+    """Print one line per way of updating."""
+    rate = max(one.matrix_rate for one in results.values())
     lines = [
         (
-            way, f"{statistics.median(one.seconds):.1f}", spread(one.seconds), f"{share(one, rate, options):.0%}",
-            f"{one.peak_mib:.0f}", f"{one.peak_mib / found[FULL].peak_mib:.2f}",
+            way, f"{statistics.median(one.seconds):.1f}", value_range(one.seconds), f"{share(one, rate, options):.0%}",
+            f"{one.peak_mib:.0f}", f"{one.peak_mib / results[FULL].peak_mib:.2f}",
         )
-        for way, one in found.items()
+        for way, one in results.items()
     ]  # fmt: skip
     print_table(
-        f"update of {options.sequences} x {options.length} tokens, 6 operations a parameter and token",
-        ("", "seconds", "spread", "share of the matrix rate", "peak MiB", "of full logits"),
+        f"update of {options.sequences} x {options.length} tokens, 6 operations per parameter and token",
+        ("", "seconds", "spread", "share of the matmul rate", "peak MiB", "of full logits"),
         lines,
     )
-    print(f"of an update of ours: {in_shares(found[OURS].profile)}")
+    print(f"time of one of our updates: {in_shares(results[OURS].profile)}")
 
 
 if __name__ == "__main__":
