@@ -1,4 +1,4 @@
-"""What every tier shares: one tier a test, no quiet skips in CI, and the folder of shared data."""
+"""Rules of all tiers: one tier mark per test, no silent skips in CI, and the folder of shared data."""
 
 import os
 from collections.abc import Generator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
-settings.register_profile("no clock", deadline=None)  # machines are slow now and then
+settings.register_profile("no clock", deadline=None)  # machines are slow at times
 settings.load_profile("no clock")
 
 TIERS = frozenset({"unit", "cluster", "e2e", "gpu", "chaos"})
@@ -23,7 +23,10 @@ NEEDS_SHARED_DATA = "needs shared data"
 
 
 def shared_data_folder() -> Path | None:
-    """Return the public data that some tests read ($RAPO_SHARED_DATA, else shared/data here or beside), or None."""
+    """Return the folder of public data that some tests read, or None.
+
+    It is $RAPO_SHARED_DATA, or else shared/data in the repository or beside it.
+    """
     named = os.environ.get("RAPO_SHARED_DATA")
     candidates = [Path(named)] if named else [ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
     return next((folder for folder in candidates if folder.is_dir()), None)
@@ -31,7 +34,7 @@ def shared_data_folder() -> Path | None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of shared data, or skip the test where there is none."""
+    """Return the folder of shared data, or skip the test if there is none."""
     folder = shared_data_folder()
     if folder is None:
         pytest.skip(f"{NEEDS_SHARED_DATA}: set RAPO_SHARED_DATA to its folder")
@@ -46,7 +49,7 @@ def _tiers(item: pytest.Item) -> set[str]:
     return {mark.name for mark in item.iter_markers() if mark.name in TIERS}
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m deselects any
+@pytest.hookimpl(tryfirst=True)  # before -m deselects tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wrong = [f"{item.nodeid} has {sorted(_tiers(item)) or 'none'}" for item in items if len(_tiers(item)) != 1]
     if wrong:
@@ -86,24 +89,24 @@ def pytest_make_collect_report(
         reason = _skip_reason(report.longrepr)
         if not _excused(reason):
             report.outcome = "failed"
-            report.longrepr = f"a whole file skipped, which counts as a failure in CI: {reason}"
+            report.longrepr = f"a whole file was skipped, which counts as a failure in CI: {reason}"
     return report
 
 
 @pytest.fixture
 def recovered(request: pytest.FixtureRequest) -> "Recovered":
-    """What the test found out about its fault, for the table."""
+    """Record of what the test measured about its fault, for the table."""
     from tests.chaos.faults import Recovered
 
     mark = request.node.get_closest_marker("fault")
-    assert mark is not None, "a test of the chaos suite says which fault it is about"
-    found = Recovered(mark.args[0])
-    request.node.user_properties.append(("recovered", found))
-    return found
+    assert mark is not None, "a test of the chaos suite names its fault by the mark `fault`"
+    record = Recovered(mark.args[0])
+    request.node.user_properties.append(("recovered", record))
+    return record
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table: each fault, the tests that hold it, and what was measured."""
+    """Print the table of faults: the tests that hold each one, and what they measured."""
     from tests.chaos.faults import FAULTS
 
     lines: dict[int, list[str]] = {}
@@ -111,11 +114,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
             if report.when == "call" or outcome != "passed":
-                properties = dict(getattr(report, "user_properties", ()))  # a file that fails to load has none
+                properties = dict(getattr(report, "user_properties", ()))  # a file that failed to load has none
                 for number in properties.get("faults", ()):
                     outcomes.setdefault(number, []).append(outcome)
-                if found := properties.get("recovered"):
-                    lines.setdefault(found.number, []).append(str(found))
+                if record := properties.get("recovered"):
+                    lines.setdefault(record.number, []).append(str(record))
     if not outcomes or "chaos" not in terminalreporter.config.option.markexpr:
         return
     terminalreporter.write_sep("=", "faults")

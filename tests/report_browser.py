@@ -1,4 +1,4 @@
-"""What a person sees of a report in a real browser, as checks over an open page."""
+"""Checks of a report page as a reader sees it in a real browser."""
 
 import json
 import re
@@ -20,22 +20,22 @@ PAGE = 20  # samples shown at once
 
 @dataclass(frozen=True)
 class Opened:
-    """A page, and what it said and asked for since it was opened."""
+    """An open page, with its messages (console, errors, dialogs) and the URLs that it has requested."""
 
     page: Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The samples in the page's data."""
+        """Samples in the page's data."""
         rows: list[dict[str, Any]] = json.loads(self.page.locator("#data").text_content() or "")
         return rows
 
 
 @contextmanager
 def browser(executable: str) -> Iterator[Browser]:
-    """Headless Chromium."""
+    """Start headless Chromium."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         try:
@@ -46,31 +46,32 @@ def browser(executable: str) -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, path: Path, width: int = WIDE, scheme: Any = "light") -> Iterator[Opened]:
-    """A file in a fresh context of the browser."""
+    """Open a file in a fresh browser context."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
     )
     try:
-        found = Opened(context.new_page())
-        found.page.on("console", lambda message: found.said.append(message.text))
-        found.page.on("pageerror", lambda error: found.said.append(str(error)))
-        found.page.on("dialog", lambda dialog: (found.said.append(dialog.message), dialog.dismiss()))
-        found.page.on("request", lambda request: found.asked.append(request.url))
-        found.page.goto(path.resolve().as_uri())
-        yield found
+        page = context.new_page()
+        one = Opened(page)
+        page.on("console", lambda message: one.messages.append(message.text))
+        page.on("pageerror", lambda error: one.messages.append(str(error)))
+        page.on("dialog", lambda dialog: (one.messages.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: one.requests.append(request.url))
+        page.goto(path.resolve().as_uri())
+        yield one
     finally:
         context.close()
 
 
 def check_quiet(one: Opened) -> None:
-    """No script complained, no text ran, and nothing but the file itself was asked for (its icon is empty data)."""
-    assert one.said == []
-    assert [url for url in one.asked if not url.startswith(("file:", "data:"))] == []
-    assert sum(url.startswith("file:") for url in one.asked) == 1
+    """Assert that no script complained, no text was executed, and only the file was requested (its icon is data)."""
+    assert one.messages == []
+    assert [url for url in one.requests if not url.startswith(("file:", "data:"))] == []
+    assert sum(url.startswith("file:") for url in one.requests) == 1
 
 
 def check_charts(one: Opened, titles: set[str]) -> None:
-    """Each chart is there, labelled, and drawn at a size at which one can read it."""
+    """Assert that exactly these charts are present, labelled, and large enough to read."""
     assert {title.rstrip(".") for title in one.page.locator("figure.chart figcaption b").all_inner_texts()} == titles
     charts = one.page.locator("figure.chart svg[role=img]").all()
     assert len(charts) == len(titles)
@@ -83,7 +84,7 @@ def check_charts(one: Opened, titles: set[str]) -> None:
 
 
 def check_tables(one: Opened) -> None:
-    """Each table has rows, and figures in its columns for figures."""
+    """Assert that each table has rows, and right-aligned figures in its numeric columns."""
     tables = one.page.locator("table").all()
     assert tables
     for table in tables:
@@ -93,7 +94,7 @@ def check_tables(one: Opened) -> None:
 
 
 def check_shown(one: Opened, expected: list[str]) -> None:
-    """Just these samples, by id and in this order: how many, the first page and the second."""
+    """Assert that exactly these samples are listed, by id and in order: their count, and the first two pages."""
     ids = one.page.locator("#rows .head code")
     assert one.page.locator("#count").inner_text() == f"1-{min(PAGE, len(expected))} of {len(expected)}"
     assert ids.all_text_contents() == expected[:PAGE]
@@ -105,7 +106,7 @@ def check_shown(one: Opened, expected: list[str]) -> None:
 
 
 def check_filters(one: Opened) -> None:
-    """Each filter leaves exactly the rows that it names, and goes away again."""
+    """Assert that each filter leaves exactly its rows, and that clearing it restores all of them."""
     rows, page = one.rows, one.page
     for key in ("suite", "stage", "outcome", "level"):
         value = rows[-1][key]
@@ -118,9 +119,9 @@ def check_filters(one: Opened) -> None:
         page.locator("select[data-key=outcome]").select_option(f"is:{outcome}")
         assert set(page.locator("#rows .outcome").all_text_contents()) == {outcome.replace("_", " ")}
     page.locator("select[data-key=outcome]").select_option("all:")
-    sought = rows[-1]["id"].upper()
-    page.locator("#search").fill(sought)
-    check_shown(one, [row["id"] for row in rows if sought.lower() in _text(row)])
+    query = rows[-1]["id"].upper()
+    page.locator("#search").fill(query)
+    check_shown(one, [row["id"] for row in rows if query.lower() in _text(row)])
     page.locator("#search").fill("\x01 no such text")
     assert page.locator("#count").inner_text() == "no sample fits"
     page.locator("#search").fill("")
@@ -132,17 +133,17 @@ def _text(row: dict[str, Any]) -> str:
 
 
 def check_folding(one: Opened) -> None:
-    """Nothing of a harmful prompt is on any page until its fold is opened; then it is; a harmless one is there."""
+    """Assert that no page shows a harmful prompt until its fold is opened, which then shows all of its texts."""
     rows, page = one.rows, one.page
     harmful = {row["texts"][0][1] for row in rows if row["fold"]}
     assert harmful
-    page.locator("#search").fill(next(iter(harmful)))  # finding it does not open it
-    _none_seen(one, harmful)
+    page.locator("#search").fill(next(iter(harmful)))  # a search match does not open the fold
+    _none_shown(one, harmful)
     page.locator("#search").fill("")
     while not page.locator("#next").is_disabled():
-        _none_seen(one, harmful)
+        _none_shown(one, harmful)
         page.evaluate("document.getElementById('next').click()")
-    _none_seen(one, harmful)
+    _none_shown(one, harmful)
     first = next(row for row in rows if row["fold"])
     page.locator("select[data-key=stage]").select_option(f"is:{first['stage']}")
     page.locator("#search").fill(first["id"])
@@ -151,23 +152,23 @@ def check_folding(one: Opened) -> None:
     fold.locator("summary").click()
     texts = fold.locator("pre")
     texts.first.wait_for(state="visible", timeout=5000)
-    said = [text if text else "(empty)" for _, text in first["texts"]]
+    expected = [text if text else "(empty)" for _, text in first["texts"]]
     assert [text.replace("\x00", "") for text in texts.all_text_contents()] == [
-        text.replace("\x00", "") for text in said
+        text.replace("\x00", "") for text in expected
     ]
     assert first["texts"][0][1] in page.locator("#rows").inner_text()
     page.locator("select[data-key=stage]").select_option("all:")
     page.locator("#search").fill("")
 
 
-def _none_seen(one: Opened, harmful: set[str]) -> None:
+def _none_shown(one: Opened, harmful: set[str]) -> None:
     assert one.page.locator("details.fold[open]").count() == 0
-    seen = one.page.locator("body").inner_text()
-    assert [text for text in harmful if text in seen] == []
+    body = one.page.locator("body").inner_text()
+    assert [text for text in harmful if text in body] == []
 
 
 def check_contents(one: Opened) -> None:
-    """Each entry of the table of contents leads to a section that is there."""
+    """Assert that each entry of the table of contents links to an existing section."""
     links = one.page.locator("nav a").all()
     assert len(links) > 2
     for link in links:
@@ -175,12 +176,12 @@ def check_contents(one: Opened) -> None:
 
 
 def check_fits(one: Opened, width: int) -> None:
-    """The page itself never scrolls sideways; wide tables and charts do, within themselves."""
+    """Assert that the page never scrolls sideways; wide tables and charts scroll within themselves."""
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def check_picture(one: Opened, path: Path) -> None:
-    """A screenshot of the whole page is written, and is no empty sheet."""
+    """Write a screenshot of the whole page and assert that it is not blank."""
     import numpy as np
     from PIL import Image
 
@@ -195,7 +196,7 @@ def check_picture(one: Opened, path: Path) -> None:
 
 
 def check_dark(one: Opened) -> None:
-    """In dark mode the page is dark and the charts keep a light card."""
+    """Assert that in dark mode the page is dark while charts keep a light background."""
 
     def colour(selector: str) -> int:
         shade = one.page.locator(selector).first.evaluate("one => getComputedStyle(one).backgroundColor")

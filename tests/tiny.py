@@ -1,4 +1,4 @@
-"""A tiny random Llama with its own tokenizer: real files for real engines, in a second and without a download."""
+"""A tiny random Llama and its tokenizer: real files for real engines, made in a second without a download."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ TEXTS = (
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """Train a byte-level BPE of 512 tokens on a few lines; the same at every call."""
+    """Train a byte-level BPE tokenizer with 512 tokens on a few lines; deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -33,14 +33,12 @@ def tiny_tokenizer() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXTS, trainer)
-    assert tokenizer.get_vocab_size() == VOCAB_SIZE, (
-        "too little text: the model could sample ids that stand for nothing"
-    )
+    assert tokenizer.get_vocab_size() == VOCAB_SIZE, "too little text: the model could sample ids without a token"
     return tokenizer
 
 
 def tiny_model(path: Path, seed: int, max_positions: int = 1024, tied: bool = True) -> Path:
-    """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into the folder, and return it."""
+    """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into a folder, and return the folder."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -62,7 +60,7 @@ def tiny_model(path: Path, seed: int, max_positions: int = 1024, tied: bool = Tr
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,  # the least that vLLM's attention on CPUs takes
+        head_dim=32,  # the smallest that vLLM's CPU attention supports
         max_position_embeddings=max_positions,
         tie_word_embeddings=tied,
         dtype="float32",

@@ -29,12 +29,12 @@ def _forward_cpu(
 
     if k is not None:
         logits = apply_top_k_only(logits, k)
-    drawn = uniforms(len(logits), generators)
+    uniform = uniforms(len(logits), generators)
     logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
     if p is None:
-        tokens = sample(logprobs.exp(), drawn)
+        tokens = sample(logprobs.exp(), uniform)
     else:
-        tokens, logprobs = sample_nucleus(logprobs, p, drawn)
+        tokens, logprobs = sample_nucleus(logprobs, p, uniform)
     if self.logprobs_mode == "processed_logits":
         return tokens, logits.masked_fill(logprobs.isneginf(), -torch.inf)
     return tokens, logprobs if self.logprobs_mode == "processed_logprobs" else None
@@ -42,20 +42,20 @@ def _forward_cpu(
 
 def uniforms(rows: int, generators: dict[int, torch.Generator]) -> torch.Tensor:
     """Draw one uniform in [0, 1) per row, [R] float64, from the row's own generator where it has one."""
-    drawn = torch.rand(rows, dtype=torch.float64)
+    uniform = torch.rand(rows, dtype=torch.float64)
     for row, generator in generators.items():
-        drawn[row] = torch.rand((), dtype=torch.float64, generator=generator)
-    return drawn
+        uniform[row] = torch.rand((), dtype=torch.float64, generator=generator)
+    return uniform
 
 
-def sample(probs: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-    """Tokens [R] at which each row's cumulative sum of `probs` [R, V] exceeds the fraction `drawn` [R] of its total."""
+def sample(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Tokens [R] where each row's cumulative sum of `probs` [R, V] passes the fraction `uniform` [R] of its total."""
     rows, width = probs.shape
     if width % BLOCK:
         probs = torch.nn.functional.pad(probs, (0, BLOCK - width % BLOCK))
     blocks = probs.view(rows, -1, BLOCK)
     over_blocks = blocks.sum(-1).double().cumsum(-1)
-    target = (drawn * over_blocks[:, -1]).unsqueeze(1)
+    target = (uniform * over_blocks[:, -1]).unsqueeze(1)
     block = _first_above(over_blocks, target)
     before = over_blocks.gather(1, (block - 1).clamp(min=0)).where(block > 0, 0.0)
     within = blocks[torch.arange(rows), block.squeeze(1)].double().cumsum(-1)
@@ -69,7 +69,7 @@ def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 
 
 def sample_nucleus(
-    logprobs: torch.Tensor, p: torch.Tensor, drawn: torch.Tensor, candidates: int = CANDIDATES
+    logprobs: torch.Tensor, p: torch.Tensor, uniform: torch.Tensor, candidates: int = CANDIDATES
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample tokens [R]; also log-probs [R, V], -inf outside the nucleus: the smallest set with `p` [R] of the mass.
 
@@ -82,11 +82,11 @@ def sample_nucleus(
     nucleus[:, 0] = True  # the smallest p of a request is 0 in float32
     within = mass.where(nucleus, 0.0).double().cumsum(-1)
     total = within[:, -1:]
-    tokens = ids.gather(1, _first_above(within, drawn.unsqueeze(1) * total)).squeeze(1)
+    tokens = ids.gather(1, _first_above(within, uniform.unsqueeze(1) * total)).squeeze(1)
     scaled = (values - total.log().float()).masked_fill(~nucleus, -torch.inf)
     out = torch.full_like(logprobs, -torch.inf).scatter_(1, ids, scaled)
     if candidates < logprobs.shape[1]:
         wide = (through[:, -1] < p).nonzero().squeeze(1)  # rows whose nucleus exceeds the candidates
         if len(wide):
-            tokens[wide], out[wide] = sample_nucleus(logprobs[wide], p[wide], drawn[wide], candidates * WIDER)
+            tokens[wide], out[wide] = sample_nucleus(logprobs[wide], p[wide], uniform[wide], candidates * WIDER)
     return tokens, out

@@ -1,4 +1,4 @@
-"""The same run undisturbed, and the fixtures of the end-to-end tests."""
+"""The undisturbed reference run, and the fixtures of the end-to-end tests."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["cluster", "finished", "tiny", "warmed"]
 
 @pytest.fixture(scope="session")
 def undisturbed(tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing happened to."""
+    """Folder of a run without any fault."""
     out = tmp_path_factory.mktemp("undisturbed")
     done = train(tiny_recipe(tiny, out, **SETTINGS, **warmed), joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""`ray job stop` in the middle of a round: stopped, nothing of it left, and the same command goes on."""
+"""`ray job stop` in the middle of a round: the job stops, nothing of it is left, and the same command resumes."""
 
 import subprocess
 import sys
@@ -22,21 +22,21 @@ def test_a_job_is_stopped(
 ) -> None:
     recipe = tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed)
     command = [sys.executable, "-m", "rapo_ray.train", "--config", str(recipe)]
-    following = subprocess.Popen(
+    submission = subprocess.Popen(
         [*RAY, "job", "submit", "--address", cluster.dashboard, "--submission-id", JOB, "--working-dir",
          str(REPOSITORY), "--", *command],
         cwd=REPOSITORY, env=_env(cluster), stdout=(tmp_path / "log").open("wb"), stderr=subprocess.STDOUT,
     )  # fmt: skip
-    run = Live(following, tmp_path / "tiny", tmp_path / "log")
+    run = Live(submission, tmp_path / "tiny", tmp_path / "log")
     run.until_round(2)
     _job(cluster, "stop", JOB)
-    following.wait(120)
+    submission.wait(120)
     assert f"Job '{JOB}' was stopped" in _job(cluster, "status", JOB), run.output
     assert not [process for kind in KINDS for process in actors(kind, cluster)]
     done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming after round" in done.stdout
-    recovered.lost = "the round under way"
+    recovered.lost_work = "the current round"
     same_end(run.folder, undisturbed)
 
 

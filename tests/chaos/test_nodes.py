@@ -1,4 +1,4 @@
-"""Nodes that disappear: the run goes on with what is left, and ends where it would have."""
+"""Lost nodes: the run continues on the remaining ones and ends as it would have."""
 
 import signal
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Cluster]:
-    """Three nodes, one more than the run needs."""
+    """Start three nodes, one more than the run needs."""
     with ray_nodes(3) as env:
         yield Cluster("", env, tmp_path)
 
@@ -42,8 +42,8 @@ def test_a_node_is_lost(
         assert "raylet" in raylet.name()
         send(raylet, signal.SIGKILL)
         recovered.detected = run.until(
-            lambda: "was lost" in run.output or "starting over" in run.output, "a word about the node"
+            lambda: "was lost" in run.output or "starting over" in run.output, "a message about the node"
         )
-        assert run.ends() == 0, run.output
-    recovered.lost = f"the node of {kind}"
+        assert run.wait() == 0, run.output
+    recovered.lost_work = f"the node of {kind}"
     same_end(run.folder, undisturbed)

@@ -1,4 +1,4 @@
-"""Actors of a run that are killed, stopped or lost, with real engines and real signals."""
+"""Killed, stopped and lost actors of a run, with real engines and real signals."""
 
 import shutil
 import signal
@@ -18,12 +18,12 @@ SHM = Path("/dev/shm")
 
 @pytest.fixture
 def recipe(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> Path:
-    """The recipe of the undisturbed run, in a folder of its own."""
+    """Recipe of the undisturbed run, in its own folder."""
     return tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "silence": 12})
 
 
 @pytest.mark.fault(2)
-def test_engines_that_die_again_and_again_end_the_run_and_the_next_one_goes_on(
+def test_engines_that_die_repeatedly_end_the_run_and_the_next_one_resumes(
     tiny: Path, warmed: dict[str, Any], cluster: Cluster, undisturbed: Path, tmp_path: Path, recovered: Recovered
 ) -> None:
     recipe = tiny_recipe(tiny, tmp_path, **SETTINGS, **warmed, limits={"start": 120, "restarts": 0})
@@ -32,7 +32,7 @@ def test_engines_that_die_again_and_again_end_the_run_and_the_next_one_goes_on(
         for engine in actors("RolloutActor", cluster):
             send(engine, signal.SIGKILL)
         started = time.monotonic()
-        assert run.ends() == 1
+        assert run.wait() == 1
         recovered.detected = time.monotonic() - started
         assert "rollout-" in run.output.splitlines()[-1], run.output
         assert "limits.restarts=0" in run.output.splitlines()[-1]
@@ -49,10 +49,10 @@ def test_an_engine_hangs(recipe: Path, cluster: Cluster, undisturbed: Path, reco
         run.until_round(1)
         stopped = actors("RolloutActor", cluster)[0]
         send(stopped, signal.SIGSTOP)
-        recovered.detected = run.until_said("no answer in limits.silence=12 s")
-        recovered.back = recovered.detected + run.until_said("is back")
-        assert not stopped.is_running(), "the process that hung is left"
-        assert run.ends() == 0, run.output
+        recovered.detected = run.until_printed("no answer in limits.silence=12 s")
+        recovered.back = recovered.detected + run.until_printed("is back")
+        assert not stopped.is_running(), "the process that hung still exists"
+        assert run.wait() == 0, run.output
     same_end(run.folder, undisturbed)
 
 
@@ -62,11 +62,11 @@ def test_an_engine_is_killed_while_weights_are_sent(
 ) -> None:
     with running(recipe, cluster) as run:
         run.until_round(1)
-        sent = set(SHM.glob("rapo-weights-*"))
-        run.until(lambda: set(SHM.glob("rapo-weights-*")) - sent, "a transfer of weights")
+        before = set(SHM.glob("rapo-weights-*"))
+        run.until(lambda: set(SHM.glob("rapo-weights-*")) - before, "a weight transfer")
         send(actors("RolloutActor", cluster)[0], signal.SIGKILL)
-        recovered.detected = run.until_said("was lost")
-        assert run.ends() == 0, run.output
+        recovered.detected = run.until_printed("was lost")
+        assert run.wait() == 0, run.output
     same_end(run.folder, undisturbed)
     assert all(int(str(row["round"])[6:]) - 1 == row["policy_version"] for row in records(run.folder))
 
@@ -77,14 +77,13 @@ def test_the_driver_is_killed_while_it_writes_a_checkpoint(
 ) -> None:
     with running(recipe, cluster) as run:
         run.until(lambda: (run.folder / "checkpoints" / "round-000003.tmp").exists(), "the write of round 3")
-        send_to = run.process
-        send_to.kill()
-        send_to.wait()
+        run.process.kill()
+        run.process.wait()
     assert not (run.folder / "checkpoints" / "round-000003" / "COMPLETE").exists()
     done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resuming after round 2" in done.stdout
-    recovered.lost = "the round that was being written"
+    recovered.lost_work = "the round whose checkpoint was being written"
     same_end(run.folder, undisturbed)
 
 
@@ -94,10 +93,10 @@ def test_the_policy_is_killed(recipe: Path, cluster: Cluster, undisturbed: Path,
         run.until_round(2)
         run.until(lambda: actors("PolicyActor.update", cluster), "an update")
         send(actors("PolicyActor", cluster)[0], signal.SIGKILL)
-        recovered.detected = run.until_said("starting over from the last checkpoint")
-        recovered.back = recovered.detected + run.until_said("resuming after round 2")
-        assert run.ends() == 0, run.output
-    recovered.lost = "the round under way"
+        recovered.detected = run.until_printed("starting over from the last checkpoint")
+        recovered.back = recovered.detected + run.until_printed("resuming after round 2")
+        assert run.wait() == 0, run.output
+    recovered.lost_work = "the current round"
     same_end(run.folder, undisturbed)
 
 
@@ -109,8 +108,8 @@ def test_a_judge_and_the_reference_are_killed(
         run.until_round(1)
         send(actors("RulesJudgeActor", cluster)[0], signal.SIGKILL)
         send(actors("ReferenceActor", cluster)[0], signal.SIGKILL)
-        assert run.ends() == 0, run.output
-    recovered.lost = "no judgement"
+        assert run.wait() == 0, run.output
+    recovered.lost_work = "no judgement"
     same_end(run.folder, undisturbed)
 
 
@@ -121,7 +120,7 @@ def test_a_second_driver_is_refused(recipe: Path, cluster: Cluster, undisturbed:
         second = train(recipe, joining=cluster)
         assert second.returncode == 1
         assert "another process is running this run" in second.stderr
-        assert run.ends() == 0, run.output
+        assert run.wait() == 0, run.output
     same_end(run.folder, undisturbed)
     shutil.copytree(run.folder, run.folder.with_name("again"))
     changed = train(recipe, "name=again", "policy.learning_rate=0.5", joining=cluster)

@@ -1,4 +1,4 @@
-"""Attention as matrix products against PyTorch's own: the same values and gradients (no Ray)."""
+"""Attention as matrix products against PyTorch's: the same values and gradients (no Ray)."""
 
 import pytest
 import torch
@@ -7,17 +7,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from rapo_ray.trainer import attention
 
 pytestmark = pytest.mark.cluster
-MODULE = torch.nn.Identity()  # transformers reads `is_causal` and `num_key_value_groups` of it
+MODULE = torch.nn.Identity()  # transformers reads its `is_causal` and `num_key_value_groups`
 
 
 def heads(number: int, seed: int) -> torch.Tensor:
-    """Two rows of 12 tokens, laid out as a model has them: heads behind tokens."""
-    drawn = torch.randn(2, 12, number, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return drawn.transpose(1, 2).requires_grad_()
+    """Random heads of two rows of 12 tokens, in a model's memory layout: tokens before heads."""
+    values = torch.randn(2, 12, number, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values.transpose(1, 2).requires_grad_()
 
 
 def run(function: object, shared: int, mask: torch.Tensor | None) -> list[torch.Tensor]:
-    """Values, and the gradients of a weighted sum of them."""
+    """Return the values, and the gradients of a weighted sum of them."""
     MODULE.num_key_value_groups, MODULE.is_causal = 6 // shared, True  # type: ignore[assignment]
     inputs = [heads(6, 1), heads(shared, 2), heads(shared, 3)]
     out, _ = function(MODULE, *inputs, mask, dropout=0.0, scaling=0.3)  # type: ignore[operator]
@@ -43,7 +43,7 @@ def test_values_and_gradients_are_those_of_pytorch(shared: int, mask: torch.Tens
         torch.testing.assert_close(mine, their, rtol=1e-9, atol=1e-9)
 
 
-def test_rows_that_are_too_long_go_pytorchs_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_too_long_fall_back_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "LONGEST", 11)
     monkeypatch.setattr(torch, "baddbmm", None)  # would be called
     assert run(attention.grouped_attention, 2, None)[0].shape == (2, 12, 6, 8)

@@ -1,4 +1,4 @@
-"""Starting a cluster beside the traces of one that was killed."""
+"""Starting a cluster next to the stale address file of one that was killed."""
 
 import os
 import subprocess
@@ -20,9 +20,9 @@ with ray_cluster(ClusterConfig(device="cpu")) as resources:
 
 def test_a_cluster_that_was_killed_is_not_waited_for() -> None:
     with tempfile.TemporaryDirectory(prefix="rapo") as folder:  # short: a socket's path has at most 107 characters
-        left = Path(folder) / "ray" / "ray_current_cluster"  # where `ray start` writes its address
-        left.parent.mkdir()
-        left.write_text("127.0.0.1:1")
+        stale = Path(folder) / "ray" / "ray_current_cluster"  # where `ray start` writes its address
+        stale.parent.mkdir()
+        stale.write_text("127.0.0.1:1")
         env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         done = subprocess.run(
             [sys.executable, "-c", START],

@@ -1,4 +1,4 @@
-"""LoRA: only adapters are trained, and what is published is the adapted model, under the names of the plain one."""
+"""LoRA: only adapters are trained, and the published model is the merged one, under the base model's names."""
 
 from pathlib import Path
 

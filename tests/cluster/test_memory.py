@@ -1,4 +1,4 @@
-"""Actors that Ray ends because the node is out of memory: lost like any other, and said in one line."""
+"""Actors that Ray kills because the node is out of memory: lost like any other, and reported in one line."""
 
 import time
 from collections.abc import Iterator
@@ -19,43 +19,43 @@ from tests.make import make_prompt, make_rollout
 pytestmark = pytest.mark.cluster
 
 LIMITS = LimitsConfig(start=60, silence=120, judge=120, restarts=0)
-ROOM = 3 << 30  # bytes that the cluster may take beside what is in use: Ray itself takes less than one GiB
+ROOM = 3 << 30  # bytes that the cluster may use beyond current usage; Ray itself takes less than one GiB
 CHUNK = 128 << 20
 
 
-def take_too_much() -> None:
-    """Fill more than the room, and wait for the end."""
-    taken = []
+def exhaust_memory() -> None:
+    """Allocate more than the room, and wait to be killed."""
+    chunks = []
     for _ in range(0, ROOM + (1 << 30), CHUNK):
-        taken.append(b"\1" * CHUNK)
+        chunks.append(b"\1" * CHUNK)
         time.sleep(0.01)
     time.sleep(600)
 
 
 class Greedy:
-    """An engine and a judge that take more memory than there is."""
+    """An engine and a judge that allocate more memory than is available."""
 
-    def where(self) -> ProcessAddress:
-        """Its node and process."""
+    def process_address(self) -> ProcessAddress:
+        """Node and process of this actor."""
         return process_address()
 
     def collect(self, *_: Any) -> None:
-        """Never ends."""
-        take_too_much()
+        """Never return."""
+        exhaust_memory()
 
     def judge(self, *_: Any) -> None:
-        """Never ends."""
-        take_too_much()
+        """Never return."""
+        exhaust_memory()
 
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    """A cluster of its own, on a node that counts as full a little above what is in use."""
+    """A separate cluster, on a node that counts as full slightly above current memory usage."""
     memory = psutil.virtual_memory()
-    full = (memory.total - memory.available + ROOM) / memory.total
-    assert full < 0.98, "too little memory is free for this test"
+    threshold = (memory.total - memory.available + ROOM) / memory.total
+    assert threshold < 0.98, "too little memory is free for this test"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_memory_usage_threshold", f"{full:.3f}")
+        patch.setenv("RAY_memory_usage_threshold", f"{threshold:.3f}")
         with ray_cluster(ClusterConfig(device="cpu")):
             yield
 
@@ -64,7 +64,7 @@ def greedy() -> Any:
     return ray.remote(Greedy).options(num_cpus=0.1).remote()
 
 
-def test_what_takes_too_much_memory_is_lost_in_one_line(cluster: None) -> None:
+def test_an_actor_that_exhausts_memory_is_reported_in_one_line(cluster: None) -> None:
     engines = Engines([greedy()], LIMITS)
     rollouts = RolloutGroup(engines, RolloutConfig(), 0, 8).generate([make_prompt()], range(1), 1)
     with pytest.raises(ActorDied, match=r"rollout-0 was lost 1 times, more than limits\.restarts=0: .*memory") as error:

@@ -1,4 +1,4 @@
-"""Our objective against TRL's GRPO loss and a plain numpy version, on the same batch."""
+"""Our objective against TRL's GRPO loss and a plain NumPy version, on the same batch."""
 
 from collections import defaultdict
 from typing import Any
@@ -16,7 +16,7 @@ ROWS, WIDTH = 6, 11
 
 
 def batch(seed: int) -> TokenInputs:
-    """Random log-probs, ragged masks, advantages of both signs."""
+    """Make inputs with random log-probs, ragged masks and advantages of both signs."""
     generator = torch.Generator().manual_seed(seed)
     logprobs = -torch.rand(ROWS, WIDTH, generator=generator) * 3
     lengths = torch.tensor([11, 7, 9, 1, 4, 10])
@@ -36,7 +36,7 @@ def batch(seed: int) -> TokenInputs:
 
 
 def ours(config: PolicyConfig, inputs: TokenInputs) -> tuple[float, np.ndarray]:
-    """Loss and its gradient by the log-probs."""
+    """Our loss and its gradient with respect to the log-probs."""
     inputs.logprobs.grad = None
     terms = Objective(config, num_ranks=1)(inputs, ROWS, int(inputs.mask.sum()))
     terms.loss.backward()
@@ -88,7 +88,7 @@ def trl(inputs: TokenInputs, loss_type: str, beta: float) -> tuple[float, np.nda
 
 
 def plain(inputs: TokenInputs, by_token: bool, beta: float) -> float:
-    """The clipped objective with the k3 penalty in a few lines of numpy."""
+    """Clipped objective with the k3 penalty in a few lines of NumPy."""
     logp, old, ref, adv, mask = (
         tensor.detach().double().numpy()
         for tensor in (inputs.logprobs, inputs.old_logprobs, inputs.reference_logprobs, inputs.advantages, inputs.mask)

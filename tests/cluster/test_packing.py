@@ -1,4 +1,4 @@
-"""Rows of several sequences against one sequence a row: the same log-probs and gradients (a real model, float64)."""
+"""Rows of several sequences against one sequence per row: the same log-probs and gradients (a real model, float64)."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster  # a model, no Ray
 
 
 def sequence(prompt: tuple[int, ...], length: int, seed: int) -> Sequence:
-    """Random completion tokens after a prompt."""
+    """Make a sequence of random completion tokens after a prompt."""
     tokens = torch.randint(0, VOCAB_SIZE, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
     return Sequence(prompt, tuple(tokens), 1.0, ())
 
@@ -23,10 +23,10 @@ def sequence(prompt: tuple[int, ...], length: int, seed: int) -> Sequence:
 SHORT, LONG = tuple(range(10, 15)), tuple(range(20, 43))
 SEQUENCES = [sequence(LONG, 7, 1), sequence(LONG, 1, 2), sequence(LONG, 19, 3), sequence(SHORT, 11, 4)]
 LAYOUTS = {
-    "one a row": [(s,) for s in SEQUENCES],
+    "one per row": [(s,) for s in SEQUENCES],
     "all in one row": [tuple(SEQUENCES)],
     "two rows": [tuple(SEQUENCES[:2]), tuple(SEQUENCES[2:])],
-    "a prompt that comes again": [(SEQUENCES[3], SEQUENCES[0]), (SEQUENCES[1],), (SEQUENCES[2],)],
+    "a prompt that recurs": [(SEQUENCES[3], SEQUENCES[0]), (SEQUENCES[1],), (SEQUENCES[2],)],
 }
 
 
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     folder: Path, rows: list[tuple[Sequence, ...]], temperature: float
 ) -> tuple[dict[int, list[float]], torch.Tensor]:
-    """Log-probs by sequence, and the gradient of a weighted sum of them."""
+    """Return the log-probs by sequence, and the gradient of a weighted sum of them."""
     language_model = load_language_model(folder, "float32")
     assert torch.cuda.is_available() or language_model.config._attn_implementation == attention.NAME
     module = ActionLogProbs(language_model, temperature).double()
@@ -54,9 +54,9 @@ def run(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "one a row"])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "one per row"])
 def test_packed_rows_give_the_same_logprobs_and_gradients(model: Path, layout: str, temperature: float) -> None:
-    plain, plain_gradient = run(model, LAYOUTS["one a row"], temperature)
+    plain, plain_gradient = run(model, LAYOUTS["one per row"], temperature)
     packed, packed_gradient = run(model, LAYOUTS[layout], temperature)
     for key, values in plain.items():
         assert packed[key] == pytest.approx(values, abs=1e-5)
@@ -80,12 +80,12 @@ def test_logits_in_chunks_give_the_same_logprobs_and_gradients(
 def test_the_logprobs_are_transformers_own(model: Path, temperature: float) -> None:
     language_model = load_language_model(model, "float32")
     language_model.set_attn_implementation("sdpa")
-    found, _ = run(model, LAYOUTS["all in one row"], temperature)
+    logprobs, _ = run(model, LAYOUTS["all in one row"], temperature)
     for one in SEQUENCES:
         logits = language_model(torch.tensor([one.tokens])).logits[0, len(one.prompt) - 1 : -1] / temperature
         labels = torch.tensor(one.completion)
         expected = torch.log_softmax(logits, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        assert found[id(one)] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert logprobs[id(one)] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_the_entropies_are_of_every_fourth_token(model: Path) -> None:

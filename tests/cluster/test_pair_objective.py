@@ -15,11 +15,11 @@ from rapo_ray.trainer.pair_objective import PairObjective
 pytestmark = pytest.mark.cluster  # needs torch, openrlhf and trl
 
 PAIRS, WIDTH, BETA = 3, 9, 0.3
-LENGTHS = torch.tensor([9, 4, 1, 7, 5, 5])  # chosen and rejected in turn
+LENGTHS = torch.tensor([9, 4, 1, 7, 5, 5])  # chosen and rejected alternate
 
 
 def batch(seed: int) -> TokenInputs:
-    """Log-probs of chosen and rejected in turn, zero outside the ragged masks as the model gives them."""
+    """Make log-probs that alternate between chosen and rejected, zero outside the ragged masks as from the model."""
     generator = torch.Generator().manual_seed(seed)
     mask = (torch.arange(WIDTH)[None] < LENGTHS[:, None]).float()
     policy = -torch.rand(2 * PAIRS, WIDTH, generator=generator) * 3 * mask
@@ -29,7 +29,7 @@ def batch(seed: int) -> TokenInputs:
 
 
 def trl(inputs: TokenInputs, loss_type: str) -> tuple[float, np.ndarray]:
-    """TRL's `DPOTrainer._compute_loss`, which wants all chosen before all rejected and a column for the first token."""
+    """TRL's `DPOTrainer._compute_loss`, which expects all chosen before all rejected and a first-token column."""
     from trl import DPOTrainer
 
     order = torch.tensor([0, 2, 4, 1, 3, 5])

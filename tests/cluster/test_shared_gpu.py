@@ -1,4 +1,4 @@
-"""A judge beside a rollout engine is scheduled onto the same GPU (Ray counts GPUs that this machine need not have)."""
+"""A judge that shares a rollout engine's GPU is scheduled onto it (Ray counts GPUs that need not exist)."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from rapo_ray.config import RunConfig
 pytestmark = pytest.mark.cluster
 
 
-class WhereAmI:
-    """An actor that tells which GPUs Ray gave it."""
+class GpuProbe:
+    """An actor that reports the GPUs that Ray assigned to it."""
 
     def gpus(self) -> list[int]:
-        """Their numbers."""
+        """Ids of the assigned GPUs."""
         return list(ray.get_gpu_ids())
 
 
@@ -34,7 +34,7 @@ def test_judge_and_engine_see_the_same_gpu(two_gpus: None) -> None:
     )
     spawner = Spawner(config, plan(config))
     places = spawner._reserve(spawner.plan.serving, "engines and judges")
-    actors = {name: spawner._start(spawner._create(WhereAmI, place, {}, None)) for name, place in places.items()}
+    actors = {name: spawner._start(spawner._create(GpuProbe, place, {}, None)) for name, place in places.items()}
     gpus = {name: ray.get(actor.gpus.remote(), timeout=60) for name, actor in actors.items()}
     spawner.close()
     assert gpus["judge-risk-0"] == gpus["rollout-0"]

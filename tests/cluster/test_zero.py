@@ -1,4 +1,4 @@
-"""Two ranks under ZeRO-1, 2 and 3 make the step that one rank makes without ZeRO."""
+"""Two ranks under ZeRO-1, 2 and 3 take the same steps as one rank without ZeRO."""
 
 import math
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def cluster() -> Any:
 
 
 def sequences() -> list[Sequence]:
-    """Seven rows of different lengths, so that ranks and micro-batches are uneven."""
+    """Make seven sequences of different lengths, so that ranks and micro-batches are uneven."""
     generator = np.random.default_rng(0)
     rows = []
     for length in (9, 30, 14, 22, 17, 11, 26):
@@ -50,7 +50,7 @@ def sequences() -> list[Sequence]:
 
 @contextmanager
 def policy_of(model: Path, **settings: Any) -> Iterator[PolicyGroup]:
-    """The ranks of a policy."""
+    """Start the ranks of a policy."""
     config = PolicyConfig(
         **{
             "dtype": "float32",
@@ -77,7 +77,7 @@ def policy_of(model: Path, **settings: Any) -> Iterator[PolicyGroup]:
 
 
 def trained(model: Path, folder: Path, **settings: Any) -> dict[str, np.ndarray]:
-    """Parameters after two updates of two steps, and after a save and a load in between."""
+    """Return the parameters after two updates of two steps, with a save and a load in between."""
     from safetensors.numpy import load_file
 
     with policy_of(model, **settings) as policy:
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_before_the_step(
 
 
 @pytest.mark.fault(14)
-def test_a_step_that_leaves_nothing_finite_is_found_before_anybody_gets_the_weights(model: Path, cluster: Any) -> None:
+def test_weights_that_are_not_finite_stop_the_update_before_they_are_sent(model: Path, cluster: Any) -> None:
     refused = pytest.raises(NonFiniteStep, match="the step left weights that are not finite")
     with policy_of(model, ranks=1, zero_stage=0, learning_rate=1e39) as policy, refused:  # inf in float32
         policy.update(sequences()[:1])

@@ -1,4 +1,4 @@
-"""Asks a real vLLM engine in this process, and prints as JSON what it did: `python -m tests.e2e.engine_child MODEL`."""
+"""A real vLLM engine put through its paces, reported as JSON: `python -m tests.e2e.engine_child MODEL`."""
 
 import json
 import sys
@@ -9,22 +9,22 @@ from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
 from rapo_ray.errors import EngineError
 from rapo_ray.types import Sampling
 
-ASKED, LONG = 64, 2000
+REQUESTS, LONG = 64, 2000
 PROMPT = list(range(10, 30))
 
 
 def sampling(tokens: int) -> Sampling:
-    """Greedy, and of this length where the model does not end it."""
+    """Greedy sampling of up to `tokens` tokens."""
     return Sampling(0.0, 1.0, tokens, None, logprobs=False)
 
 
 def error_of(future: Any) -> str:
-    """What it ended with."""
+    """Exception of a failed future, as text."""
     return f"{type(future.exception(60)).__name__}: {future.exception(60)}"
 
 
 def main() -> None:
-    """Ask, pause, cancel, and break it at the end."""
+    """Submit, pause and cancel requests, and break the engine at the end."""
     settings = EngineSettings(
         model=sys.argv[1], dtype="float32", max_model_len=4096, max_num_seqs=128, tensor_parallel=1,
         memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
@@ -37,37 +37,37 @@ def main() -> None:
         return step()
 
     engine._engine.step = counting  # type: ignore[method-assign]
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     (writing,) = engine.submit([(PROMPT, sampling(LONG))])
     while not steps[0]:
         time.sleep(0.001)
     before = steps[0]
-    asked = [engine.submit([([*PROMPT, 40 + number], sampling(1))])[0] for number in range(ASKED)]
-    found["answered"] = len([future.result(60) for future in asked])
-    found["steps"] = steps[0] - before
+    futures = [engine.submit([([*PROMPT, 40 + number], sampling(1))])[0] for number in range(REQUESTS)]
+    report["answered"] = len([future.result(60) for future in futures])
+    report["steps"] = steps[0] - before
     engine.pause()
     before = steps[0]
     (waiting,) = engine.submit([(PROMPT, sampling(1))])
     time.sleep(0.3)
-    found["while paused"] = [steps[0] - before, writing.done(), waiting.done()]
+    report["while paused"] = [steps[0] - before, writing.done(), waiting.done()]
     engine.resume()
-    found["afterwards"] = [len(waiting.result(60).tokens), len(writing.result(60).tokens)]
+    report["afterwards"] = [len(waiting.result(60).tokens), len(writing.result(60).tokens)]
     (too_long,) = engine.submit([(PROMPT * 250, sampling(1))])
-    found["too long"] = error_of(too_long)
-    (left,) = engine.submit([(PROMPT, sampling(LONG))])
-    found["cancelled"] = left.cancel()
-    found["goes on"] = len(engine.submit([(PROMPT, sampling(2))])[0].result(60).tokens)
+    report["too long"] = error_of(too_long)
+    (cancelled,) = engine.submit([(PROMPT, sampling(LONG))])
+    report["cancelled"] = cancelled.cancel()
+    report["continues"] = len(engine.submit([(PROMPT, sampling(2))])[0].result(60).tokens)
 
     def breaking() -> Any:
         raise RuntimeError("broken")
 
     engine._engine.step = breaking  # type: ignore[method-assign]
-    found["broken"] = error_of(engine.submit([(PROMPT, sampling(1))])[0])
+    report["broken"] = error_of(engine.submit([(PROMPT, sampling(1))])[0])
     try:
         engine.submit([(PROMPT, sampling(1))])
     except EngineError as error:
-        found["afterwards refused"] = str(error)
-    print(json.dumps(found))
+        report["afterwards refused"] = str(error)
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

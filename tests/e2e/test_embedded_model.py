@@ -1,4 +1,4 @@
-"""The embedded model for real: fetched from the package index, converted, and loaded."""
+"""The real embedded model: fetched from the package index, converted, and loaded."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stopped run ends cleanly: nothing of it is left running."""
+"""A stopped run exits cleanly: none of its processes is left."""
 
 import signal
 import subprocess
@@ -15,16 +15,17 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.fault(16)
-def test_stopped_while_it_measures(tiny: Path, tmp_path: Path) -> None:
-    _stops(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGINT)
+def test_stopped_during_an_evaluation(tiny: Path, tmp_path: Path) -> None:
+    _stop_once(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGINT)
 
 
 @pytest.mark.fault(16)
 def test_stopped_in_a_round(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> None:
-    _stops(tiny_recipe(tiny, tmp_path, rounds=200, **warmed), tmp_path / "tiny" / "metrics.jsonl", signal.SIGTERM)
+    _stop_once(tiny_recipe(tiny, tmp_path, rounds=200, **warmed), tmp_path / "tiny" / "metrics.jsonl", signal.SIGTERM)
 
 
-def _stops(recipe: Path, once_there_is: Path, sent: signal.Signals) -> None:
+def _stop_once(recipe: Path, file: Path, sent: signal.Signals) -> None:
+    """Send a signal to a run as soon as a file exists, and check that it exits cleanly."""
     process = subprocess.Popen(
         train_command(recipe),
         cwd=REPOSITORY,
@@ -34,16 +35,16 @@ def _stops(recipe: Path, once_there_is: Path, sent: signal.Signals) -> None:
         text=True,
     )
     deadline = time.monotonic() + 400
-    while not once_there_is.exists():
+    while not file.exists():
         assert process.poll() is None, "the run ended before it could be stopped"
-        assert time.monotonic() < deadline, f"{once_there_is} never came"
+        assert time.monotonic() < deadline, f"{file} never appeared"
         time.sleep(0.1)
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any("RolloutActor" in " ".join(child.cmdline()) for child in family)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("RolloutActor" in " ".join(child.cmdline()) for child in children)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "the same command resumes" in errors
     assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, [child.cmdline() for child in alive]

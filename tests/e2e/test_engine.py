@@ -1,4 +1,4 @@
-"""A vLLM engine and its step loop: what is asked while it steps, pauses, requests that it refuses, its end."""
+"""A vLLM engine and its step loop: requests while it steps, pauses, refused and cancelled requests, its failure."""
 
 import json
 import subprocess
@@ -10,38 +10,38 @@ import pytest
 
 from rapo_ray.engines.environment import engine_environment
 from tests.e2e.conftest import REPOSITORY, environment
-from tests.e2e.engine_child import ASKED, LONG
+from tests.e2e.engine_child import LONG, REQUESTS
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def found(tiny: Path) -> dict[str, Any]:
-    """What the engine did, in a process of its own: vLLM changes the environment of the one that it is in."""
+def report(tiny: Path) -> dict[str, Any]:
+    """Behaviour of the engine in its own process, since vLLM changes its process's environment."""
     command = [sys.executable, "-m", "tests.e2e.engine_child", str(tiny / "model")]
     env = environment(**engine_environment("cpu", 1, 1))
     done = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answers
+    parsed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return parsed
 
 
-def test_what_is_asked_one_by_one_while_it_steps_is_batched(found: dict[str, Any]) -> None:
-    assert found["answered"] == ASKED
-    assert found["steps"] <= ASKED / 2  # a step each where whoever asks has to wait for one
+def test_requests_that_arrive_one_by_one_while_it_steps_are_batched(report: dict[str, Any]) -> None:
+    assert report["answered"] == REQUESTS
+    assert report["steps"] <= REQUESTS / 2  # it would be a step each if `submit` had to wait for one
 
 
-def test_a_pause_keeps_what_is_under_way(found: dict[str, Any]) -> None:
-    assert found["while paused"] == [0, False, False]
-    assert found["afterwards"] == [1, LONG]
+def test_a_pause_keeps_requests_in_flight(report: dict[str, Any]) -> None:
+    assert report["while paused"] == [0, False, False]
+    assert report["afterwards"] == [1, LONG]
 
 
-def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(found: dict[str, Any]) -> None:
-    assert found["too long"].startswith("EngineError: vLLM refuses the request: ")
-    assert found["cancelled"] is True
-    assert found["goes on"] == 2
+def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(report: dict[str, Any]) -> None:
+    assert report["too long"].startswith("EngineError: vLLM refuses the request: ")
+    assert report["cancelled"] is True
+    assert report["continues"] == 2
 
 
-def test_a_stopped_engine_says_so_to_all_who_asked_and_who_ask_later(found: dict[str, Any]) -> None:
-    assert found["broken"] == "EngineError: the vLLM engine stopped: RuntimeError: broken"
-    assert found["afterwards refused"] == "the vLLM engine stopped: RuntimeError: broken"
+def test_a_stopped_engine_fails_pending_and_later_requests(report: dict[str, Any]) -> None:
+    assert report["broken"] == "EngineError: the vLLM engine stopped: RuntimeError: broken"
+    assert report["afterwards refused"] == "the vLLM engine stopped: RuntimeError: broken"

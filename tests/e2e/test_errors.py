@@ -1,4 +1,4 @@
-"""Wrong inputs: one clear line, a non-zero exit, no traceback."""
+"""Invalid inputs: one clear line, a non-zero exit status, no traceback."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.e2e
 
 
 def fails(recipe: Path, *overrides: str) -> str:
-    """The one line of a run that fails."""
+    """Run a recipe that must fail and return its one error line."""
     done = train(recipe, *overrides)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr + done.stdout

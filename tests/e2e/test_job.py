@@ -1,4 +1,4 @@
-"""The job API of a cluster with token authentication, as a user submits to it."""
+"""Job submission to a cluster with token authentication, as a user does it."""
 
 import subprocess
 import sys

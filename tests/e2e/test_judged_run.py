@@ -1,4 +1,4 @@
-"""A whole run on preference pairs with a flaky HTTP judge: canaries, a second judge, and nothing judged twice."""
+"""A whole run on preference pairs with a flaky HTTP judge: canaries, a second judge, and no completion judged twice."""
 
 import json
 import shutil
@@ -18,19 +18,19 @@ from tests.judge_server import JudgeServer, Scripted, completion, judge_server, 
 pytestmark = pytest.mark.e2e
 
 
-def said(body: dict[str, Any]) -> str:
-    """All of a request's text."""
+def text_of(body: dict[str, Any]) -> str:
+    """Complete text of a request's messages."""
     return "\n".join(str(message["content"]) for message in body["messages"])
 
 
 def fails(text: str) -> bool:
-    """Three calls of ten fail, always the same ones."""
+    """True for three calls in ten, always the same ones."""
     return zlib.crc32(text.encode()) % 10 < 3
 
 
 def script(body: dict[str, Any], before: int) -> Scripted:
-    """An arbitrary but steady opinion on everything."""
-    text = said(body)
+    """Reply with an arbitrary but deterministic choice."""
+    text = text_of(body)
     if fails(text):
         return Scripted(status=500)
     options = offered(text)
@@ -38,11 +38,11 @@ def script(body: dict[str, Any], before: int) -> Scripted:
 
 
 def survivors(group: Group) -> Group:
-    """The group without its failed verdicts."""
+    """Copy of a group without its failed verdicts."""
     return Group(group.prompt, tuple(s for s in group.samples_G if s.verdict.scorable))
 
 
-def test_dpo_with_a_flaky_judge_learns_from_what_survives_and_asks_nothing_twice(
+def test_dpo_with_a_flaky_judge_trains_on_the_survivors_and_judges_nothing_twice(
     warmed: dict[str, Any], tiny: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
     with judge_server(script) as server:
@@ -87,21 +87,21 @@ def _check_records(run: Path) -> None:
 
 
 def judged(run: Path) -> list[tuple[Any, ...]]:
-    """What was said and thought of it in round 2."""
+    """Completions of round 2 with their verdicts."""
     groups_P = read_groups(run / "rounds" / "round-000002.parquet")
     return [(s.rollout.text, s.verdict.risk, s.verdict.general) for group in groups_P for s in group.samples_G]
 
 
 def _check_resumption(recipe: Path, run: Path, server: JudgeServer, cluster: Cluster) -> None:
-    """As if killed after the last verdict of round 2: the round is made again, and only what failed is asked again."""
+    """Resume as if killed after the last verdict of round 2: the round is redone, only failed calls are repeated."""
     shutil.rmtree(run / "checkpoints" / "round-000002")
     (run / "summary.json").unlink()
     before = judged(run)
-    known = {said(body) for body in server.requests}
+    known = {text_of(body) for body in server.requests}
     server.requests.clear()
     done = train(recipe, joining=cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert judged(run) == before
-    again = {said(body) for body in server.requests}
-    assert again <= known
-    assert all(fails(text) for text in again)
+    repeated = {text_of(body) for body in server.requests}
+    assert repeated <= known
+    assert all(fails(text) for text in repeated)

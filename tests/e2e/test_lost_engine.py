@@ -1,4 +1,4 @@
-"""The fault of the chaos suite that every test run injects: an engine is killed while it generates."""
+"""The chaos suite's fault that every test run injects: an engine is killed while it generates."""
 
 import signal
 from pathlib import Path
@@ -22,9 +22,9 @@ def test_an_engine_is_killed_while_it_generates(
     with running(recipe, cluster) as run:
         run.until_round(1)
         send(actors("RolloutActor", cluster)[0], signal.SIGKILL)
-        recovered.detected = run.until_said("was lost")
-        recovered.back = recovered.detected + run.until_said("is back")
-        assert run.ends() == 0, run.output
+        recovered.detected = run.until_printed("was lost")
+        recovered.back = recovered.detected + run.until_printed("is back")
+        assert run.wait() == 0, run.output
         assert run.output.count("was lost") == 1
-        recovered.lost = run.output.split("is back; ")[1].split(" completions")[0] + " completions"
+        recovered.lost_work = run.output.split("is back; ")[1].split(" completions")[0] + " completions"
     same_end(run.folder, tmp_path / "whole" / "tiny")

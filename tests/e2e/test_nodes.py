@@ -1,4 +1,4 @@
-"""Engines on two Ray nodes: both get the weights, and both get the same share of the work."""
+"""Engines on two Ray nodes: both receive the weights and an equal share of the work."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Real public data through the real path: STAR-1, StrataSword and MATH, judged by a vLLM judge."""
+"""Real public data end to end: STAR-1, StrataSword and MATH, judged by a vLLM judge."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The report as a person meets it: written by a run, opened in a real browser."""
+"""The report as a reader sees it: written by a run, opened in a real browser."""
 
 import shutil
 from collections.abc import Iterator
@@ -64,9 +64,9 @@ def test_an_evaluation_alone(chromium: Browser, tmp_path: Path) -> None:
 
 def test_a_finished_run_that_is_shown_again_gets_the_report_that_it_lacks(tmp_path: Path) -> None:
     folder = write_run(tmp_path, 2)
-    for said in (True, False):
+    for announced in (True, False):
         done = train(folder / "config.yaml")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "is finished already" in done.stdout
-        assert ("report: " in done.stdout) is said
+        assert ("report: " in done.stdout) is announced
         assert (folder / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of round 3, then the same command: the same parameters, bit for bit."""
+"""`kill -9` in the middle of round 3, then the same command: bitwise identical parameters."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ ROUNDS = 4
 
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
-    "ahead", [pytest.param(False, marks=pytest.mark.e2e), pytest.param(True, marks=pytest.mark.chaos)]
+    "prefetched", [pytest.param(False, marks=pytest.mark.e2e), pytest.param(True, marks=pytest.mark.chaos)]
 )
 def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
-    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path, ahead: bool
+    tiny: Path, warmed: dict[str, Any], cluster: Cluster, tmp_path: Path, prefetched: bool
 ) -> None:
     settings = {"rounds": ROUNDS, **warmed}
-    if ahead:  # rounds 2 and 4 are drawn while the policy learns
+    if prefetched:  # rounds 2 and 4 are generated while the policy trains
         settings |= {"rollout": {"staleness": 1}, "checkpoint": {"every": 2}}
     whole = tiny_recipe(tiny, tmp_path / "whole", **settings)
     done = train(whole, joining=cluster)
@@ -41,6 +41,6 @@ def test_killed_in_round_3_resumes_there_and_ends_with_the_same_parameters(
     reference = tmp_path / "whole" / "tiny"
     lines = metrics(run)
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
-    assert [line["policy_version"] for line in lines] == ([0, 0, 2, 2] if ahead else [0, 1, 2, 3])
-    assert any(line["update"]["optimizer_steps"] for line in lines[2:]), "nothing was learned after the kill"
+    assert [line["policy_version"] for line in lines] == ([0, 0, 2, 2] if prefetched else [0, 1, 2, 3])
+    assert any(line["update"]["optimizer_steps"] for line in lines[2:]), "no optimizer step after the kill"
     assert parameters(run) == parameters(reference)

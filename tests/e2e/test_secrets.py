@@ -1,4 +1,4 @@
-"""Tokens: Ray's doors open for the right one only, and a judge's token shows up nowhere."""
+"""Tokens: Ray's endpoints accept only the right one, and a judge's token never leaks."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ from tests.judge_server import Scripted, completion, judge_server
 
 pytestmark = pytest.mark.e2e
 
-SENTINEL = secrets.token_hex(24)  # made here: the tests themselves travel with a job
+SENTINEL = secrets.token_hex(24)  # generated, not literal: the tests themselves are uploaded with a job
 JOB = "raysubmit_of_nobody"
 
 
@@ -24,7 +24,7 @@ JOB = "raysubmit_of_nobody"
     [("GET", "/api/jobs/"), ("POST", "/api/jobs/"), ("DELETE", f"/api/jobs/{JOB}"), ("GET", "/api/serve/applications/"),
      ("GET", "/logical/actors"), ("GET", "/nodes?view=summary")],
 )  # fmt: skip
-def test_ray_s_doors(cluster: Cluster, method: str, path: str) -> None:
+def test_ray_s_endpoints_accept_only_the_right_token(cluster: Cluster, method: str, path: str) -> None:
     def status(token: str | None) -> int:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.request(method, cluster.dashboard + path, headers=headers, json={}, timeout=60).status_code
@@ -61,9 +61,9 @@ def test_a_judge_s_token_is_in_no_log_no_listing_and_no_run(
     token = Path(cluster.env["RAY_AUTH_TOKEN_PATH"]).read_text()
     jobs = httpx.get(f"{cluster.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}, timeout=60).text
     shown = {"the job API": jobs, "the output": done.stdout + done.stderr}
-    looked = [path for root in (cluster.folder, tmp_path / "out") for path in root.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".log" for path in looked) and any(path.name == "metrics.jsonl" for path in looked)
-    shown |= {str(path): path.read_bytes().decode(errors="replace") for path in looked}
+    files = [path for root in (cluster.folder, tmp_path / "out") for path in root.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".log" for path in files) and any(path.name == "metrics.jsonl" for path in files)
+    shown |= {str(path): path.read_bytes().decode(errors="replace") for path in files}
     for secret in (SENTINEL, token):
-        found = [where for where, text in shown.items() if secret in text]
-        assert found == ([cluster.env["RAY_AUTH_TOKEN_PATH"]] if secret == token else [])
+        leaks = [place for place, text in shown.items() if secret in text]
+        assert leaks == ([cluster.env["RAY_AUTH_TOKEN_PATH"]] if secret == token else [])

@@ -1,4 +1,4 @@
-"""After a sync every engine holds the policy's weights, read back tensor by tensor, and answers differently."""
+"""Weight sync: every engine then holds the policy's weights, compared tensor by tensor, and answers differently."""
 
 from pathlib import Path
 
@@ -53,9 +53,9 @@ def test_engines_hold_what_the_policy_holds(
             assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
             after = policy.weight_checksums(dtype)
             frozen = ("norm", "embed_tokens", "lm_head") if lora else ("norm",)
-            learned = [name for name in before if not any(part in name for part in frozen)]
-            assert learned
-            assert all(after[name] != before[name] for name in learned)
+            trained = [name for name in before if not any(part in name for part in frozen)]
+            assert trained
+            assert all(after[name] != before[name] for name in trained)
             assert "lm_head.weight" in before
             assert _greedy_answer(rollouts) != answer
             batches = rollouts.generate([PROMPT] * 2, range(1), 1)
@@ -66,6 +66,6 @@ def test_engines_hold_what_the_policy_holds(
 
 
 def _greedy_answer(rollouts: RolloutGroup) -> str:
-    first, second = rollouts.write([Draft(None, PROMPT.text, "")] * 2)  # one for each engine
-    assert first == second, "two engines with the same weights answer alike"
+    first, second = rollouts.write([Draft(None, PROMPT.text, "")] * 2)  # one per engine
+    assert first == second, "two engines with the same weights answer differently"
     return first.text

@@ -1,4 +1,4 @@
-"""The whole path on real parts: two policy ranks under ZeRO-2, two rollout engines, a vLLM judge."""
+"""A whole run on real components: two policy ranks under ZeRO-2, two rollout engines, a vLLM judge."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def test_two_rounds_two_ranks_two_engines_and_a_vllm_judge(tiny: Path, finished:
     assert [line["policy_version"] for line in lines] == [0, 1]
     assert all(line["judge"]["statuses"]["parse"] == 0 for line in lines)
     updates = [line["update"] for line in lines if line["update"]["optimizer_steps"]]
-    assert updates, "no round had anything to learn from"
+    assert updates, "no round made an optimizer step"
     assert all(update["logprob_gap_mean"] < 1e-3 for update in updates)
     assert all(update["kl"] is not None and update["entropy"] > 0 for update in updates)
 
@@ -50,7 +50,7 @@ def _loads(folder: Path) -> None:
     assert model(**tokens).logits.isfinite().all()
 
 
-def test_it_is_repeated_at_no_cost(finished: FinishedRun) -> None:
+def test_repeating_a_finished_run_changes_nothing(finished: FinishedRun) -> None:
     before = _times(finished.folder)
     again = train(finished.recipe)
     assert again.returncode == 0
@@ -59,7 +59,7 @@ def test_it_is_repeated_at_no_cost(finished: FinishedRun) -> None:
 
 
 def _times(run: Path) -> dict[Path, int]:
-    """When each file was written, but for the lock and the config that every start writes."""
+    """Modification time of each file except the lock and the config, which every start writes."""
     files = [path for path in run.rglob("*") if path.is_file() and path.name not in (".lock", "config.yaml")]
     return {path: path.stat().st_mtime_ns for path in files}
 
@@ -83,7 +83,7 @@ def test_a_corrupt_checkpoint_is_named(finished: FinishedRun, cluster: Cluster, 
     assert "Traceback" not in done.stderr
 
 
-def test_synthesis_without_a_usable_trace_says_so(tiny: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_synthesis_without_a_usable_trace_is_one_clear_error(tiny: Path, cluster: Cluster, tmp_path: Path) -> None:
     recipe = tiny_recipe(
         tiny, tmp_path, warmup={"source": "synthesis", "recipe": "tiny:all", "path": None, "max_new_tokens": 32}
     )

@@ -1,4 +1,4 @@
-"""A running job as an operator watches it: Prometheus, the Grafana panels' queries, Ray's dashboard, TensorBoard."""
+"""A running job as an operator sees it: Prometheus, the Grafana panels' queries, Ray's dashboard, TensorBoard."""
 
 import json
 import math
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.e2e
 ROUNDS = 3
 DASHBOARD: dict[str, Any] = json.loads((REPOSITORY / "deploy" / "grafana" / "rapo.json").read_text())
 REQUESTS = "ray_rapo_serve_requests_total"
-LASTS = 40  # seconds, more than Ray keeps a gauge that nobody sets again
-NO_GPU = {"GPUs", "GPU memory"}  # this machine has none to report of
+LASTS = 40  # seconds; longer than Ray keeps a gauge that is not set again
+NO_GPU = {"GPUs", "GPU memory"}  # panels without values on a machine without GPUs
 ENDPOINT = """
 import ray, time
 from types import SimpleNamespace
@@ -43,35 +43,35 @@ while True:
     metrics.first_token(0.2)
     metrics.request(Seen(7, 1, [3]), serving)
     time.sleep(0.5)
-"""  # stands for a replica: what it counts is real, that it answers is not
+"""  # stands in for a replica: the counting is real, the answering is not
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A server that scrapes the cluster."""
+    """A Prometheus server that scrapes the cluster."""
 
     address: str
     started: float
 
     def ask(self, query: str) -> list[list[float]]:
-        """Every series that a query gives over the time since the start, as its finite values."""
+        """Query the time since the start; returns every series as its finite values."""
         span = {"query": query, "start": self.started, "end": time.time(), "step": 1}
-        with urllib.request.urlopen(f"{self.address}/api/v1/query_range?{urllib.parse.urlencode(span)}") as answer:
-            found = json.load(answer)["data"]["result"]
-        series = [[float(value) for _, value in one["values"]] for one in found]
+        with urllib.request.urlopen(f"{self.address}/api/v1/query_range?{urllib.parse.urlencode(span)}") as response:
+            results = json.load(response)["data"]["result"]
+        series = [[float(value) for _, value in result["values"]] for result in results]
         return [finite for values in series if (finite := [value for value in values if math.isfinite(value)])]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of its own: on a shared one, Prometheus and the page of actors also show the jobs before."""
-    with ray_head({}) as made:
-        yield made
+    """Start a separate cluster: on a shared one, Prometheus and the actors page also show earlier jobs."""
+    with ray_head({}) as head:
+        yield head
 
 
 @pytest.fixture(scope="module")
 def prometheus(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Debian's Prometheus with the config that we deploy; only the folder of the cluster and the pace are ours."""
+    """Start Debian's Prometheus with the deployed config; only the cluster's folder and the scrape interval differ."""
     if shutil.which("prometheus") is None:
         pytest.skip("no prometheus: apt-get install prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
@@ -98,12 +98,12 @@ def stopping(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any
 
 @dataclass(frozen=True)
 class Watched:
-    """A run that was looked at while it trained."""
+    """A run that was inspected while it trained."""
 
     folder: Path
-    said: str
-    actors: Path  # a picture of Ray's page of actors
-    names: str  # the text of that page
+    output: str
+    actors: Path  # screenshot of Ray's actors page
+    names: str  # text of that page
     status: str
 
 
@@ -115,7 +115,7 @@ def watched(
     prometheus: Prometheus,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
-    """A run with everything that has a panel: canaries, a second judge, TensorBoard."""
+    """Run a training with everything that has a panel: canaries, a second judge, TensorBoard."""
     out = tmp_path_factory.mktemp("watched")
     loose = {"min_true_positive_rate": 0, "max_false_positive_rate": 1, "max_flip_rate": 1}
     judge = {"risk": {"backend": "rules"}, "second": {"backend": "rules"}, "second_share": 1.0,
@@ -132,17 +132,17 @@ def watched(
             time.sleep(0.2)
         command = [sys.executable, "-m", "rapo_ray.status", str(folder)]
         status = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=REPOSITORY).stdout
-        names = look_at_actors(cluster, out / "actors.png")
+        names = text_of_actors_page(cluster, out / "actors.png")
         assert running.wait(300) == 0, (out / "log").read_text()
-        ended = time.time()
-        while len(prometheus.ask(REQUESTS)[0]) <= LASTS or time.time() < ended + 3:  # the last scrape
-            assert endpoint.poll() is None and time.time() < ended + 120
+        end = time.time()
+        while len(prometheus.ask(REQUESTS)[0]) <= LASTS or time.time() < end + 3:  # the last scrape
+            assert endpoint.poll() is None and time.time() < end + 120
             time.sleep(1)
         yield Watched(folder, (out / "log").read_text(), out / "actors.png", names, status)
 
 
-def look_at_actors(cluster: Cluster, picture: Path) -> str:
-    """Open Ray's page of actors as a person does, token and all; the text of the page."""
+def text_of_actors_page(cluster: Cluster, screenshot: Path) -> str:
+    """Open Ray's actors page as a person does, including the token; returns the text of the page."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("no chromium: apt-get install chromium")
@@ -153,7 +153,7 @@ def look_at_actors(cluster: Cluster, picture: Path) -> str:
         page.get_by_role("textbox", name="Authentication Token").fill(token)
         page.get_by_role("button", name="Submit").click()
         page.get_by_text("rollout-0").first.wait_for(timeout=60_000)
-        page.screenshot(path=picture)
+        page.screenshot(path=screenshot)
         return page.locator("body").inner_text()
 
 
@@ -167,7 +167,7 @@ def test_each_panel_has_a_value(watched: Watched, prometheus: Prometheus) -> Non
     assert empty == []
 
 
-def test_what_prometheus_holds_is_what_the_run_recorded(watched: Watched, prometheus: Prometheus) -> None:
+def test_prometheus_holds_the_values_that_the_run_recorded(watched: Watched, prometheus: Prometheus) -> None:
     lines = [json.loads(line) for line in (watched.folder / "metrics.jsonl").read_text().splitlines()]
     (rounds,) = prometheus.ask('ray_rapo_train_round{run="tiny"}')
     assert rounds[-1] == ROUNDS
@@ -187,7 +187,7 @@ def test_a_gauge_that_was_set_once_lasts(watched: Watched, prometheus: Prometheu
 def test_the_dashboard_of_ray_shows_our_actors(watched: Watched) -> None:
     assert all(name in watched.names for name in ("rollout-0", "judge-risk-0", "policy-0", "reference-0"))
     assert watched.actors.stat().st_size > 10_000
-    assert "report: " in watched.said
+    assert "report: " in watched.output
 
 
 def test_the_status_says_that_it_runs(watched: Watched) -> None:
@@ -198,15 +198,15 @@ def test_the_status_says_that_it_runs(watched: Watched) -> None:
 def test_tensorboard_has_every_figure(watched: Watched) -> None:
     lines = [json.loads(line) for line in (watched.folder / "metrics.jsonl").read_text().splitlines()]
     (file,) = (watched.folder / "tensorboard").iterdir()
-    found = {(step, name): value for step, name, value in scalars(file)}
+    values = {(step, name): value for step, name, value in scalars(file)}
     for line in lines:
         for name, value in flatten(line).items():
-            assert found[line["round"], name] == pytest.approx(value, rel=1e-6)
-    assert found[1, "canaries/unscorable"] == 0
+            assert values[line["round"], name] == pytest.approx(value, rel=1e-6)
+    assert values[1, "canaries/unscorable"] == 0
 
 
 def scalars(path: Path) -> Iterator[tuple[int, str, float]]:
-    """Steps, names and values of an event file: records of length, checksum, content, checksum."""
+    """Read steps, names and values from an event file, whose records are length, checksum, content, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The same loop on an accelerator: nccl weight sync, bf16, and what the engines hold afterwards."""
+"""The same loop on an accelerator: NCCL weight sync in bf16, checked by the weights that the engines hold."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_more_gpus_than_there_are_is_one_line(tiny: Path, tmp_path: Path) -> Non
 
 
 def test_engine_and_policy_take_turns_on_one_gpu(tiny: Path, tmp_path: Path) -> None:
-    """A whole run: the engine sleeps while the policy learns, and wakes with the new weights."""
+    """A whole run: the engine sleeps while the policy trains, and wakes with the new weights."""
     recipe = tiny_recipe(
         tiny,
         tmp_path,

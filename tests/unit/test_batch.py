@@ -1,4 +1,4 @@
-"""Dealing sequences over steps, ranks and micro-batches: nothing lost, nothing twice, ranks in step."""
+"""Planning of sequences over steps, ranks and micro-batches: each is trained on once, and ranks do equal work."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ STEPS, RANKS, BUDGET = st.integers(1, 5), st.integers(1, 5), st.integers(1, 90)
 
 
 def make(lengths: Iterable[tuple[int, int]]) -> list[Sequence]:
-    """Sequences of (prompt, completion) lengths; the first token is the sequence's number, so that each is its own."""
+    """Make sequences of (prompt, completion) lengths; the first token is the sequence's number, so none are equal."""
     return [
         Sequence((number, *[0] * (prompt - 1)), (0,) * completion, 0.0, (0.0,) * completion)
         for number, (prompt, completion) in enumerate(lengths)
@@ -25,7 +25,7 @@ def make(lengths: Iterable[tuple[int, int]]) -> list[Sequence]:
 
 
 def numbers(micro_batches: Iterable[MicroBatch]) -> Counter[int]:
-    """How often each sequence is trained on."""
+    """Count how often each sequence is trained on."""
     return Counter(row.tokens[0] for batch in micro_batches if not batch.filler for row in batch.sequences)
 
 
@@ -91,7 +91,7 @@ def test_totals_count_the_whole_step_on_every_rank_and_no_filler(
 
 
 @given(LENGTHS, BUDGET)
-def test_like_lengths_go_together_longest_first(lengths: list[tuple[int, int]], budget: int) -> None:
+def test_similar_lengths_go_together_longest_first(lengths: list[tuple[int, int]], budget: int) -> None:
     sequences = make(lengths)
     order = [index for batch in split_by_tokens([((sequence,),) for sequence in sequences], budget) for index in batch]
     widths = [len(sequences[index].tokens) for index in order]
@@ -138,7 +138,7 @@ def test_the_two_of_a_pair_stay_together_in_order(
 
 
 def group(prompt: tuple[int, ...], *completions: int) -> list[Sequence]:
-    """A prompt's sequences, of these completion lengths."""
+    """Make the sequences of one prompt with these completion lengths."""
     return [Sequence(prompt, (9,) * length, 0.0, (0.0,) * length) for length in completions]
 
 

@@ -22,25 +22,25 @@ COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.
 @given(COUNTS)
 def test_wilson_is_scipy_s_and_statsmodels(counts: tuple[int, int]) -> None:
     successes, n = counts
-    found = wilson_interval(successes, n)
+    ours = wilson_interval(successes, n)
     theirs = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    assert found["mean"] == successes / n
-    assert found["ci95"] == pytest.approx([theirs.low, theirs.high], abs=1e-9)
-    assert found["ci95"] == pytest.approx(list(proportion_confint(successes, n, method="wilson")), abs=1e-9)
+    assert ours["mean"] == successes / n
+    assert ours["ci95"] == pytest.approx([theirs.low, theirs.high], abs=1e-9)
+    assert ours["ci95"] == pytest.approx(list(proportion_confint(successes, n, method="wilson")), abs=1e-9)
 
 
-def test_no_trial_has_no_interval() -> None:
+def test_zero_trials_have_no_interval() -> None:
     assert wilson_interval(0, 0) == {"mean": None, "ci95": None}
 
 
 def test_the_bootstrap_is_scipy_s_percentile_one() -> None:
     values = [random.Random(0).gauss(0.3, 1.0) for _ in range(120)]
-    found = paired_bootstrap(values, seed=0)
+    ours = paired_bootstrap(values, seed=0)
     theirs = bootstrap(
         (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert found["mean"] == pytest.approx(float(np.mean(values)))
-    assert found["ci95"] == pytest.approx([theirs.low, theirs.high], abs=0.02)  # two draws of the same resampling
+    assert ours["mean"] == pytest.approx(float(np.mean(values)))
+    assert ours["ci95"] == pytest.approx([theirs.low, theirs.high], abs=0.02)  # two draws of the same resampling
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60))
