@@ -42,8 +42,8 @@ class RolloutActor:
         for prompt in prompts:
             self._encode(prompt)
 
-    def lengths(self, prompts: list[Prompt]) -> list[int]:
-        """The tokens of each prompt as it is asked."""
+    def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
+        """Tokens of each rendered prompt."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
 
     def process_address(self) -> ProcessAddress:
