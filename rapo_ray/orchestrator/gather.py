@@ -96,7 +96,7 @@ class RolloutGathering:
     def _silent(self) -> Iterator[tuple[int, str]]:
         """Engines that hang: no answer at all, or no completion finishes."""
         limits, now = self._limits, self._clock()
-        for engine in sorted(self._collecting):
+        for engine in filter(self._dispatch.busy, range(len(self._answered))):
             if now - self._answered[engine] > limits.silence:
                 yield engine, f"no answer in limits.silence={limits.silence:g} s"
             elif now - self._progressed[engine] > limits.generate:
