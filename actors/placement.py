@@ -1,4 +1,4 @@
-"""From a config to what each actor reserves (pure), and the wait for it (bounded, and never silent)."""
+"""The placement plan of a config (pure), and the bounded, never silent wait for its resources."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from rapo_ray.errors import PlacementError
 
 # Of a GPU that engine, policy and reference share. More than half is the engine's, so that no GPU gets two of them.
 ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE = 0.51, 0.39, 0.1
-SAY_EVERY = 10.0  # seconds between words while waiting
+SAY_EVERY = 10.0  # seconds between two lines while waiting
 
 Bundle = dict[str, float]
 
@@ -120,7 +120,7 @@ def check_fits(plan_: Plan, available: dict[str, float]) -> None:
 def wait_for(
     ready: Callable[[float], bool], describe: Callable[[], str], limit: float, say: Callable[[str], None]
 ) -> None:
-    """Poll `ready(seconds)` until it holds; says what it waits for, and raises PlacementError at the limit."""
+    """Poll `ready(seconds)` until it holds, say what is waited for, and raise PlacementError at the limit."""
     started = time.monotonic()
     waited = 0.0
     while not ready(min(SAY_EVERY, limit - waited)):

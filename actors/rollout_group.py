@@ -29,19 +29,19 @@ from rapo_ray.types import Draft, GeneratedText, Packed, Prompt, Response, Rollo
 
 log = logging.getLogger(__name__)
 
-MESSAGES_A_SECOND = 200  # that the driver takes, from however many engines
+MESSAGES_A_SECOND = 200  # that the driver accepts, from however many engines
 
 
 class Engines:
-    """The engine actors, how often each may start again, and what a new one needs before it may sample."""
+    """The engine actors, their restart budgets, and what a restarted one needs before it may sample."""
 
     def __init__(self, actors: list[ActorHandle], limits: LimitsConfig) -> None:
         self.actors = actors
         self.limits = limits
         self.restarts = [0] * len(actors)
         self.version = -1  # of the weights that all hold; -1 for the model they were started with
-        self.restarted: Callable[[str], None] = lambda role: None  # who counts
-        self.restore_weights: Callable[[int], None] = lambda index: None  # nobody has any before the policy lives
+        self.restarted: Callable[[str], None] = lambda role: None  # counts restarts
+        self.restore_weights: Callable[[int], None] = lambda index: None  # there are none before the policy starts
         self._addresses: list[ProcessAddress] = get_all(
             [actor.process_address.remote() for actor in actors], limits.start, "engines", "limits.start"
         )
@@ -52,18 +52,18 @@ class Engines:
         return range(len(self.actors))
 
     def restart(self, index: int, why: str) -> None:
-        """Wait until Ray has started a lost engine again; it has no weights of the policy yet. Raises ActorDied."""
+        """Wait until Ray has restarted a lost engine; it has none of the policy's weights yet. Raises ActorDied."""
         self.restarts[index] += 1
         name, budget = f"rollout-{index}", self.limits.restarts
         if self.restarts[index] > budget:
             raise ActorDied(f"{name} was lost {self.restarts[index]} times, more than limits.restarts={budget}: {why}")
-        log.warning("%s was lost (%s); starting it again, %d of %d", name, why, self.restarts[index], budget)
+        log.warning("%s was lost (%s); restarting it, %d of %d", name, why, self.restarts[index], budget)
         self.restarted("rollout")
         wait_until_back(self.actors[index], name, self.limits.start)
         self._addresses[index] = self.on([index], "process_address")[0]
 
     def restart_all(self, why: str) -> bool:
-        """Start all engines again where one is dead: the others hold half of the weights. False where all live."""
+        """Restart all engines where one is dead: the others hold half of the weights. False where all live."""
         alive = [actor.ready.remote() for actor in self.actors]
         try:
             ray.get(alive, timeout=self.limits.silence)
@@ -86,7 +86,7 @@ class Engines:
 
 
 class RolloutGroup:
-    """All engines, sampled in one way."""
+    """All engines, with one way of sampling."""
 
     def __init__(self, engines: Engines, config: RolloutConfig, seed: int, write_tokens: int) -> None:
         self.engines = engines
@@ -95,11 +95,11 @@ class RolloutGroup:
         self._write_tokens = write_tokens
 
     def sleep(self) -> None:
-        """All engines leave their GPUs to others until they get new weights."""
+        """Free the GPUs of all engines until they get new weights."""
         self.engines.on(self.engines.all, "sleep")
 
     def check(self, prompts: list[Prompt]) -> None:
-        """Raises DataError for a prompt that no engine would take."""
+        """Raises DataError for a prompt that no engine accepts."""
         self.engines.on([0], "check", prompts)
 
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
@@ -108,12 +108,12 @@ class RolloutGroup:
         return lengths
 
     def sampling(self, temperature: float, max_new_tokens: int) -> "RolloutGroup":
-        """The same engines, sampled otherwise; temperature 0 is greedy."""
+        """The same engines with other sampling settings; temperature 0 is greedy."""
         config = self._config.model_copy(update={"temperature": temperature, "max_new_tokens": max_new_tokens})
         return RolloutGroup(self.engines, config, self._seed, max_new_tokens)
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
-        """Rollouts as they end, in batches that may be empty; a measurement is round 0, with seeds of its own."""
+        """Rollouts as they finish, in batches that may be empty; a measurement is round 0, with seeds of its own."""
         config = self._config
         sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, None, logprobs=True)
         requests = [
@@ -137,8 +137,8 @@ class RolloutGroup:
         count = len(actors)
         refs = [actor.write.remote(drafts[index::count], self._write_tokens) for index, actor in enumerate(actors)]
         out: list[Any] = [None] * len(drafts)
-        for index, written in enumerate(get_all(refs, self.engines.limits.warmup, "synthesis", "limits.warmup")):
-            out[index::count] = written
+        for index, texts in enumerate(get_all(refs, self.engines.limits.warmup, "synthesis", "limits.warmup")):
+            out[index::count] = texts
         return out
 
     def _seed_of(self, round_number: int, group: int, prompt: Prompt, sample: int) -> int:

@@ -1,4 +1,4 @@
-"""The only place that creates actors: placement groups, environments, names, and the wait until all are ready."""
+"""The one place that creates actors: placement groups, environments, names, and the wait until all are ready."""
 
 import contextlib
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
-INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
+INSTRUCTION_TOKENS = 384  # more than the instructions of the synthesis take
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Place:
 
 @dataclass(slots=True)
 class Spawner:
-    """Creates a run's actors and ends them; nothing outlives `close`."""
+    """Creates a run's actors and kills them; nothing outlives `close`."""
 
     config: RunConfig
     plan: Plan
@@ -54,7 +54,7 @@ class Spawner:
     _groups: list[PlacementGroup] = field(default_factory=list)
 
     def start_inference(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
-        """Start all engines and judges side by side, and wait until they answer."""
+        """Start all engines and judges in parallel, and wait until they are ready."""
         config = self.config
         places = self._reserve(self.plan.inference, "rollout engines and judges")
         engines = [self._engine(place, model) for place in places if place.slot.role is Role.ROLLOUT]
@@ -97,7 +97,7 @@ class Spawner:
         return policy, reference, PolicyToEngines(policy, rollouts.engines)
 
     def close(self) -> None:
-        """End every actor and give back every placement group."""
+        """Kill every actor and remove every placement group."""
         for handle in self._handles:
             with contextlib.suppress(Exception):  # an actor that is dead already is what we want
                 ray.kill(handle)
@@ -184,7 +184,7 @@ class Spawner:
             sleeps=rollout.colocate,
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        # A nccl group takes no new member: there the run starts over from its checkpoint.
+        # An nccl group takes no new member: there the run restarts from its checkpoint.
         restarts = config.limits.restarts if settings.weight_backend == "shm" else 0
         created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=restarts)
         return self._start(created, place.slot.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
@@ -213,7 +213,7 @@ class Spawner:
 
     @property
     def _stateless(self) -> dict[str, int]:
-        """For actors that Ray may start again and ask once more: their answers depend on nothing before."""
+        """Options of stateless actors, which Ray may restart and call again."""
         restarts = self.config.limits.restarts
         return {"max_restarts": restarts, "max_task_retries": restarts}
 
@@ -231,7 +231,7 @@ def context_length(config: RunConfig) -> int:
 
 
 def weight_backend(config: RunConfig) -> str:
-    """How weights travel: nccl between GPUs; shared memory on CPU, and where both share a GPU, which nccl refuses."""
+    """The weight transfer backend: nccl between GPUs; shared memory on CPU and on one GPU, which nccl refuses."""
     return "shm" if config.cluster.device == "cpu" or config.rollout.colocate else "nccl"
 
 

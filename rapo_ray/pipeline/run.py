@@ -18,7 +18,7 @@ from rapo_ray.storage.run_folder import REPORT, RunFolder
 
 
 def run(config: RunConfig) -> None:
-    """Do the run, or go on with it where it stopped; raises RapoError with one clear line."""
+    """Start a run, or resume it where it stopped; raises a one-line RapoError."""
     from actors.cluster import ray_cluster
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -46,7 +46,7 @@ def run(config: RunConfig) -> None:
 
 
 def _attempts(session: Session, judges: dict[str, Path], resources: dict[str, float]) -> None:
-    """Do the run; where an actor is lost that cannot be replaced in a round, all start over from the checkpoint."""
+    """Run until done; where an actor is lost that cannot be replaced within a round, restart from the checkpoint."""
     from actors.placement import check_fits, describe, plan
     from actors.spawn import Spawner
 

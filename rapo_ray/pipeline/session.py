@@ -59,7 +59,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
 
     def go(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
-        """All stages in order; what an earlier process finished is not done again."""
+        """Run all stages in order; stages that an earlier process finished are skipped."""
         config = self.config
         with self._timed("start_engines"):
             console.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
@@ -144,10 +144,10 @@ class Session:
         prompts_P = [canary.prompt for canary in canary_set]
         scored = judge.score(prompts_P, [canaries.responses_of(canary_set)])
         verdicts = {response.group: verdict for response, _, verdict in scored}
-        found = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
-        self.folder.record_canaries({"round": number, **asdict(found)})
-        self.watchers.canaries(number, asdict(found), len(canary_set))
-        canaries.check(found, self.config.judge.canaries, number)
+        rates = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
+        self.folder.record_canaries({"round": number, **asdict(rates)})
+        self.watchers.canaries(number, asdict(rates), len(canary_set))
+        canaries.check(rates, self.config.judge.canaries, number)
 
     def _warm_up(self, rollouts: "RolloutGroup") -> Path:
         """The folder of the model that the rounds start from."""

@@ -1,4 +1,4 @@
-"""Rounds over simulated actors: what they take, who waits, and what the driver itself adds."""
+"""Rounds over simulated actors: their duration, idle roles, and the driver's own share."""
 
 import time
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
 from rapo_ray.types import Prompt
 
 HOSTS = 4  # processes that all simulated actors share
-JUDGE_CALLS = 100_000  # more than are ever under way at once
+JUDGE_CALLS = 100_000  # more than are ever in flight at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SimulatedRound:
     phases: dict[str, float]
     busy: dict[str, float]  # role -> mean busy seconds of one of its actors
     longest: dict[str, float]  # role -> busy seconds of the busiest
-    drawing: float  # generation and judging, which may have run beside the round before
+    drawing: float  # seconds of generation and judging, which may have run beside the round before
     rollouts: int
     driver: float  # CPU seconds of the driver's process
 
@@ -91,7 +91,7 @@ class Simulation:
         return handles
 
     def rounds(self, count: int) -> list[SimulatedRound]:
-        """Play so many rounds."""
+        """Simulate so many rounds."""
         config = self._config
         collector = RoundCollector(self._inference, config)
         staleness = config.rollout.staleness
@@ -163,4 +163,4 @@ class SimulatedSender:
 
     def resend(self, engine: int) -> None:
         """No simulated engine is lost."""
-        raise RoundLost("simulated engines do not start again")
+        raise RoundLost("simulated engines do not restart")

@@ -27,7 +27,7 @@ PROMPT = Prompt("p", "How do I bake bread?", False, 1, "test", "test")
 
 
 class MortalJudge(RulesJudgeActor):
-    """A judge that can be found, to be killed."""
+    """A judge that can be verdicts, to be killed."""
 
     async def pid(self) -> int:
         """Its process."""
@@ -71,9 +71,9 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
 
 def test_judges_apart_are_joined_into_one_verdict(cluster: Any) -> None:
     group = JudgeGroup(judges(2), judges(1), LimitsConfig(judge=60))
-    found = {r.sample: v for r, _, v in group.score([PROMPT], iter([[response(0), response(1, "no format")]]))}
-    assert (found[0].risk, found[0].general) == (1.0, 1.0)
-    assert found[1].status is Status.MALFORMED
+    verdicts = {r.sample: v for r, _, v in group.score([PROMPT], iter([[response(0), response(1, "no format")]]))}
+    assert (verdicts[0].risk, verdicts[0].general) == (1.0, 1.0)
+    assert verdicts[1].status is Status.MALFORMED
 
 
 def test_a_judge_that_dies_ends_the_round_in_one_line(cluster: Any) -> None:

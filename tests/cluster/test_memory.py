@@ -35,7 +35,7 @@ def take_too_much() -> None:
 class Greedy:
     """An engine and a judge that take more memory than there is."""
 
-    def where(self) -> ProcessAddress:
+    def process_address(self) -> ProcessAddress:
         """Its node and process."""
         return process_address()
 
@@ -71,7 +71,7 @@ def test_what_takes_too_much_memory_is_lost_in_one_line(cluster: None) -> None:
         list(rollouts)
     assert "\n" not in str(error.value)
 
-    judge = JudgeGroup([greedy()], [], LIMITS).score([make_prompt()], iter([[make_rollout()]]))
+    judge = JudgeGroup([greedy()], [], LIMITS).score([make_prompt()], iter([[make_rollout().response]]))
     with pytest.raises(ActorDied, match=r"judging failed, an actor died: .*memory") as error:
         list(judge)
     assert "\n" not in str(error.value)

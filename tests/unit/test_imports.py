@@ -137,8 +137,10 @@ def handlers(tree: ast.AST) -> list[ast.ExceptHandler]:
 
 
 def test_no_error_is_swallowed() -> None:
-    found = [f"{name}:{handler.lineno}" for name, tree in parsed() for handler in handlers(tree) if swallows(handler)]
-    assert found == []
+    swallowed = [
+        f"{name}:{handler.lineno}" for name, tree in parsed() for handler in handlers(tree) if swallows(handler)
+    ]
+    assert swallowed == []
 
 
 @pytest.mark.parametrize(
