@@ -19,12 +19,12 @@ class RulesJudgeActor:
         self._judge = RulesJudge()
 
     async def ready(self) -> str:
-        """Answers once it can judge."""
+        """Its name, once it can judge."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
+    async def judge(self, prompts: list[Prompt], texts: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
         """The verdict on each completion; both parts cost nothing here."""
-        completions = [parse_completion(each.text, each.truncated) for each in written]
+        completions = [parse_completion(each.text, each.truncated) for each in texts]
         return Packed(
             (completion, self._judge.judge(prompt, completion))
             for prompt, completion in zip(prompts, completions, strict=True)
@@ -39,12 +39,12 @@ class ModelJudgeActor:
         self._judge = make_judge(name, spec)
 
     async def ready(self) -> str:
-        """Answers once the model can be asked."""
+        """Its name, once the model can be queried."""
         return self._name
 
-    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
-        """The asked parts of the verdict on each completion, asked side by side."""
-        completions = [parse_completion(each.text, each.truncated) for each in written]
+    async def judge(self, prompts: list[Prompt], texts: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
+        """The requested parts of the verdict on each completion, judged concurrently."""
+        completions = [parse_completion(each.text, each.truncated) for each in texts]
         verdicts = await asyncio.gather(
             *(
                 self._judge.judge(prompt, completion, parts)

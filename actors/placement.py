@@ -1,66 +1,101 @@
-"""From a config to what each actor reserves (pure), and the wait for it (bounded, and never silent)."""
+"""The placement plan of a config (pure), and the bounded, never silent wait for its resources."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import PlacementError
 
 # Of a GPU that engine, policy and reference share. More than half is the engine's, so that no GPU gets two of them.
 ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE = 0.51, 0.39, 0.1
-SAY_EVERY = 10.0  # seconds between words while waiting
+SAY_EVERY = 10.0  # seconds between two lines while waiting
 
 Bundle = dict[str, float]
 
 
+class Role(StrEnum):
+    """The work of an actor."""
+
+    ROLLOUT = "rollout"
+    JUDGE = "judge"
+    POLICY = "policy"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One actor and what it reserves."""
+
+    role: Role
+    index: int
+    takes: Bundle
+    part: str | None = None  # of a judge: risk, general or second
+    host: str | None = None  # name of the engine whose GPU a judge shares
+
+    @property
+    def group(self) -> str:
+        """The role, and of a judge the part that it judges."""
+        return self.role if self.part is None else f"{self.role}-{self.part}"
+
+    @property
+    def name(self) -> str:
+        """The actor's name in the cluster."""
+        return f"{self.group}-{self.index}"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What each actor takes: engines and judges live all the run, policy and reference start after the warm-up."""
+    """All actors of a run: engines and judges live throughout, policy and reference start after the warm-up."""
 
-    serving: dict[str, Bundle]
-    training: dict[str, Bundle]
-    hosts: dict[str, str] = field(default_factory=dict)  # judge -> the engine whose GPU it shares
+    inference: tuple[Slot, ...]
+    training: tuple[Slot, ...] = ()
 
     def total(self, resource: str) -> float:
-        """What the whole run needs of a resource at once."""
-        bundles = [*self.serving.values(), *self.training.values()]
-        return round(sum(bundle.get(resource, 0.0) for bundle in bundles), 6)
+        """The amount of a resource that the whole run needs at once."""
+        return round(sum(slot.takes.get(resource, 0.0) for slot in (*self.inference, *self.training)), 6)
 
-    def reserved(self, actors: dict[str, Bundle]) -> tuple[list[Bundle], dict[str, int]]:
-        """Bundles to reserve for these actors, and which of them each actor lives in; a guest adds to its host's."""
-        owners = [name for name in actors if name not in self.hosts]
-        bundles = [dict(actors[name]) for name in owners]
-        index = {name: owners.index(self.hosts.get(name, name)) for name in actors}
-        for guest, host in self.hosts.items():
-            if guest in actors:
-                for resource, amount in actors[guest].items():
-                    bundle = bundles[index[host]]
-                    bundle[resource] = round(bundle.get(resource, 0.0) + amount, 6)
-        return bundles, index
+    def inference_only(self, engines: bool) -> "Plan":
+        """The same without a learner, and without engines where the model is behind an endpoint."""
+        return Plan(tuple(slot for slot in self.inference if engines or slot.role is Role.JUDGE))
+
+
+def bundles_of(slots: Sequence[Slot]) -> tuple[list[Bundle], dict[str, int]]:
+    """Bundles to reserve for these actors, and by name the bundle that each lives in; a guest adds to its host's."""
+    names = {slot.name for slot in slots}
+    owners = [slot for slot in slots if slot.host not in names]
+    index = {slot.name: number for number, slot in enumerate(owners)}
+    bundles = [dict(slot.takes) for slot in owners]
+    for guest in (slot for slot in slots if slot.host in names):
+        index[guest.name] = index[str(guest.host)]
+        bundle = bundles[index[guest.name]]
+        for resource, amount in guest.takes.items():
+            bundle[resource] = round(bundle.get(resource, 0.0) + amount, 6)
+    return bundles, index
 
 
 def plan(config: RunConfig) -> Plan:
-    """Every actor's name and what it takes."""
+    """Every actor and what it takes."""
     whole = (float(config.rollout.tensor_parallel), 1.0, 1.0)
     shares = (ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE) if config.rollout.colocate else whole
     engine, policy, reference = (_bundle(config, gpus) for gpus in shares)
-    serving = {f"rollout-{index}": dict(engine) for index in range(config.rollout.engines)}
-    hosts: dict[str, str] = {}
+    engines = [Slot(Role.ROLLOUT, index, dict(engine)) for index in range(config.rollout.engines)]
+    judges: list[Slot] = []
     for part, judge in config.judge.named().items():
         gpus = float(judge.tensor_parallel) if judge.backend == "vllm" else 0.0
         for index in range(judge.actors):
-            name, host = f"judge-{part}-{index}", f"rollout-{index}"
+            host = None
             if judge.share_rollout_gpu:
-                gpus = judge.memory_share
-                hosts[name] = host
-                if "GPU" in serving[host]:
-                    serving[host]["GPU"] = round(serving[host]["GPU"] - gpus, 6)
-            serving[name] = _bundle(config, gpus)
-    training = {f"policy-{rank}": dict(policy) for rank in range(config.policy.ranks)}
+                gpus, host = judge.memory_share, engines[index].name
+                takes = engines[index].takes
+                if "GPU" in takes:
+                    takes["GPU"] = round(takes["GPU"] - gpus, 6)
+            judges.append(Slot(Role.JUDGE, index, _bundle(config, gpus), part, host))
+    training = [Slot(Role.POLICY, rank, dict(policy)) for rank in range(config.policy.ranks)]
     if config.policy.needs_reference:
-        training |= {f"reference-{index}": dict(reference) for index in range(config.reference.actors)}
-    return Plan(serving, training, hosts)
+        training += [Slot(Role.REFERENCE, index, dict(reference)) for index in range(config.reference.actors)]
+    return Plan((*engines, *judges), tuple(training))
 
 
 def _bundle(config: RunConfig, gpus: float) -> Bundle:
@@ -85,7 +120,7 @@ def check_fits(plan_: Plan, available: dict[str, float]) -> None:
 def wait_for(
     ready: Callable[[float], bool], describe: Callable[[], str], limit: float, say: Callable[[str], None]
 ) -> None:
-    """Poll `ready(seconds)` until it holds; says what it waits for, and raises PlacementError at the limit."""
+    """Poll `ready(seconds)` until it holds, say what is waited for, and raise PlacementError at the limit."""
     started = time.monotonic()
     waited = 0.0
     while not ready(min(SAY_EVERY, limit - waited)):
@@ -96,14 +131,14 @@ def wait_for(
 
 
 def describe(plan_: Plan) -> str:
-    """The plan as a table for people, a line for each role: how many actors, and what each takes."""
-    roles: dict[str, list[Bundle]] = {}
-    for name, bundle in [*plan_.serving.items(), *plan_.training.items()]:
-        roles.setdefault(name.rpartition("-")[0], []).append(bundle)
+    """The plan as a table, a line for each role: its actors, and what each takes."""
+    groups: dict[str, list[Slot]] = {}
+    for slot in (*plan_.inference, *plan_.training):
+        groups.setdefault(slot.group, []).append(slot)
     rows = [("role", "actors", "CPUs each", "GPUs each")]
-    for role, bundles in roles.items():
-        each = [f"{max(bundle.get(resource, 0.0) for bundle in bundles):g}" for resource in ("CPU", "GPU")]
-        rows.append((role, str(len(bundles)), each[0], each[1]))
-    count = sum(len(bundles) for bundles in roles.values())
+    for group, slots in groups.items():
+        each = [f"{max(slot.takes.get(resource, 0.0) for slot in slots):g}" for resource in ("CPU", "GPU")]
+        rows.append((group, str(len(slots)), each[0], each[1]))
+    count = len(plan_.inference) + len(plan_.training)
     rows.append(("all", str(count), f"{plan_.total('CPU'):g} in all", f"{plan_.total('GPU'):g} in all"))
     return "\n".join(f"{role:<16}{actors:>8}{cpus:>14}{gpus:>14}" for role, actors, cpus, gpus in rows)

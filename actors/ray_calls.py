@@ -1,4 +1,4 @@
-"""Waiting for actors: a limit on every wait, and one clear line for everything that can go wrong."""
+"""Calls to Ray actors: a limit on every wait, and a one-line error for everything that can go wrong."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 ActorHandle = Any
 ProcessAddress = tuple[str, int]  # node and process
 
-ASK_AGAIN = 1.0  # seconds between two looks at an actor that starts again
+RETRY_INTERVAL = 1.0  # seconds between two looks at an actor that is restarting
 
 
 def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]:
@@ -33,15 +33,16 @@ def get_all(refs: list[Any], limit: float, what: str, setting: str) -> list[Any]
 
 
 def wait_for_some(refs: list[Any], timeout: float) -> list[Any]:
-    """The calls that have ended by the time that a tenth has: a wait costs as much as it spans, and what comes together
-    goes on in fewer messages. None where none ends within `timeout` seconds.
+    """The calls that have finished by the time a tenth of them has; empty where none finishes within `timeout` seconds.
+
+    A wait costs as much as the calls it spans, and results that arrive together travel on in fewer messages.
     """
-    ended, _ = ray.wait(refs, num_returns=max(1, len(refs) // 10), timeout=timeout)
-    return ray.wait(refs, num_returns=len(refs), timeout=0)[0] if ended else []
+    done, _ = ray.wait(refs, num_returns=max(1, len(refs) // 10), timeout=timeout)
+    return ray.wait(refs, num_returns=len(refs), timeout=0)[0] if done else []
 
 
 def outcomes(refs: list[Any]) -> list[Any]:
-    """What each call that has ended gave, or the RayError that it ended with; fetched together, which is quicker."""
+    """The result of each finished call, or the RayError that it failed with; fetched together, which is quicker."""
     try:
         return list(ray.get(refs))
     except RayError:
@@ -56,12 +57,12 @@ def _outcome(ref: Any) -> Any:
 
 
 def died(error: BaseException, what: str) -> ActorDied:
-    """The error of one line for an actor's death, of whichever cause: Ray has many errors, one for want of memory."""
+    """A one-line error for an actor's death, whatever the cause: Ray has many errors, one of them for out of memory."""
     return ActorDied(f"{what} failed, an actor died: {first_line(error)}")
 
 
 def unwrap(error: RayTaskError, what: str) -> Exception:
-    """The error an actor meant: its own where it is ours, or one that names what failed."""
+    """The error that an actor raised where it is one of ours, else one that names what failed."""
     cause = error.cause
     if isinstance(cause, RapoError | OSError):
         return cause
@@ -71,12 +72,12 @@ def unwrap(error: RayTaskError, what: str) -> Exception:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind."""
+    """The first line of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def wait_until_back(actor: ActorHandle, name: str, limit: float) -> None:
-    """Wait for an actor that Ray starts again; raises ActorDied where it does not come back within `limit` seconds."""
+    """Wait for an actor that Ray restarts; raises ActorDied where it is not back within `limit` seconds."""
     ends = time.monotonic() + limit
     while True:
         try:
@@ -85,7 +86,7 @@ def wait_until_back(actor: ActorHandle, name: str, limit: float) -> None:
         except (ActorUnavailableError, OutOfMemoryError) as error:
             if time.monotonic() >= ends:
                 raise died(error, f"waiting for {name}") from None
-            time.sleep(ASK_AGAIN)
+            time.sleep(RETRY_INTERVAL)
         except GetTimeoutError:
             raise ActorDied(f"{name} did not come back within limits.start={limit:g} s: see its log") from None
         except RayError as error:
@@ -93,7 +94,7 @@ def wait_until_back(actor: ActorHandle, name: str, limit: float) -> None:
 
 
 def end_process(where: ProcessAddress, name: str) -> None:
-    """End a process that does not answer, on whichever node it is; one that is gone already is what we want."""
+    """Kill a process that does not answer, on whichever node it runs; one that is gone already is fine."""
     node, pid = where
     kill = ray.remote(num_cpus=0, max_retries=0)(_kill).options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)

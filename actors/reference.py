@@ -14,7 +14,7 @@ class ReferenceActor:
         self._model = ReferenceModel(model, dtype, temperature, device)
 
     def ready(self) -> str:
-        """Answers once the model is loaded."""
+        """Its name, once the model is loaded."""
         return self._name
 
     def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:

@@ -13,7 +13,7 @@ from rapo_ray.errors import DataError, EngineError
 from rapo_ray.orchestrator.dispatch import Batches, SampleRequest
 from rapo_ray.types import Draft, GeneratedText, Packed, Prompt, Rollout, Sampling
 
-HEARTBEAT = 5.0  # seconds after which an engine says that nothing has ended
+HEARTBEAT = 5.0  # seconds after which an engine answers that nothing has finished
 
 
 class RolloutActor:
@@ -24,13 +24,13 @@ class RolloutActor:
         self._system_prompt = system_prompt
         self._max_prompt_tokens = max_prompt_tokens
         self._max_model_len = settings.max_model_len
-        self._version = -1  # the model it was started with
+        self._version = -1  # of the weights: the model it was started with
         self._call = ""
         self._lock = threading.Lock()
         self._inflight: dict[Future[Generated], SampleRequest] = {}
-        self._ended: queue.Queue[tuple[str, Future[Generated]]] = queue.Queue()
+        self._finished: queue.Queue[tuple[str, Future[Generated]]] = queue.Queue()
         self._engine = VllmEngine(settings)
-        if settings.weight_backend == "shm":  # nothing to agree on, yet vLLM wants to be asked
+        if settings.weight_backend == "shm":  # nothing to negotiate, yet vLLM requires the call
             self._engine.init_weight_transfer({})
 
     def ready(self) -> str:
@@ -42,8 +42,8 @@ class RolloutActor:
         for prompt in prompts:
             self._encode(prompt)
 
-    def lengths(self, prompts: list[Prompt]) -> list[int]:
-        """The tokens of each prompt as it is asked."""
+    def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
+        """Tokens of each rendered prompt."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
 
     def process_address(self) -> ProcessAddress:
@@ -51,7 +51,7 @@ class RolloutActor:
         return process_address()
 
     def submit(self, call: str, version: int, batches: Batches) -> None:
-        """Begin to sample; what is left of another call is forgotten. Raises DataError for a prompt that is too long,
+        """Start sampling; the rest of another call is cancelled. Raises DataError for a prompt that is too long,
         and EngineError where the engine holds other weights, as one does that has died between two rounds.
         """
         if version != self._version:
@@ -65,15 +65,16 @@ class RolloutActor:
             for requests in batches:
                 prompts = {request.group: request.prompt for request in requests}
                 tokens = {group: self._encode(prompt) for group, prompt in prompts.items()}
-                asked = [(tokens[each.group], replace(each.sampling, seed=each.seed)) for each in requests]
-                futures = self._engine.submit(asked)
+                samplings = [(tokens[each.group], replace(each.sampling, seed=each.seed)) for each in requests]
+                futures = self._engine.submit(samplings)
                 self._inflight.update(zip(futures, requests, strict=True))
                 for future in futures:
-                    future.add_done_callback(lambda future: self._ended.put((call, future)))
+                    future.add_done_callback(lambda future: self._finished.put((call, future)))
 
     def collect(self, call: str, version: int, batches: Batches, window: float) -> list[Rollout]:
-        """Begin to sample `batches`; then what has ended since the last time: waits for the first, then `window`
-        seconds for others; none is a sign of life. Raises what `submit` does, and EngineError where the engine stopped.
+        """Start sampling `batches`, then return the rollouts finished since the last call: waits for the first one,
+        then `window` seconds for others; an empty list is a heartbeat. Raises as `submit` does, and EngineError where
+        the engine stopped.
         """
         if batches:
             self.submit(call, version, batches)
@@ -81,10 +82,10 @@ class RolloutActor:
         ends = time.monotonic() + HEARTBEAT
         while not rollouts or self._inflight:
             try:
-                ended, future = self._ended.get(timeout=max(0.0, ends - time.monotonic()))
+                owner, future = self._finished.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
                 break
-            if ended != call or future.cancelled():
+            if owner != call or future.cancelled():
                 continue
             if not rollouts:
                 ends = time.monotonic() + window
@@ -137,7 +138,7 @@ class RolloutActor:
         return tokens
 
     def sleep(self) -> None:
-        """Leave the GPU to the policy until the next weights come."""
+        """Leave the GPU to the policy until the next weights arrive."""
         self._engine.sleep()
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ class RolloutActor:
         self._engine.init_weight_transfer(init_info)
 
     def start_weight_update(self) -> None:
-        """Stop stepping, with what is in flight kept, and begin a weight update."""
+        """Pause stepping, keep what is in flight, and begin a weight update."""
         self._engine.pause()
         self._engine.start_weight_update()
 
@@ -154,7 +155,7 @@ class RolloutActor:
         self._engine.update_weights(update_info)
 
     def finish_weight_update(self, version: int) -> None:
-        """End the update and step again; rollouts carry `version` from now on. Raises EngineError where vLLM holds
+        """Finish the update and resume; rollouts carry `version` from now on. Raises EngineError where vLLM holds
         another one, and stays paused.
         """
         self._engine.finish_weight_update(version)

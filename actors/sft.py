@@ -23,7 +23,7 @@ REPORTS = 5  # a report waits about a second for Ray Train's controller; the log
 
 
 def sft_worker(job: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
+    """The training loop of one Ray Train worker."""
     import torch
     from transformers import AutoTokenizer
 
@@ -56,7 +56,7 @@ def sft_worker(job: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SftJob:
-    """A warm-up: where it starts, its steps `[rank][step]`, and where it leaves what."""
+    """A warm-up: the model to start from, its steps `[rank][step]`, and the folders that it writes."""
 
     model: Path
     shares: list[list[Step]]

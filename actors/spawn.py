@@ -1,7 +1,8 @@
-"""The only place that creates actors: placement groups, environments, names, and the wait until all are ready."""
+"""The one place that creates actors: placement groups, environments, names, and the wait until all are ready."""
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.judge import ModelJudgeActor, RulesJudgeActor
 from actors.judge_group import JudgeGroup
-from actors.placement import Bundle, Plan, wait_for
+from actors.placement import Plan, Role, Slot, bundles_of, wait_for
 from actors.policy import PolicyActor
 from actors.ray_calls import get_all
 from actors.reference import ReferenceActor
@@ -31,22 +32,21 @@ log = logging.getLogger(__name__)
 # Calls an actor takes at once: a stream of rollouts with its controls beside it, or many verdicts.
 ENGINE_CONCURRENCY = 4
 JUDGE_CONCURRENCY = 1000
-INSTRUCTION_TOKENS = 384  # more than the synthesis tells the model about a trace
+INSTRUCTION_TOKENS = 384  # more than the instructions of the synthesis take
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one actor lives, and what it takes there."""
+    """The bundle of a placement group that one actor lives in."""
 
-    name: str
-    takes: Bundle
+    slot: Slot
     group: PlacementGroup
     bundle: int
 
 
 @dataclass(slots=True)
 class Spawner:
-    """Creates a run's actors and ends them; nothing outlives `close`."""
+    """Creates a run's actors and kills them; nothing outlives `close`."""
 
     config: RunConfig
     plan: Plan
@@ -54,18 +54,14 @@ class Spawner:
     _groups: list[PlacementGroup] = field(default_factory=list)
 
     def start_inference(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
-        """Start all engines and judges side by side, and wait until they answer."""
+        """Start all engines and judges in parallel, and wait until they are ready."""
         config = self.config
-        places = self._reserve(self.plan.serving, "rollout engines and judges")
-        engines = [self._engine(place, model) for name, place in places.items() if name.startswith("rollout-")]
-        if self.plan.hosts:  # vLLM measures a GPU's memory as it starts, and would count what a neighbour takes
+        places = self._reserve(self.plan.inference, "rollout engines and judges")
+        engines = [self._engine(place, model) for place in places if place.slot.role is Role.ROLLOUT]
+        if any(place.slot.host for place in places):  # vLLM measures a GPU's memory as it starts, neighbours included
             self._wait_ready([engine.ready.remote() for engine in engines], "rollout engines")
         judges = {
-            part: [
-                self._judge(place, backend, judge_models.get(part))
-                for name, place in places.items()
-                if name.startswith(f"judge-{part}-")
-            ]
+            part: [self._judge(place, backend, judge_models.get(part)) for place in places if place.slot.part == part]
             for part, backend in config.judge.named().items()
         }
         everyone = [*engines, *(judge for part in judges.values() for judge in part)]
@@ -82,8 +78,8 @@ class Spawner:
         """Start policy and reference from `model`, and connect the policy to the engines."""
         config = self.config
         places = self._reserve(self.plan.training, "policy and reference")
-        ranks = [self._policy(places[f"policy-{rank}"], rank) for rank in range(config.policy.ranks)]
-        references = [self._reference(place, model) for name, place in places.items() if name.startswith("reference-")]
+        ranks = [self._policy(place) for place in places if place.slot.role is Role.POLICY]
+        references = [self._reference(place, model) for place in places if place.slot.role is Role.REFERENCE]
         address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
         steps = config.rounds * config.policy.steps_per_round
         started = [
@@ -101,7 +97,7 @@ class Spawner:
         return policy, reference, PolicyToEngines(policy, rollouts.engines)
 
     def close(self) -> None:
-        """End every actor and give back every placement group."""
+        """Kill every actor and remove every placement group."""
         for handle in self._handles:
             with contextlib.suppress(Exception):  # an actor that is dead already is what we want
                 ray.kill(handle)
@@ -123,9 +119,9 @@ class Spawner:
         ]
         get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
 
-    def _reserve(self, actors: dict[str, Bundle], what: str) -> dict[str, Place]:
-        """Wait for what the actors take; their places by name."""
-        bundles, index = self.plan.reserved(actors)
+    def _reserve(self, slots: Sequence[Slot], what: str) -> list[Place]:
+        """Wait for what the actors take; their places in the same order."""
+        bundles, index = bundles_of(slots)
         group: PlacementGroup = placement_group(bundles, strategy=self.config.cluster.placement)
         self._groups.append(group)
         needed = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("GPU", "CPU")}
@@ -136,7 +132,7 @@ class Spawner:
             return f"waiting for {' and '.join(parts)} for {what}"
 
         wait_for(lambda seconds: bool(group.wait(seconds)), describe, self.config.limits.start, log.warning)
-        return {name: Place(name, takes, group, index[name]) for name, takes in actors.items()}
+        return [Place(slot, group, index[slot.name]) for slot in slots]
 
     def _wait_ready(self, refs: list[Any], what: str) -> None:
         left = list(refs)
@@ -159,9 +155,9 @@ class Spawner:
             options["max_concurrency"] = concurrency
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=place.bundle)
         return ray.remote(cls).options(
-            name=place.name,
-            num_cpus=place.takes.get("CPU", 0),
-            num_gpus=place.takes.get("GPU", 0),
+            name=place.slot.name,
+            num_cpus=place.slot.takes.get("CPU", 0),
+            num_gpus=place.slot.takes.get("GPU", 0),
             scheduling_strategy=strategy,
             runtime_env={"env_vars": env},
             **options,
@@ -188,36 +184,36 @@ class Spawner:
             sleeps=rollout.colocate,
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        # A nccl group takes no new member: there the run starts over from its checkpoint.
+        # An nccl group takes no new member: there the run restarts from its checkpoint.
         restarts = config.limits.restarts if settings.weight_backend == "shm" else 0
         created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=restarts)
-        return self._start(created, place.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
+        return self._start(created, place.slot.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
     def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
         config = self.config
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
-            return self._start(self._create(RulesJudgeActor, place, env, None, **self._stateless), place.name)
+            return self._start(self._create(RulesJudgeActor, place, env, None, **self._stateless), place.slot.name)
         spec = judge_spec(config, judge, model)
         return self._start(
-            self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless), place.name, spec
+            self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless), place.slot.name, spec
         )
 
-    def _policy(self, place: Place, rank: int) -> Any:
+    def _policy(self, place: Place) -> Any:
         config = self.config
         created = self._create(PolicyActor, place, self._env(threads(config, config.policy.ranks)), None)
-        return self._start(created, place.name, config.policy, rank, config.cluster.device)
+        return self._start(created, place.slot.name, config.policy, place.slot.index, config.cluster.device)
 
     def _reference(self, place: Place, model: Path) -> Any:
         config = self.config
         env = self._env(threads(config, config.reference.actors))
         created = self._create(ReferenceActor, place, env, None, **self._stateless)
         temperature, device = config.rollout.temperature, config.cluster.device
-        return self._start(created, place.name, model, config.policy.dtype, temperature, device)
+        return self._start(created, place.slot.name, model, config.policy.dtype, temperature, device)
 
     @property
     def _stateless(self) -> dict[str, int]:
-        """For actors that Ray may start again and ask once more: their answers depend on nothing before."""
+        """Options of stateless actors, which Ray may restart and call again."""
         restarts = self.config.limits.restarts
         return {"max_restarts": restarts, "max_task_retries": restarts}
 
@@ -235,7 +231,7 @@ def context_length(config: RunConfig) -> int:
 
 
 def weight_backend(config: RunConfig) -> str:
-    """How weights travel: nccl between GPUs; shared memory on CPU, and where both share a GPU, which nccl refuses."""
+    """The weight transfer backend: nccl between GPUs; shared memory on CPU and on one GPU, which nccl refuses."""
     return "shm" if config.cluster.device == "cpu" or config.rollout.colocate else "nccl"
 
 

@@ -38,8 +38,8 @@ class ReferenceGroup:
         results = get_all(refs, self._limits.update, "the reference's log-probs", "limits.update")
         out = list(sequences)
         for share, values in zip(shares, results, strict=True):
-            asked = (sequence for micro_batch in share for sequence in micro_batch.sequences)
-            for sequence, logprobs in zip(asked, values, strict=True):
+            sent = (sequence for micro_batch in share for sequence in micro_batch.sequences)
+            for sequence, logprobs in zip(sent, values, strict=True):
                 out[numbers[id(sequence)]] = replace(sequence, reference_logprobs=tuple(logprobs))
         return out
 
@@ -51,9 +51,9 @@ class PolicyGroup:
         self._actors = actors
         self._config = config
         self._limits = limits
-        self.before_update: Callable[[], None] = lambda: None  # who makes room for it
+        self.before_update: Callable[[], None] = lambda: None  # makes room on the GPU
         self._steady = threading.Lock()
-        self._sent: int | None = None  # the version of the weights that it holds and has sent; None once it learns on
+        self._sent: int | None = None  # version of the weights that it holds and has sent; None once it trains on
 
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps on all ranks."""
@@ -69,7 +69,7 @@ class PolicyGroup:
 
     @property
     def can_resend(self) -> bool:
-        """False where a transfer that failed leaves ranks that wait for each other to gather a parameter."""
+        """False where a failed transfer leaves ranks waiting for each other to gather a parameter."""
         return self._config.ranks == 1 or self._config.zero_stage < 3
 
     def send_weights(self, version: int) -> None:
@@ -78,10 +78,10 @@ class PolicyGroup:
         self._sent = version
 
     def resend(self, engine: int) -> None:
-        """Send the weights that all engines have to one of them; raises RoundLost where the policy has learned on."""
+        """Send the weights that all engines have to one of them; raises RoundLost where the policy has trained on."""
         with self._steady:
             if self._sent is None:
-                raise RoundLost("the policy has learned on: an engine that starts again gets its next weights only")
+                raise RoundLost("the policy has trained on: a restarted engine gets its next weights only")
             self._send(self._sent, [engine])
 
     def _send(self, version: int, engines: list[int] | None) -> None:

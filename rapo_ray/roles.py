@@ -1,4 +1,4 @@
-"""What the orchestrator needs of each role, and nothing more; Ray groups and hand-written fakes both fit."""
+"""The roles of a run as protocols; groups of Ray actors and hand-written fakes both fit."""
 
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator
@@ -6,25 +6,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rapo_ray.types import Completion, Prompt, Rollout, Sequence, UpdateResult, Verdict
+from rapo_ray.types import Completion, Prompt, Response, Rollout, Sequence, UpdateResult, Verdict
 
 Batch = abc.Sequence[Rollout]
-Judged = Callable[[int, int], None]  # how many of how many completions are judged
+Responses = abc.Sequence[Response]
+Judged = Callable[[int, int], None]  # called with the number of judged completions and of all
+
+
+class PromptSource(Protocol):
+    """The training prompts in their order."""
+
+    def next_batch(self) -> list[Prompt]:
+        """The prompts of the next round."""
+        ...
 
 
 class Rollouts(Protocol):
-    """The engines."""
+    """The engines that sample training rollouts."""
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Batch]:
-        """Completions as they end, in batches that may be empty, every (prompt, sample) once; round 0 measures."""
+        """Rollouts as they finish, in batches that may be empty, each (prompt, sample) once; round 0 measures."""
+        ...
+
+
+class Responder(Protocol):
+    """A model under evaluation: the engines, or an HTTP endpoint."""
+
+    def respond(self, prompts_P: list[Prompt]) -> Iterator[Responses]:
+        """One response to each prompt, in batches that may be empty, as they finish."""
+        ...
+
+    def prompt_lengths(self, prompts: list[Prompt]) -> list[int] | None:
+        """Tokens of each rendered prompt; None where only the endpoint knows."""
         ...
 
 
 class Judge(Protocol):
     """The judges."""
 
-    def score(self, prompts_P: list[Prompt], batches: Iterable[Batch]) -> Iterator[tuple[Rollout, Completion, Verdict]]:
-        """Send each completion to a judge the moment it comes, and yield verdicts as they come back."""
+    def score(
+        self, prompts_P: list[Prompt], batches: Iterable[Responses]
+    ) -> Iterator[tuple[Response, Completion, Verdict]]:
+        """Send each response to a judge the moment it arrives, and yield verdicts as they return."""
         ...
 
 
@@ -47,22 +70,43 @@ class Policy(Protocol):
         """Write everything that resuming needs."""
         ...
 
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote."""
+        ...
+
     def export(self, folder: Path, dtype: str) -> None:
         """Write the model for transformers and vLLM."""
         ...
 
 
 class WeightSync(Protocol):
-    """The way of weights to the engines."""
+    """The path of the weights to the engines."""
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights under `version`; raises EngineError where one disagrees."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The half that samples and judges."""
+
+    rollouts: Rollouts
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The half that learns; `reference` is None where the KL is off."""
+
+    reference: Reference | None
+    policy: Policy
+    weights: WeightSync
+
+
 @dataclass(slots=True)
 class Progress:
-    """What a watcher is told while a round runs."""
+    """Callbacks for whoever watches a round."""
 
     judged: Judged = field(default=lambda done, total: None)
     phase: Callable[[str], None] = field(default=lambda name: None)

@@ -111,6 +111,18 @@ class GeneratedText(Message):
 
 
 @message
+class Response(Message):
+    """A completion as a judge reads it: its text, and the prompt that it answers."""
+
+    group: int  # index of the prompt among those that are judged
+    sample: int  # index in the group
+    prompt_id: str
+    text: str
+    truncated: bool
+    token_count: int = 0  # of the completion, as far as it is known
+
+
+@message
 class Rollout(Message):
     """One sampled completion, as token ids (never re-tokenised) and text."""
 
@@ -124,6 +136,16 @@ class Rollout(Message):
     truncated: bool
     policy_version: int
     engine: str
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Group and sample, unique in a round."""
+        return self.group, self.sample
+
+    @property
+    def response(self) -> Response:
+        """The part that a judge reads."""
+        return Response(self.group, self.sample, self.prompt_id, self.text, self.truncated, len(self.tokens))
 
 
 class Status(StrEnum):

@@ -1,7 +1,7 @@
-"""Rows of an evaluation, in chunks: a chunk is asked together, judged as it streams, and written whole.
+"""Rows of an evaluation, in chunks: a chunk is sampled together, judged as it streams, and written whole.
 
-What is written is never asked again, and a chunk asks for the same batch in a resumed evaluation as in one that was
-not interrupted, so that both end with the same numbers.
+Rows on disk are never sampled again, and a chunk is the same batch in a resumed evaluation as in one that was not
+interrupted, so that both end with the same numbers.
 """
 
 import json
@@ -15,17 +15,17 @@ from rapo_ray.errors import EngineError
 from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.roles import Batch, Judge, Rollouts
-from rapo_ray.types import Form, Prompt, Rollout, Verdict
+from rapo_ray.roles import Judge, Responder, Responses
+from rapo_ray.types import Form, Prompt, Response, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One item's completion, and what was plainly asked in it."""
+class Answered:
+    """One item with the prompt below its attack, and the model's response."""
 
     item: Item
     plain: Prompt
-    rollout: Rollout
+    response: Response
 
 
 def make_items(prompts: Sequence[Prompt], attacks: Sequence[str]) -> list[tuple[Item, Prompt]]:
@@ -84,103 +84,104 @@ def _line(rows: Sequence[EvalRow]) -> str:
 def collect_rows(
     model: str,
     items: Sequence[tuple[Item, Prompt]],
-    rollouts: Rollouts,
+    responder: Responder,
     judge: Judge,
     file: RowFile,
     chunk: int,
     progress: Callable[[int, int], None],
     reads_thinking: bool = False,
 ) -> list[EvalRow]:
-    """Ask and judge what the file does not have; rows whose judge failed are judged again, not asked again."""
+    """Sample and judge the rows that the file lacks; rows whose judge failed are judged again, not sampled again."""
     rows = file.read()
     if any(row.unscorable for row in rows):
-        rows = _judged_again(model, items, rows, judge, reads_thinking)
+        rows = _rejudged(model, items, rows, judge, reads_thinking)
         file.replace(rows, chunk)
     for start in range(len(rows), len(items), chunk):
         some = items[start : start + chunk]
-        asked = _ask([item for item, _ in some], rollouts)
-        batches = ([Asked(*some[rollout.group], rollout) for rollout in batch] for batch in asked)
-        found = judge_chunk(model, batches, judge, reads_thinking)
-        fresh = [found[index] for index in range(len(some))]
+        batches = _respond([item for item, _ in some], responder)
+        answered = ([Answered(*some[response.group], response) for response in batch] for batch in batches)
+        judged = judge_chunk(model, answered, judge, reads_thinking)
+        fresh = [judged[index] for index in range(len(some))]
         file.append(fresh)
         rows += fresh
         progress(len(rows), len(items))
     return rows
 
 
-def _ask(items: Sequence[Item], rollouts: Rollouts) -> Iterator[Batch]:
+def _respond(items: Sequence[Item], responder: Responder) -> Iterator[Responses]:
     seen: set[int] = set()
-    for batch in rollouts.generate([item.prompt for item in items], range(1), 0):
-        seen.update(rollout.group for rollout in batch)
+    for batch in responder.respond([item.prompt for item in items]):
+        seen.update(response.group for response in batch)
         yield batch
     if len(seen) != len(items):
         raise EngineError(f"{len(items) - len(seen)} of {len(items)} completions never came back")
 
 
-def _judged_again(
+def _rejudged(
     model: str, items: Sequence[tuple[Item, Prompt]], rows: list[EvalRow], judge: Judge, reads_thinking: bool
 ) -> list[EvalRow]:
     failed = [index for index, row in enumerate(rows) if row.unscorable]
-    asked = [
-        Asked(*items[index], Rollout(position, row.prompt_id, 0, (), (0,) * row.tokens, (), row.completion,
-                                     row.truncated, -1, "file"))
+    answered = [
+        Answered(*items[index], Response(position, 0, row.prompt_id, row.completion, row.truncated, row.tokens))
         for position, index in enumerate(failed)
         for row in [rows[index]]
-    ]  # fmt: skip
-    again = judge_chunk(model, iter([asked]), judge, reads_thinking)
+    ]
+    judged = judge_chunk(model, iter([answered]), judge, reads_thinking)
     out = list(rows)
     for position, index in enumerate(failed):
-        out[index] = again[position]
+        out[index] = judged[position]
     return out
 
 
 TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
 
 
-def judge_chunk(model: str, asked: Iterator[list[Asked]], judge: Judge, reads_thinking: bool) -> dict[int, EvalRow]:
-    """Rows by the rollouts' groups; each completion goes to the judge the moment it comes."""
+def judge_chunk(
+    model: str, answered: Iterator[list[Answered]], judge: Judge, reads_thinking: bool
+) -> dict[int, EvalRow]:
+    """Rows by the group of their response; each response goes to the judge the moment it arrives."""
     prompts: list[Prompt] = []
-    known: list[Asked] = []
-    meaning: list[tuple[int, str]] = []
+    arrived: list[Answered] = []
+    meaning: list[tuple[int, str]] = []  # of each question: the response, and the text that is judged
 
-    def questions() -> Iterator[list[Rollout]]:
-        for batch in asked:
+    def questions() -> Iterator[list[Response]]:
+        for batch in answered:
             out = []
             for one in batch:
-                known.append(one)
-                for kind, prompt, rollout in _questions(one, reads_thinking):
-                    meaning.append((len(known) - 1, kind))
+                arrived.append(one)
+                for kind, prompt, response in _questions(one, reads_thinking):
+                    meaning.append((len(arrived) - 1, kind))
                     prompts.append(prompt)
-                    out.append(replace(rollout, group=len(prompts) - 1))
+                    out.append(replace(response, group=len(prompts) - 1))
             yield out
 
     verdicts: dict[tuple[int, str], Verdict] = {}
-    for rollout, _, verdict in judge.score(prompts, questions()):
-        verdicts[meaning[rollout.group]] = verdict
+    for response, _, verdict in judge.score(prompts, questions()):
+        verdicts[meaning[response.group]] = verdict
     rows = {}
-    for index, one in enumerate(known):
-        found = {kind: verdicts.get((index, kind)) for kind in (TRACE, ANSWER, WHOLE)}
-        rows[one.rollout.group] = _row(model, one, found, reads_thinking)
+    for index, one in enumerate(arrived):
+        judged = {kind: verdicts.get((index, kind)) for kind in (TRACE, ANSWER, WHOLE)}
+        rows[one.response.group] = _row(model, one, judged, reads_thinking)
     return rows
 
 
-def _questions(one: Asked, reads_thinking: bool) -> Iterator[tuple[str, Prompt, Rollout]]:
-    """What the judge is asked of one completion; nothing where an exact answer decides, or there is no text."""
+def _questions(one: Answered, reads_thinking: bool) -> Iterator[tuple[str, Prompt, Response]]:
+    """The texts of one response to judge; none where an exact answer decides, or there is no text."""
     if one.item.kind == "utility":
         return
-    rollout = one.rollout
-    completion = parse_completion(rollout.text, rollout.truncated)
-    answer = answer_text(rollout, completion)
+    response = one.response
+    completion = parse_completion(response.text, response.truncated)
+    answer = answer_text(response, completion)
     if completion.form is Form.OK:
-        yield TRACE, one.item.prompt, rollout
+        yield TRACE, one.item.prompt, response
     if answer and (completion.form is not Form.OK or one.item.attack != "none"):
-        yield ANSWER, one.plain, as_answer(rollout, answer)
+        yield ANSWER, one.plain, as_answer(response, answer)
     if reads_thinking and one.item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
-        yield WHOLE, one.plain, as_answer(rollout, rollout.text)
+        yield WHOLE, one.plain, as_answer(response, response.text)
 
 
-def _row(model: str, one: Asked, verdicts: dict[str, Verdict | None], reads_thinking: bool) -> EvalRow:
-    completion = parse_completion(one.rollout.text, one.rollout.truncated)
+def _row(model: str, one: Answered, verdicts: dict[str, Verdict | None], reads_thinking: bool) -> EvalRow:
+    completion = parse_completion(one.response.text, one.response.truncated)
     answer = verdicts[ANSWER] or verdicts[TRACE]
     whole = verdicts[WHOLE] or answer
-    return make_row(model, one.item, one.rollout, completion, answer, whole, verdicts[TRACE], reads_thinking)
+    return make_row(model, one.item, one.response, completion, answer, whole, verdicts[TRACE], reads_thinking)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.models.chat import THINK_END, THINK_START
-from rapo_ray.types import Case, Completion, Form, Prompt, Rollout, Verdict
+from rapo_ray.types import Case, Completion, Form, Prompt, Response, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
 
@@ -79,17 +79,17 @@ class EvalRow:
         return self.outcome == "unscorable"
 
 
-def as_answer(rollout: Rollout, text: str) -> Rollout:
-    """The rollout as if `text` were its whole answer, so that any shape of completion can be judged as one."""
+def as_answer(response: Response, text: str) -> Response:
+    """The response as if `text` were its whole answer, so that any shape of completion can be judged as one."""
     inert = text.replace(THINK_START, " ").replace(THINK_END, " ").strip()
-    return replace(rollout, text=f"{THINK_START}\n-\n{THINK_END}\n\n{inert}", truncated=False)
+    return replace(response, text=f"{THINK_START}\n-\n{THINK_END}\n\n{inert}", truncated=False)
 
 
-def answer_text(rollout: Rollout, completion: Completion) -> str:
+def answer_text(response: Response, completion: Completion) -> str:
     """What a user would take as the answer: what follows the thinking, or all of it where there is no such mark."""
-    if completion.form in (Form.OK, Form.EMPTY_TRACE, Form.EMPTY_ANSWER) or THINK_END in rollout.text:
+    if completion.form in (Form.OK, Form.EMPTY_TRACE, Form.EMPTY_ANSWER) or THINK_END in response.text:
         return completion.answer
-    return rollout.text.replace(THINK_START, " ").strip()
+    return response.text.replace(THINK_START, " ").strip()
 
 
 def keyword_refused(answer: str) -> bool:
@@ -101,7 +101,7 @@ def keyword_refused(answer: str) -> bool:
 def make_row(
     model: str,
     item: Item,
-    rollout: Rollout,
+    response: Response,
     completion: Completion,
     answer_verdict: Verdict | None,
     whole_verdict: Verdict | None,
@@ -110,7 +110,7 @@ def make_row(
 ) -> EvalRow:
     """The row of one completion; a verdict is None where there was nothing to judge."""
     prompt = item.prompt
-    answer = answer_text(rollout, completion)
+    answer = answer_text(response, completion)
     judged = answer_verdict
     failed = judged is not None and not judged.scorable and item.kind != "utility"
     harmful_row = item.kind == "harmful"
@@ -126,12 +126,12 @@ def make_row(
         level=prompt.level if prompt.level is not None or traced is None else traced.level,
         harmful=prompt.harmful,
         prompt=prompt.text,
-        completion=rollout.text,
+        completion=response.text,
         trace=completion.trace,
         answer=answer,
         form=completion.form.value,
-        truncated=rollout.truncated,
-        tokens=len(rollout.tokens),
+        truncated=response.truncated,
+        tokens=response.token_count,
         status=judged.status.value if judged is not None else "ok",
         judge=judged.judge if judged is not None else "",
         judge_revision=judged.revision if judged is not None else None,

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
-from rapo_ray.types import Prompt, Rollout, Verdict
+from rapo_ray.types import Prompt, Response, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,9 @@ def load_canaries() -> list[Canary]:
     ]
 
 
-def as_rollouts(canaries: Sequence[Canary]) -> list[Rollout]:
-    """The canaries as if an engine had written them."""
-    return [
-        Rollout(index, canary.prompt.id, 0, (), (), (), canary.text, False, -1, "canary")
-        for index, canary in enumerate(canaries)
-    ]
+def responses_of(canaries: Sequence[Canary]) -> list[Response]:
+    """The canaries as responses to judge, each a group of its own."""
+    return [Response(index, 0, canary.prompt.id, canary.text, False) for index, canary in enumerate(canaries)]
 
 
 def report(canaries: Sequence[Canary], verdicts: Sequence[Verdict]) -> CanaryReport:

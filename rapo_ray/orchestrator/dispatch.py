@@ -1,8 +1,8 @@
-"""Which engine gets which completions to sample (pure): whole groups, long prompts first, to the least loaded engine.
+"""Assignment of completions to engines (pure): whole groups, long prompts first, to the least loaded engine.
 
-What fits into the engines at once is handed out at once, so that batches do not depend on timing. The rest follows as
-completions end. An engine that was lost gets what it had not finished again, in the batches it was handed out in:
-with the same seeds and the same batches it writes the same completions.
+As many as fit into the engines are assigned at once, so that batches do not depend on timing. The rest follows as
+completions finish. A lost engine is assigned its unfinished completions a second time, in the same batches: with the
+same seeds and the same batches it samples the same completions.
 """
 
 import heapq
@@ -29,19 +29,19 @@ class SampleRequest(Message):
 
     @property
     def key(self) -> Key:
-        """What no two requests of a round share."""
+        """Group and sample, unique in a round."""
         return self.group, self.sample
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """What an engine was handed at once, and which of it has not ended."""
+class Assigned:
+    """A batch that an engine was sent, and the keys that have not finished."""
 
     requests: tuple[SampleRequest, ...]
     left: set[Key]
 
 
-Batches = list[list[SampleRequest]]  # what an engine is sent at once
+Batches = list[list[SampleRequest]]  # sent to an engine in one call
 
 
 class Dispatch:
@@ -50,26 +50,26 @@ class Dispatch:
     def __init__(self, groups: Iterable[Sequence[SampleRequest]], engines: int, capacity: int) -> None:
         self._waiting = deque(sorted(groups, key=lambda group: -len(group[0].prompt.text)))
         self._limit = OVERCOMMIT * capacity
-        self._batches: list[list[Handed]] = [[] for _ in range(engines)]
-        self._again: dict[int, list[Handed]] = {}
+        self._batches: list[list[Assigned]] = [[] for _ in range(engines)]
+        self._again: dict[int, list[Assigned]] = {}
         self._load = [0] * engines
         self._finished: set[Key] = set()
 
     @property
     def unfinished(self) -> bool:
-        """True while a completion is to come."""
+        """True while a completion is outstanding."""
         return bool(self._waiting or any(self._load))
 
     def busy(self, engine: int) -> bool:
-        """True while the engine has something to write."""
+        """True while the engine has completions to sample."""
         return self._load[engine] > 0
 
     def next_assignments(self) -> dict[int, list[list[SampleRequest]]]:
-        """What each engine is to be sent now, batch by batch."""
+        """The batches to send to each engine now."""
         out = {engine: [list(batch.requests) for batch in batches] for engine, batches in self._again.items()}
         self._again.clear()
         for engine, requests in self._deal().items():
-            self._batches[engine].append(Handed(tuple(requests), {request.key for request in requests}))
+            self._batches[engine].append(Assigned(tuple(requests), {request.key for request in requests}))
             out.setdefault(engine, []).append(requests)
         return out
 
@@ -89,7 +89,7 @@ class Dispatch:
         return handed
 
     def mark_finished(self, engine: int, rollouts: Iterable[Rollout]) -> list[Rollout]:
-        """The rollouts that had not ended before; a batch that was handed out again repeats some."""
+        """The rollouts that had not finished before; a requeued batch repeats some."""
         fresh = []
         for rollout in rollouts:
             key = (rollout.group, rollout.sample)
@@ -105,11 +105,13 @@ class Dispatch:
         return fresh
 
     def requeue(self, engine: int) -> int:
-        """The engine forgot all: it is to be sent its open batches again; how many completions were lost."""
-        lost = self._load[engine]
-        again = [Handed(batch.requests, {request.key for request in batch.requests}) for batch in self._batches[engine]]
+        """Assign a restarted engine its open batches again; returns how many completions were outstanding."""
+        outstanding = self._load[engine]
+        again = [
+            Assigned(batch.requests, {request.key for request in batch.requests}) for batch in self._batches[engine]
+        ]
         if again:
             self._again[engine] = list(again)
         self._batches[engine] = again
         self._load[engine] = sum(len(batch.left) for batch in again)
-        return lost
+        return outstanding

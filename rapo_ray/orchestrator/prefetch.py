@@ -1,7 +1,7 @@
-"""Which round is drawn when: one after the other, or the next one while the policy learns from this one.
+"""The source of a run's rollouts: a round at a time, or the next round beside the update of this one.
 
-A round is drawn with one version of the weights: they change between two rounds, never within one. So a round that was
-drawn ahead is one version behind, no more, and a run repeats exactly.
+A round is collected with one version of the weights: they change between two rounds, never within one. So a prefetched
+round is one version behind, no more, and a run repeats exactly.
 """
 
 import logging
@@ -10,18 +10,25 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from rapo_ray.errors import RoundLost
-from rapo_ray.roles import Judged
-from rapo_ray.types import Group
+from rapo_ray.roles import Judged, PromptSource
+from rapo_ray.types import Group, Prompt
 
 log = logging.getLogger(__name__)
 
-Draw = Callable[[int, Judged], tuple[Group, ...]]
+
+class Collector(Protocol):
+    """Whatever samples and judges the prompts of a round."""
+
+    def collect(self, prompts_P: list[Prompt], number: int, judged: Judged) -> tuple[Group, ...]:
+        """The groups of round `number`, in the order of its prompts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class RolloutBatch:
     """A round's completions and verdicts, and the weights that made them."""
 
     groups_P: tuple[Group, ...]
@@ -29,53 +36,60 @@ class Drawn:
     seconds: float
 
 
-class Ahead:
-    """Draws rounds in their order; `may_begin` says which may be drawn before the one before them is learned."""
+class RolloutPrefetcher:
+    """Yields the rounds of a run in their order.
 
-    def __init__(self, draw: Draw, may_begin: Callable[[int], bool]) -> None:
-        self._draw = draw
-        self._may_begin = may_begin
-        self._begun: Future[Drawn] | None = None
+    `may_prefetch(n)` says whether round n may be collected before the policy has learned from round n - 1.
+    """
 
-    def take(self, number: int, judged: Judged) -> Drawn:
-        """Round `number`: what was drawn ahead, or drawn now with the weights of the round before."""
-        if self._begun is None:
-            return self._timed(number, number - 1, judged)
-        begun, self._begun = self._begun, None
-        return begun.result()
+    def __init__(self, prompts: PromptSource, collector: Collector, may_prefetch: Callable[[int], bool]) -> None:
+        self._source = prompts
+        self._collector = collector
+        self._may_prefetch = may_prefetch
+        self._prompts_P: dict[int, list[Prompt]] = {}  # of rounds not yet taken: a lost one is collected a second time
+        self._prefetch: Future[RolloutBatch] | None = None
 
-    def begin(self, number: int) -> None:
-        """Start to draw round `number`, where that may be, with the weights that the engines still hold."""
-        if not self._may_begin(number):
+    def take(self, number: int, judged: Judged) -> RolloutBatch:
+        """Round `number`: prefetched, or collected now with the weights of the round before."""
+        prefetch, self._prefetch = self._prefetch, None
+        batch = prefetch.result() if prefetch is not None else self._collect(number, number - 1, judged)
+        del self._prompts_P[number]
+        return batch
+
+    def prefetch(self, number: int) -> None:
+        """Start to collect round `number`, where that is allowed, with the weights that the engines still hold."""
+        if not self._may_prefetch(number):
             return
-        self._begun = begun = Future[Drawn]()
+        self._prefetch = prefetch = Future[RolloutBatch]()
 
         def work() -> None:
             try:
-                begun.set_result(self._timed(number, number - 2, lambda done, total: None))
+                prefetch.set_result(self._collect(number, number - 2, lambda done, total: None))
             except BaseException as error:
-                begun.set_exception(error)
+                prefetch.set_exception(error)
 
-        threading.Thread(target=work, name="draw-ahead", daemon=True).start()
+        threading.Thread(target=work, name="prefetch", daemon=True).start()
 
     @property
     def in_flight(self) -> bool:
-        """True where a round is being drawn or was drawn ahead."""
-        return self._begun is not None
+        """True while a prefetched round has not been taken."""
+        return self._prefetch is not None
 
     def wait(self) -> None:
-        """Until the engines have nothing left to draw; raises what stopped them. A round that lost an engine's weights
-        is forgotten: it is drawn anew when its turn comes, with the weights of then.
+        """Wait until the engines are idle; raises what stopped them. A round that lost an engine's weights is dropped,
+        and collected again with the weights of its turn.
         """
-        if self._begun is None:
+        if self._prefetch is None:
             return
         try:
-            self._begun.result()
+            self._prefetch.result()
         except RoundLost as error:
-            log.warning("the round that was being drawn ahead is drawn anew: %s", error)
-            self._begun = None
+            log.warning("the prefetched round is resampled: %s", error)
+            self._prefetch = None
 
-    def _timed(self, number: int, version: int, judged: Judged) -> Drawn:
+    def _collect(self, number: int, version: int, judged: Judged) -> RolloutBatch:
         started = time.monotonic()
-        groups_P = self._draw(number, judged)
-        return Drawn(groups_P, version, time.monotonic() - started)
+        if number not in self._prompts_P:
+            self._prompts_P[number] = self._source.next_batch()
+        groups_P = self._collector.collect(self._prompts_P[number], number, judged)
+        return RolloutBatch(groups_P, version, time.monotonic() - started)

@@ -5,101 +5,49 @@ sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> adv
                         | weights, version v+1                                  v
                       sync <---------------- policy <----------- reference (log-probs)
 
-With `rollout.staleness=1` the engines draw the next round beside reference and policy (prefetch.py).
+With `rollout.staleness=1` the engines collect the next round beside reference and policy (prefetch.py).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.orchestrator.phases import Phases
-from rapo_ray.orchestrator.prefetch import Ahead
-from rapo_ray.reward.credit import assign_credit, has_signal
+from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
+from rapo_ray.reward.credit import assign_credit
 from rapo_ray.reward.pairs import make_pairs
-from rapo_ray.roles import Judge, Judged, Policy, Progress, Reference, Rollouts, WeightSync
-from rapo_ray.types import Group, Prompt, RoundResult, Sample, Sequence, Status, UpdateResult
+from rapo_ray.roles import Learner, Progress
+from rapo_ray.types import Group, RoundResult, Sample, Sequence, Status, UpdateResult
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """Who does what; `reference` is None where the KL is off."""
-
-    rollouts: Rollouts
-    judge: Judge
-    reference: Reference | None
-    policy: Policy
-    weights: WeightSync
-
-
-def run_round(roles: Roles, config: RunConfig, ahead: Ahead, number: int, progress: Progress) -> RoundResult:
+def run_round(
+    source: RolloutPrefetcher, learner: Learner, config: RunConfig, number: int, progress: Progress
+) -> RoundResult:
     """One round: learns from its completions, leaves every engine with weights version `number`.
 
     Raises JudgeError over the failure budget and EngineError where a rollout was made with other weights than it says.
     """
     phases = Phases(progress.phase)
     with phases("generate_and_judge"):
-        drawn = ahead.take(number, progress.judged)
-        check_versions(drawn.groups_P, drawn.version)
-        check_failures(drawn.groups_P, config.judge.failure_budget)
-    ahead.begin(number + 1)
-    credited_P = assign_credit(drawn.groups_P, config.credit)
+        batch = source.take(number, progress.judged)
+        check_versions(batch.groups_P, batch.version)
+        check_failures(batch.groups_P, config.judge.failure_budget)
+    source.prefetch(number + 1)
+    credited_P = assign_credit(batch.groups_P, config.credit)
     sequences = build_sequences(credited_P, config)
     update = UpdateResult()
     if sequences:
-        if roles.reference is not None:
+        if learner.reference is not None:
             with phases("reference"):
-                sequences = roles.reference.attach_logprobs(sequences)
+                sequences = learner.reference.attach_logprobs(sequences)
         with phases("update"):
-            update = roles.policy.update(sequences)
-    if ahead.in_flight:
+            update = learner.policy.update(sequences)
+    if source.in_flight:
         with phases("generate_and_judge"):
-            ahead.wait()
+            source.wait()
     with phases("sync"):
-        roles.weights.sync(number)
-    return RoundResult(number, drawn.version, credited_P, update, phases.seconds, len(sequences), drawn.seconds)
-
-
-def draw_groups(
-    roles: Roles, config: RunConfig, prompts_P: list[Prompt], number: int, judged: Judged
-) -> tuple[Group, ...]:
-    """The round's groups; one that teaches nothing is drawn again with other seeds, `credit.resample` times at most."""
-    samples = config.samples_per_prompt
-    groups_P = list(collect_groups(roles, prompts_P, range(samples), number, judged))
-    for attempt in range(1, config.credit.resample + 1):
-        degenerate = [index for index, group in enumerate(groups_P) if not has_signal(group, config.credit)]
-        if not degenerate:
-            break
-        numbers = range(attempt * samples, (attempt + 1) * samples)
-        again = collect_groups(roles, [prompts_P[index] for index in degenerate], numbers, number, judged)
-        for index, group in zip(degenerate, again, strict=True):
-            groups_P[index] = _at(index, group)
-    return tuple(groups_P)
-
-
-def _at(index: int, group: Group) -> Group:
-    samples_G = tuple(replace(s, rollout=replace(s.rollout, group=index)) for s in group.samples_G)
-    return replace(group, samples_G=samples_G)
-
-
-def collect_groups(
-    roles: Roles, prompts_P: list[Prompt], samples: range, number: int, judged: Judged
-) -> tuple[Group, ...]:
-    """Generate and judge side by side; waits for the last verdict, groups come back in the order of the prompts."""
-    found: dict[tuple[int, int], Sample] = {}
-    expected = len(prompts_P) * len(samples)
-    rollouts = roles.rollouts.generate(prompts_P, samples, number)
-    for rollout, completion, verdict in roles.judge.score(prompts_P, rollouts):
-        key = (rollout.group, rollout.sample)
-        if key in found or rollout.sample not in samples or not 0 <= rollout.group < len(prompts_P):
-            raise EngineError(f"round {number}: completion {key} of {rollout.engine} came twice or was never asked for")
-        found[key] = Sample(rollout, completion, verdict)
-        judged(len(found), expected)
-    if missing := expected - len(found):
-        raise EngineError(f"round {number}: {missing} of {expected} completions never came back")
-    return tuple(
-        Group(prompt, tuple(found[index, sample] for sample in samples)) for index, prompt in enumerate(prompts_P)
-    )
+        learner.weights.sync(number)
+    return RoundResult(number, batch.version, credited_P, update, phases.seconds, len(sequences), batch.seconds)
 
 
 def check_versions(groups_P: tuple[Group, ...], version: int) -> None:

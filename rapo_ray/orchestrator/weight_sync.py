@@ -1,7 +1,7 @@
-"""Weights from the policy to every engine: pause, transfer, version, resume, in this order and no other.
+"""Weight sync from the policy to every engine: pause, transfer, check the version, resume, always in this order.
 
-An engine pauses when a transfer to it begins, and at its end steps again if it holds the version that it was sent
-(actors/rollout.py): the driver has nothing to say to it.
+An engine pauses when a transfer to it begins, and resumes at its end if it holds the version that it was sent
+(actors/rollout.py): the driver sends it nothing else.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Sender(Protocol):
 
     @property
     def can_resend(self) -> bool:
-        """False where a transfer that failed leaves ranks that wait for each other."""
+        """False where a failed transfer leaves ranks waiting for each other."""
         ...
 
     def send_weights(self, version: int) -> None:
@@ -34,7 +34,7 @@ class Receivers(Protocol):
     restore_weights: Callable[[int], None]
 
     def restart_all(self, why: str) -> bool:
-        """Start all engines again, without weights, where one is dead; False where none is."""
+        """Restart all engines, without weights, where one is dead; False where none is."""
         ...
 
 
@@ -47,9 +47,9 @@ class PolicyToEngines:
         engines.restore_weights = self.give
 
     def sync(self, version: int) -> None:
-        """Give every engine the policy's weights; an engine for which it fails stays paused, for half-loaded weights
-        must not generate. Where one dies over it, all are started again, and sent to once more. Raises EngineError
-        where an engine holds another version afterwards, and ActorDied past the restarts.
+        """Give every engine the policy's weights; an engine for which that fails stays paused, as half-loaded weights
+        must not generate. Where an engine dies meanwhile, all are restarted and the weights are sent once more. Raises
+        EngineError where an engine holds another version afterwards, and ActorDied past the restarts.
         """
         while True:
             try:
@@ -61,5 +61,5 @@ class PolicyToEngines:
         self._engines.version = version
 
     def give(self, engine: int) -> None:
-        """Give an engine that was started again the weights that the others have; raises RoundLost."""
+        """Give a restarted engine the weights that the others have; raises RoundLost."""
         self._policy.resend(engine)

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rapo_ray import console
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.data.recipe import build_prompts, parse_recipe
-from rapo_ray.engines.http_rollouts import HttpModel, HttpRollouts
+from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
@@ -20,8 +20,12 @@ from rapo_ray.models.resolve import judge_models
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
-from rapo_ray.roles import Judge, Rollouts
+from rapo_ray.roles import Judge, Responder
 from rapo_ray.types import Prompt
+
+if TYPE_CHECKING:
+    from actors.judge_group import JudgeGroup
+    from actors.rollout_group import RolloutGroup
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +39,9 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     evaluated = []
     for target in targets:
         console.say(f"evaluating {target.id}: {config.evaluation.suites}")
-        with start_inference(config, target) as (rollouts, judge):
-            evaluated.append(evaluate_live(config, target, prompts, rollouts, judge, folder))
+        with start_inference(config, target.path) as (rollouts, judge):
+            responder = rollouts if target.url is None else HttpResponder(http_model(config, target))
+            evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
     write_results(results, folder)
     terminal.show_results(results)
@@ -55,13 +60,13 @@ def suite_prompts(config: RunConfig) -> list[Prompt]:
 
 
 def evaluate_live(
-    config: RunConfig, target: Target, prompts: Sequence[Prompt], rollouts: Any, judge: Judge, folder: Path
+    config: RunConfig, target: Target, prompts: Sequence[Prompt], responder: Responder, judge: Judge, folder: Path
 ) -> Evaluated:
     """The rows of one model whose engines and judges run; prompts that it cannot take are counted and left out."""
     items = make_items(prompts, config.evaluation.attacks)
     dropped: dict[str, int] = {}
-    if hasattr(rollouts, "lengths"):  # an endpoint says so itself
-        lengths = rollouts.lengths([item.prompt for item, _ in items])
+    lengths = responder.prompt_lengths([item.prompt for item, _ in items])
+    if lengths is not None:
         limit = config.rollout.max_prompt_tokens
         short = [one for one, length in zip(items, lengths, strict=True) if length <= limit]
         if len(short) < len(items):
@@ -73,7 +78,7 @@ def evaluate_live(
     file = RowFile(folder / f"{target.name}.jsonl")
     with console.progress(f"evaluating {target.name}") as progress:
         reads = (config.judge.general or config.judge.risk).backend != "rules"
-        rows = collect_rows(target.id, items, rollouts, judge, file, chunk_size(config), progress.judged, reads)
+        rows = collect_rows(target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads)
     return Evaluated(target.name, target.id, target.revision, rows, len(items), dropped)
 
 
@@ -136,28 +141,20 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
 
 
 @contextmanager
-def start_inference(config: RunConfig, target: Target) -> Iterator[tuple[Rollouts, Judge]]:
-    """Engines (or the endpoint) and judges, for as long as rows are collected."""
+def start_inference(config: RunConfig, model: Path | None) -> Iterator[tuple["RolloutGroup", "JudgeGroup"]]:
+    """Engines over the model, sampled as evaluations are, and judges; without a model the judges alone."""
     from actors.cluster import ray_cluster
-    from actors.placement import Plan, check_fits, plan
+    from actors.placement import check_fits, plan
 
-    whole = plan(config)
-    wanted = Plan(
-        {name: takes for name, takes in whole.serving.items() if target.url is None or name.startswith("judge-")},
-        {},
-        whole.hosts,
-    )
+    wanted = plan(config).inference_only(engines=model is not None)
     with ray_cluster(config.cluster) as resources:
         from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
 
         check_fits(wanted, resources)
         spawner = Spawner(config, wanted)
         try:
-            rollouts, judge = spawner.start_inference(target.path or Path(), judge_models(config))
-            if target.url is not None:
-                yield HttpRollouts(http_model(config, target)), judge
-            else:
-                yield rollouts.sampling(config.evaluation.temperature, max_new_tokens(config)), judge
+            rollouts, judge = spawner.start_inference(model or Path(), judge_models(config))
+            yield rollouts.sampling(config.evaluation.temperature, max_new_tokens(config)), judge
         finally:
             spawner.close()
 

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
@@ -12,7 +12,10 @@ from rapo_ray.evaluation.collect import RowFile
 from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
 from rapo_ray.pipeline.evaluate import decoding, evaluate_live, judge_of, max_new_tokens, suite_prompts
 from rapo_ray.pipeline.target import Target
-from rapo_ray.roles import Policy
+from rapo_ray.roles import Judge, Policy
+
+if TYPE_CHECKING:
+    from actors.rollout_group import RolloutGroup
 
 BEFORE = "before"  # the model that the rounds start from, which drops are measured against
 
@@ -37,15 +40,15 @@ class RunEvaluations:
         """Where the evaluation after a round is."""
         return self._run / "evaluations" / f"round-{number:06d}"
 
-    def evaluate(self, number: int, roles: Any) -> Results | None:
+    def evaluate(self, number: int, rollouts: "RolloutGroup", judge: Judge) -> Results | None:
         """Evaluate the engines' weights after a round; None where that is done already."""
         config, folder = self._config, self.folder(number)
         if (folder / "results.json").exists():
             return None
         folder.mkdir(parents=True, exist_ok=True)
         target = Target("model" if number else BEFORE, f"{config.name} after round {number}", None, f"round-{number}")
-        rollouts = roles.rollouts.sampling(config.evaluation.temperature, max_new_tokens(config))
-        evaluated = [evaluate_live(config, target, suite_prompts(config), rollouts, roles.judge, folder)]
+        responder = rollouts.sampling(config.evaluation.temperature, max_new_tokens(config))
+        evaluated = [evaluate_live(config, target, suite_prompts(config), responder, judge, folder)]
         before = RowFile(self.folder(0) / f"{BEFORE}.jsonl").read() if number else []
         if before:
             evaluated.append(Evaluated(BEFORE, f"{config.name} before the rounds", "round-0", before, len(before)))

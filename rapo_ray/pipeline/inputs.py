@@ -1,4 +1,4 @@
-"""What a run reads: all of it is loaded and checked before anything starts, in a dry run too."""
+"""The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
 from dataclasses import dataclass, replace
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rapo_ray import console
 from rapo_ray.atomic import write_json_atomically
@@ -16,26 +16,32 @@ from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_eval
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
-from rapo_ray.types import Draft, Prompt, Rollout
+from rapo_ray.types import Draft, Prompt, Response
+
+if TYPE_CHECKING:
+    from actors.rollout_group import RolloutGroup
 
 
-class ForcedRollouts:
-    """Engines whose completions go on from a forced trace."""
+class ForcedResponder:
+    """Engines whose responses continue from a forced trace."""
 
-    def __init__(self, rollouts: Any, depth: str, system_prompt: str | None) -> None:
-        self._rollouts = rollouts
+    def __init__(self, engines: "RolloutGroup", depth: str, system_prompt: str | None) -> None:
+        self._engines = engines
         self._depth = depth
         self._system_prompt = system_prompt
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
-        """One greedy completion a prompt, the forced words included."""
+    def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
+        """One greedy response a prompt, the forced words included."""
         prefixes = [forced_prefix(self._depth, prompt.level or 1) for prompt in prompts_P]
         drafts = [
             Draft(self._system_prompt, prompt.text, prefix) for prompt, prefix in zip(prompts_P, prefixes, strict=True)
         ]
-        for group, written in enumerate(self._rollouts.write(drafts)):
-            text = prefixes[group] + written.text
-            yield [Rollout(group, prompts_P[group].id, 0, (), (), (), text, written.truncated, -1, "forced")]
+        for group, generated in enumerate(self._engines.write(drafts)):
+            text = prefixes[group] + generated.text
+            yield [Response(group, 0, prompts_P[group].id, text, generated.truncated)]
+
+    def prompt_lengths(self, prompts: list[Prompt]) -> None:
+        """None: a draft that leaves no room comes back truncated."""
 
 
 def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
@@ -49,9 +55,9 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     same_evaluation(folder, config, [target])
     items = make_items(prompts, ["none"])
     rows: dict[str, list[EvalRow]] = {}
-    with start_inference(config, target) as (rollouts, judge):
+    with start_inference(config, target.path) as (rollouts, judge):
         for depth in DEPTHS:
-            forced = ForcedRollouts(rollouts, depth, config.model.system_prompt)
+            forced = ForcedResponder(rollouts, depth, config.model.system_prompt)
             with console.progress(f"forced {depth}") as progress:
                 file = RowFile(folder / f"{depth}.jsonl")
                 rows[depth] = collect_rows(target.id, items, forced, judge, file, chunk_size(config), progress.judged)

@@ -39,12 +39,12 @@ def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, ro
 
 
 def _synthesised(config: RunConfig, prompts: list[Prompt], folder: RunFolder, rollouts: Any) -> list[Demonstration]:
-    kept = folder.path / "demonstrations.jsonl"
-    if kept.exists():
-        return read_demonstrations(kept)
+    saved = folder.path / "demonstrations.jsonl"
+    if saved.exists():
+        return read_demonstrations(saved)
     demonstrations, dropped = synthesise(
         prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
     )
     console.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
-    write_demonstrations(demonstrations, kept)
+    write_demonstrations(demonstrations, saved)
     return demonstrations

@@ -1,4 +1,4 @@
-"""Actors that only wait, many of them in one process, behind handles like those of real ones."""
+"""Simulated actors that only wait, many in one process, behind handles like those of real ones."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ COMPLETION = Completion(Form.OK, "A trace.", "A trace.", "An answer.")
 
 
 class Slots:
-    """Work that takes one of some places, in the order in which it comes."""
+    """A fixed number of slots that work takes in the order of its arrival."""
 
     def __init__(self, count: int) -> None:
         self._free = [0.0] * count
@@ -26,7 +26,7 @@ class Slots:
         self._taken_until = 0.0
 
     def take(self, seconds: float) -> float:
-        """When work that is given now ends."""
+        """The time at which work submitted now ends."""
         now = time.monotonic()
         begins = max(now, self._free[0])
         ends = begins + seconds
@@ -54,7 +54,7 @@ class SimulatedEngine:
         return process_address()
 
     async def submit(self, call: str, version: int, batches: Batches) -> None:
-        """Begin to wait."""
+        """Schedule the requests."""
         profile = self._profile
         for request in (request for requests in batches for request in requests):
             length = profile.completion_tokens * _spread(profile.completion_spread, request.seed)
@@ -63,7 +63,7 @@ class SimulatedEngine:
             heapq.heappush(self._running, (ends, request.group, request.sample, tokens, request.prompt.id))
 
     async def collect(self, call: str, version: int, batches: Batches, window: float) -> list[Rollout]:
-        """What has ended: waits for the first, then for others as the real one does."""
+        """Rollouts that have finished: waits for the first, then for others as a real engine does."""
         await self.submit(call, version, batches)
         if not self._running:
             await asyncio.sleep(HEARTBEAT)
@@ -76,11 +76,11 @@ class SimulatedEngine:
         last = max(running[0] for running in self._running)
         await asyncio.sleep(max(0.0, min(window, last - time.monotonic())))
         now = time.monotonic()
-        ended = Packed[Rollout]()
+        finished = Packed[Rollout]()
         while self._running and self._running[0][0] <= now:
             _, group, sample, tokens, prompt = heapq.heappop(self._running)
-            ended.append(self._rollout(group, sample, tokens, prompt))
-        return ended
+            finished.append(self._rollout(group, sample, tokens, prompt))
+        return finished
 
     def _rollout(self, group: int, sample: int, tokens: int, prompt: str) -> Rollout:
         written = (group % 251,) * tokens
@@ -95,7 +95,7 @@ class SimulatedEngine:
         self._version = version
 
     async def busy(self) -> float:
-        """Seconds in which it had something to write."""
+        """Seconds in which it had completions to sample."""
         return self._slots.busy
 
 
@@ -112,11 +112,11 @@ class SimulatedJudge:
         self._seconds = profile.judge_seconds
         self._slots = Slots(profile.judge_concurrency)
 
-    async def judge(self, prompts: list[Prompt], written: list[GeneratedText], parts: object) -> list[Any]:
+    async def judge(self, prompts: list[Prompt], texts: list[GeneratedText], parts: object) -> list[Any]:
         """A verdict on each."""
-        ends = max(self._slots.take(self._seconds) for _ in written)
+        ends = max(self._slots.take(self._seconds) for _ in texts)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
-        return Packed((COMPLETION, self._verdict(each.text)) for each in written)
+        return Packed((COMPLETION, self._verdict(each.text)) for each in texts)
 
     def _verdict(self, text: str) -> Verdict:
         drawn = zlib.crc32(text.encode())
@@ -173,14 +173,14 @@ class SimulatedHost:
         self._actors[name] = kinds[kind](*arguments)
 
     async def take_weights(self, version: int) -> None:
-        """All its engines have these weights: in a real run the policy tells them, not the driver."""
+        """Give all its engines these weights: in a real run the policy sends them, not the driver."""
         for actor in self._actors.values():
             if isinstance(actor, SimulatedEngine):
                 actor.take_weights(version)
 
-    async def call(self, asked: tuple[str, str, tuple[Any, ...]]) -> Any:
-        """The result of one actor's method; asked in one piece, as each argument of a call costs the driver time."""
-        name, method, arguments = asked
+    async def call(self, request: tuple[str, str, tuple[Any, ...]]) -> Any:
+        """The result of one actor's method; one argument, as each argument of a call costs the driver time."""
+        name, method, arguments = request
         return await getattr(self._actors[name], method)(*arguments)
 
 
@@ -204,5 +204,5 @@ class _Method:
         self._method = method
 
     def remote(self, *arguments: Any) -> Any:
-        """Call it; a reference to the result."""
+        """Call the method; returns a reference to the result."""
         return self._call.remote((self._name, self._method, arguments))

@@ -1,4 +1,4 @@
-"""Rounds over simulated actors: what they take, who waits, and what the driver itself adds."""
+"""Rounds over simulated actors: their duration, idle roles, and the driver's own share."""
 
 import time
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ import ray
 from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import RoundLost
-from rapo_ray.orchestrator.prefetch import Ahead
-from rapo_ray.orchestrator.round import Roles, draw_groups, run_round
+from rapo_ray.orchestrator.collect import RoundCollector
+from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
+from rapo_ray.orchestrator.round import run_round
 from rapo_ray.orchestrator.weight_sync import PolicyToEngines
-from rapo_ray.roles import Judged, Progress
+from rapo_ray.roles import Inference, Learner, Progress
 from rapo_ray.simulation.actors import Hosted, SimulatedHost
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
-from rapo_ray.types import Group, Prompt
+from rapo_ray.types import Prompt
 
 HOSTS = 4  # processes that all simulated actors share
-JUDGE_CALLS = 100_000  # more than are ever under way at once
+JUDGE_CALLS = 100_000  # more than are ever in flight at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class SimulatedRound:
     phases: dict[str, float]
     busy: dict[str, float]  # role -> mean busy seconds of one of its actors
     longest: dict[str, float]  # role -> busy seconds of the busiest
-    drawing: float  # generation and judging, which may have run beside the round before
+    drawing: float  # seconds of generation and judging, which may have run beside the round before
     rollouts: int
     driver: float  # CPU seconds of the driver's process
 
@@ -72,9 +73,11 @@ class Simulation:
         engines = Engines(self._roles["rollout"], config.limits)
         limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
         reference = self._roles.get("reference")
-        self.roles = Roles(
+        self._inference = Inference(
             RolloutGroup(engines, config.rollout, config.seed, config.warmup.max_new_tokens),
             JudgeGroup(self._roles["judge"], [], config.limits),
+        )
+        self._learner = Learner(
             ReferenceGroup(reference, config.limits, *limits) if reference else None,
             PolicyGroup(self._roles["policy"], config.policy, config.limits),
             PolicyToEngines(SimulatedSender(self._hosts, profile.sync_seconds), engines),
@@ -88,29 +91,25 @@ class Simulation:
         return handles
 
     def rounds(self, count: int) -> list[SimulatedRound]:
-        """Play so many rounds."""
+        """Simulate so many rounds."""
         config = self._config
-        prompts_P = [
-            Prompt(f"simulated/{number}", "x" * 4 * PROMPT_TOKENS, False, 1, "simulated", "train")
-            for number in range(config.prompts_per_round)
-        ]
-
-        def draw(number: int, judged: Judged) -> tuple[Group, ...]:
-            return draw_groups(self.roles, config, prompts_P, number, judged)
-
-        ahead = Ahead(draw, lambda number: config.rollout.staleness > 0 and number <= count)
-        self.roles.weights.sync(0)
+        collector = RoundCollector(self._inference, config)
+        staleness = config.rollout.staleness
+        source = RolloutPrefetcher(_Prompts(config), collector, lambda number: staleness > 0 and number <= count)
+        self._learner.weights.sync(0)
         played = []
         before = self._busy()
         for number in range(1, count + 1):
             with console.progress(f"round {number}/{count}") as progress:
-                played.append(self._round(number, ahead, progress, before))
+                played.append(self._round(number, source, progress, before))
             before = self._busy()
         return played
 
-    def _round(self, number: int, ahead: Ahead, progress: Progress, before: dict[str, list[float]]) -> SimulatedRound:
+    def _round(
+        self, number: int, source: RolloutPrefetcher, progress: Progress, before: dict[str, list[float]]
+    ) -> SimulatedRound:
         started, used = time.monotonic(), time.process_time()
-        result = run_round(self.roles, self._config, ahead, number, progress)
+        result = run_round(source, self._learner, self._config, number, progress)
         seconds, driver = time.monotonic() - started, time.process_time() - used
         worked = {
             role: [now - then for now, then in zip(busy, before[role], strict=True)]
@@ -134,6 +133,20 @@ class Simulation:
             ray.kill(host)
 
 
+class _Prompts:
+    """The same prompts for every round."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._prompts_P = [
+            Prompt(f"simulated/{number}", "x" * 4 * PROMPT_TOKENS, False, 1, "simulated", "train")
+            for number in range(config.prompts_per_round)
+        ]
+
+    def next_batch(self) -> list[Prompt]:
+        """The prompts of a round."""
+        return self._prompts_P
+
+
 class SimulatedSender:
     """The policy's side of a sync."""
 
@@ -150,4 +163,4 @@ class SimulatedSender:
 
     def resend(self, engine: int) -> None:
         """No simulated engine is lost."""
-        raise RoundLost("simulated engines do not start again")
+        raise RoundLost("simulated engines do not restart")

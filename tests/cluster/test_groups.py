@@ -18,7 +18,7 @@ from actors.spawn import Spawner
 from rapo_ray.config.load import load_config
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.errors import EngineError, PlacementError
-from rapo_ray.types import Prompt, Rollout, Status
+from rapo_ray.types import Prompt, Response, Status
 
 pytestmark = pytest.mark.cluster
 
@@ -27,7 +27,7 @@ PROMPT = Prompt("p", "How do I bake bread?", False, 1, "test", "test")
 
 
 class MortalJudge(RulesJudgeActor):
-    """A judge that can be found, to be killed."""
+    """A judge that can be verdicts, to be killed."""
 
     async def pid(self) -> int:
         """Its process."""
@@ -40,8 +40,8 @@ def cluster() -> Any:
         yield resources
 
 
-def rollout(sample: int, text: str = GOOD) -> Rollout:
-    return Rollout(0, "p", sample, (1,), (2, 3), (-0.1, -0.2), text, False, 0, "rollout-0")
+def response(sample: int, text: str = GOOD) -> Response:
+    return Response(0, sample, "p", text, False)
 
 
 def judges(count: int, cls: type = RulesJudgeActor) -> list[Any]:
@@ -55,11 +55,11 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
     seen: list[int] = []
     verdicts_before: list[int] = []
 
-    def stream() -> Iterator[Rollout]:
+    def stream() -> Iterator[list[Response]]:
         for sample in range(60):
             verdicts_before.append(len(seen))
             time.sleep(0.02)  # engines take their time too
-            yield [rollout(sample)]
+            yield [response(sample)]
 
     for judged, completion, verdict in group.score([PROMPT], stream()):
         assert completion.answer == "Bake bread in the oven."
@@ -71,9 +71,9 @@ def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> N
 
 def test_judges_apart_are_joined_into_one_verdict(cluster: Any) -> None:
     group = JudgeGroup(judges(2), judges(1), LimitsConfig(judge=60))
-    found = {r.sample: v for r, _, v in group.score([PROMPT], iter([[rollout(0), rollout(1, "no format")]]))}
-    assert (found[0].risk, found[0].general) == (1.0, 1.0)
-    assert found[1].status is Status.MALFORMED
+    verdicts = {r.sample: v for r, _, v in group.score([PROMPT], iter([[response(0), response(1, "no format")]]))}
+    assert (verdicts[0].risk, verdicts[0].general) == (1.0, 1.0)
+    assert verdicts[1].status is Status.MALFORMED
 
 
 def test_a_judge_that_dies_ends_the_round_in_one_line(cluster: Any) -> None:
@@ -81,7 +81,7 @@ def test_a_judge_that_dies_ends_the_round_in_one_line(cluster: Any) -> None:
     os.kill(ray.get(judge.pid.remote()), signal.SIGKILL)
     group = JudgeGroup([judge], [], LimitsConfig(judge=60))
     with pytest.raises(EngineError) as error:
-        list(group.score([PROMPT], iter([[rollout(0)]])))
+        list(group.score([PROMPT], iter([[response(0)]])))
     assert str(error.value).startswith("judging failed, an actor died")
     assert "\n" not in str(error.value)
 

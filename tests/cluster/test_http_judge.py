@@ -21,8 +21,10 @@ from rapo_ray.judging.backends import JudgeSpec
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import JudgeSettings, LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
-from rapo_ray.orchestrator.round import check_failures, collect_groups
+from rapo_ray.orchestrator.collect import collect_groups
+from rapo_ray.orchestrator.round import check_failures
 from rapo_ray.reward.credit import assign_credit
+from rapo_ray.roles import Inference
 from rapo_ray.types import Group, Prompt, Rollout, Status
 from tests.judge_server import Script, Scripted, completion, judge_server
 from tests.make import make_prompt
@@ -277,14 +279,9 @@ def judged(script: Script, url_of: list[str]) -> tuple[Group, ...]:
         actor = ray.remote(ModelJudgeActor).options(num_cpus=0.1, max_concurrency=100).remote("judge-risk-0", spec)
         ray.get(actor.ready.remote())
         group = JudgeGroup([actor], [], LimitsConfig(judge=60))
-
-        class Roles:
-            rollouts = Engines()
-            judge = group
-
         prompts = [make_prompt(number, harmful=True, level=1) for number in range(PROMPTS)]
         try:
-            return collect_groups(Roles, prompts, range(SAMPLES), 1, lambda done, total: None)  # type: ignore[arg-type]
+            return collect_groups(Inference(Engines(), group), prompts, range(SAMPLES), 1, lambda done, total: None)
         finally:
             ray.kill(actor)
 

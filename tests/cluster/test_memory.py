@@ -71,7 +71,7 @@ def test_an_actor_that_exhausts_memory_is_reported_in_one_line(cluster: None) ->
         list(rollouts)
     assert "\n" not in str(error.value)
 
-    judge = JudgeGroup([greedy()], [], LIMITS).score([make_prompt()], iter([[make_rollout()]]))
+    judge = JudgeGroup([greedy()], [], LIMITS).score([make_prompt()], iter([[make_rollout().response]]))
     with pytest.raises(ActorDied, match=r"judging failed, an actor died: .*memory") as error:
         list(judge)
     assert "\n" not in str(error.value)

@@ -33,8 +33,8 @@ def test_judge_and_engine_see_the_same_gpu(two_gpus: None) -> None:
         {"rollout": {"engines": 2, "memory_share": 0.6}, "judge": {"risk": judge}, "cluster": {"cpus_per_actor": 0.5}}
     )
     spawner = Spawner(config, plan(config))
-    places = spawner._reserve(spawner.plan.serving, "engines and judges")
-    actors = {name: spawner._start(spawner._create(GpuProbe, place, {}, None)) for name, place in places.items()}
+    places = spawner._reserve(spawner.plan.inference, "engines and judges")
+    actors = {place.slot.name: spawner._start(spawner._create(GpuProbe, place, {}, None)) for place in places}
     gpus = {name: ray.get(actor.gpus.remote(), timeout=60) for name, actor in actors.items()}
     spawner.close()
     assert gpus["judge-risk-0"] == gpus["rollout-0"]

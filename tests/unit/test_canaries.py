@@ -4,7 +4,7 @@ import pytest
 
 from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
-from rapo_ray.judging.canaries import as_rollouts, check, load_canaries, report
+from rapo_ray.judging.canaries import check, load_canaries, report, responses_of
 from rapo_ray.judging.forgery import is_forged
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
@@ -101,7 +101,7 @@ def replace_limits(config: CanaryConfig, **changes: float) -> CanaryConfig:
     return config.model_copy(update=changes)
 
 
-def test_they_go_through_as_rollouts() -> None:
-    rollouts = as_rollouts(CANARIES)
-    assert [rollout.group for rollout in rollouts] == list(range(len(CANARIES)))
-    assert all(rollout.text == canary.text for rollout, canary in zip(rollouts, CANARIES, strict=True))
+def test_they_are_judged_as_responses() -> None:
+    responses = responses_of(CANARIES)
+    assert [response.group for response in responses] == list(range(len(CANARIES)))
+    assert all(response.text == canary.text for response, canary in zip(responses, CANARIES, strict=True))

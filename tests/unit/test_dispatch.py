@@ -1,4 +1,4 @@
-"""Who gets what: whole groups, long prompts first, the least loaded engine; and what a lost engine gets again."""
+"""Assignments: whole groups, long prompts first, to the least loaded engine, and again to one that was lost."""
 
 import pytest
 from hypothesis import given

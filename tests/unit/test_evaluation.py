@@ -18,7 +18,8 @@ from rapo_ray.evaluation.results import Evaluated, summarise, write_results
 from rapo_ray.evaluation.rows import EvalRow, Item, keyword_refused
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.types import Completion, Prompt, Rollout, Status, Verdict
+from rapo_ray.roles import Responses
+from rapo_ray.types import Completion, Prompt, Response, Status, Verdict
 from tests.make import failed
 
 pytestmark = pytest.mark.unit
@@ -80,18 +81,21 @@ def test_the_keyword_figure_is_as_naive_as_those_it_stands_for() -> None:
     assert not keyword_refused("No.")
 
 
-class Said:
-    """Engines that say what they are told, in reverse order."""
+class Scripted:
+    """A model with a text for each prompt, which answers in reverse order."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
-        self.asked: list[str] = []
+        self.answered: list[str] = []
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
-        """Rollouts of two tokens."""
+    def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
+        """Responses of two tokens."""
         for group, prompt in reversed(list(enumerate(prompts_P))):
-            self.asked.append(prompt.id)
-            yield [Rollout(group, prompt.id, 0, (1,), (2, 3), (), self.texts[prompt.id], False, 0, "fake")]
+            self.answered.append(prompt.id)
+            yield [Response(group, 0, prompt.id, self.texts[prompt.id], False, 2)]
+
+    def prompt_lengths(self, prompts: list[Prompt]) -> None:
+        """None, as of an endpoint."""
 
 
 class Rules:
@@ -101,21 +105,23 @@ class Rules:
         self.down = down or set()
 
     def score(
-        self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
-    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
+        self, prompts_P: list[Prompt], batches: Iterable[Responses]
+    ) -> Iterator[tuple[Response, Completion, Verdict]]:
         """Verdicts by rule."""
-        for rollout in reversed([rollout for batch in batches for rollout in batch]):
-            prompt = prompts_P[rollout.group]
-            completion = parse_completion(rollout.text, rollout.truncated)
+        for response in reversed([response for batch in batches for response in batch]):
+            prompt = prompts_P[response.group]
+            completion = parse_completion(response.text, response.truncated)
             verdict = failed() if prompt.id in self.down else RulesJudge().judge(prompt, completion)
-            yield rollout, completion, verdict
+            yield response, completion, verdict
 
 
 def rows_of(
     prompts: list[Prompt], texts: dict[str, str], down: set[str] | None = None, path: Path = Path()
 ) -> list[EvalRow]:
     file = RowFile(path / "rows.jsonl")
-    return collect_rows("m", make_items(prompts, ["none"]), Said(texts), Rules(down), file, 2, lambda done, total: None)
+    return collect_rows(
+        "m", make_items(prompts, ["none"]), Scripted(texts), Rules(down), file, 2, lambda done, total: None
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,16 +147,16 @@ def test_a_row_by_hand(prompt: Prompt, text: str, expected: dict[str, object], t
 def test_harm_in_the_thinking_shows_in_the_whole(tmp_path: Path) -> None:
     class Strict(Rules):
         def score(
-            self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
-        ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
-            for rollout in (rollout for batch in batches for rollout in batch):
-                completion = parse_completion(rollout.text, rollout.truncated)
+            self, prompts_P: list[Prompt], batches: Iterable[Responses]
+        ) -> Iterator[tuple[Response, Completion, Verdict]]:
+            for response in (response for batch in batches for response in batch):
+                completion = parse_completion(response.text, response.truncated)
                 harm = "stick" in completion.answer
-                yield rollout, completion, Verdict(Status.OK, "j", risk=-1.0, general=-1.0 if harm else 1.0)
+                yield response, completion, Verdict(Status.OK, "j", risk=-1.0, general=-1.0 if harm else 1.0)
 
     items = make_items([HARMFUL], ["none"])
     (row,) = collect_rows(
-        "m", items, Said({"s/h": LEAK}), Strict(), RowFile(tmp_path / "r"), 9, lambda a, b: None, True
+        "m", items, Scripted({"s/h": LEAK}), Strict(), RowFile(tmp_path / "r"), 9, lambda a, b: None, True
     )
     assert (row.harm_in_answer, row.harm_in_whole) == (False, True)
 
@@ -159,11 +165,11 @@ def test_a_failed_judge_is_unscorable_and_judged_again_not_asked_again(tmp_path:
     texts = {"s/h": REFUSAL, "s/b": "Bake it.", "m/1": "4"}
     rows = rows_of([HARMFUL, BENIGN, SUM], texts, down={"s/h"}, path=tmp_path)
     assert [row.outcome for row in rows] == ["unscorable", "answered", "correct"]
-    engines = Said({})
+    engines = Scripted({})
     items = make_items([HARMFUL, BENIGN, SUM], ["none"])
     again = collect_rows("m", items, engines, Rules(), RowFile(tmp_path / "rows.jsonl"), 2, lambda a, b: None)
     assert [row.outcome for row in again] == ["refused", "answered", "correct"]
-    assert engines.asked == []
+    assert engines.answered == []
     assert again == RowFile(tmp_path / "rows.jsonl").read()
 
 
@@ -175,10 +181,10 @@ def test_a_torn_chunk_is_asked_again_and_a_whole_one_is_not(tmp_path: Path) -> N
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 3
     path.write_text(lines[0] + lines[1][:-20])
-    engines = Said(texts)
+    engines = Scripted(texts)
     again = collect_rows("m", make_items(prompts, ["none"]), engines, Rules(), RowFile(path), 2, lambda a, b: None)
     assert again == whole
-    assert sorted(engines.asked) == ["s/2", "s/3", "s/4"]
+    assert sorted(engines.answered) == ["s/2", "s/3", "s/4"]
     assert path.read_text().splitlines(keepends=True) == lines
 
 

@@ -56,13 +56,13 @@ def layer(module: str) -> str:
 
 def sources() -> dict[str, ast.Module]:
     """Every module of both packages, parsed."""
-    found = {}
+    result = {}
     for package in ("rapo_ray", "actors"):
         for path in (ROOT / package).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+            result[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return result
 
 
 def imported(tree: ast.Module, modules: Mapping[str, object]) -> Iterator[str]:
@@ -97,7 +97,7 @@ def circles(edges: Graph) -> list[list[str]]:
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    result: list[list[str]] = []
 
     def visit(name: str) -> None:
         index[name] = low[name] = len(index)
@@ -112,12 +112,12 @@ def circles(edges: Graph) -> list[list[str]]:
             ring = stack[stack.index(name) :]
             del stack[stack.index(name) :]
             if len(ring) > 1:
-                found.append(sorted(ring))
+                result.append(sorted(ring))
 
     for name in sorted(edges):
         if name not in index:
             visit(name)
-    return found
+    return result
 
 
 def test_each_layer_imports_from_below() -> None:

@@ -18,6 +18,7 @@ MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
 MESSAGES: list[Message] = [
     make_prompt(harmful=True),
     make_rollout(),
+    make_rollout().response,
     make_completion(),
     scored(2.0),
     replace(scored(0.0), second=failed()),

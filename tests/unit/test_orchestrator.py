@@ -10,23 +10,24 @@ from hypothesis import strategies as st
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import EngineError, JudgeError
-from rapo_ray.orchestrator.prefetch import Ahead
-from rapo_ray.orchestrator.round import Roles, build_sequences, check_failures, draw_groups, run_round
-from rapo_ray.roles import Progress
-from rapo_ray.types import Completion, Prompt, Rollout, RoundResult, Sequence, UpdateResult, Verdict
+from rapo_ray.orchestrator.collect import RoundCollector
+from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
+from rapo_ray.orchestrator.round import build_sequences, check_failures, run_round
+from rapo_ray.roles import Inference, Learner, Progress, Responses
+from rapo_ray.types import Completion, Prompt, Response, Rollout, RoundResult, Sequence, UpdateResult, Verdict
 from tests.make import failed, make_completion, make_group, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
 
 VERSION = 6
-Judgement = Callable[[Rollout], Verdict]
+Judgement = Callable[[Response], Verdict]
 
 
-def by_sample(rollout: Rollout) -> Verdict:
-    return scored(2.0 if rollout.sample else -2.0)
+def by_sample(response: Response) -> Verdict:
+    return scored(2.0 if response.sample else -2.0)
 
 
-def all_alike(rollout: Rollout) -> Verdict:
+def all_alike(response: Response) -> Verdict:
     return scored(1.0)
 
 
@@ -53,12 +54,12 @@ class World:
             yield [rollout]
 
     def score(
-        self, prompts_P: list[Prompt], batches: Iterable[list[Rollout]]
-    ) -> Iterator[tuple[Rollout, Completion, Verdict]]:
-        for (rollout,) in batches:
-            assert prompts_P[rollout.group].id == rollout.prompt_id
-            self.calls.append(f"judge {rollout.group}.{rollout.sample}")
-            yield rollout, make_completion(), self.judgement(rollout)
+        self, prompts_P: list[Prompt], batches: Iterable[Responses]
+    ) -> Iterator[tuple[Response, Completion, Verdict]]:
+        for (response,) in batches:
+            assert prompts_P[response.group].id == response.prompt_id
+            self.calls.append(f"judge {response.group}.{response.sample}")
+            yield response, make_completion(), self.judgement(response)
 
     def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
         self.calls.append("reference")
@@ -78,8 +79,17 @@ class World:
         self.calls.append("sync")
         self.synced.append(version)
 
-    def roles(self, reference: bool = True) -> Roles:
-        return Roles(self, self, self if reference else None, self, self)
+    def load(self, folder: Path) -> None:
+        self.calls.append("load")
+
+    def export(self, folder: Path, dtype: str) -> None:
+        self.calls.append("export")
+
+    def inference(self) -> Inference:
+        return Inference(self, self)
+
+    def learner(self, reference: bool = True) -> Learner:
+        return Learner(self if reference else None, self, self)
 
     def phases(self) -> list[str]:
         """Calls without the single completions."""
@@ -99,15 +109,29 @@ def play(
     progress: Progress | None = None,
 ) -> RoundResult:
     prompts_P = [make_prompt(0), make_prompt(1)] if prompts_P is None else prompts_P
-    return one_round(world.roles(reference), config(samples, budget), prompts_P, progress)
+    return one_round(world, config(samples, budget), prompts_P, progress, reference)
+
+
+class Prompts:
+    """The same prompts for every round."""
+
+    def __init__(self, prompts_P: list[Prompt]) -> None:
+        self.prompts_P = prompts_P
+
+    def next_batch(self) -> list[Prompt]:
+        return self.prompts_P
 
 
 def one_round(
-    roles: Roles, settings: RunConfig, prompts_P: list[Prompt], progress: Progress | None = None
+    world: World,
+    settings: RunConfig,
+    prompts_P: list[Prompt],
+    progress: Progress | None = None,
+    reference: bool = True,
 ) -> RoundResult:
-    """A round by itself, with nothing drawn ahead."""
-    ahead = Ahead(lambda number, judged: draw_groups(roles, settings, prompts_P, number, judged), lambda number: False)
-    return run_round(roles, settings, ahead, VERSION + 1, progress or Progress())
+    """A round by itself, with nothing prefetched."""
+    source = RolloutPrefetcher(Prompts(prompts_P), RoundCollector(world.inference(), settings), lambda number: False)
+    return run_round(source, world.learner(reference), settings, VERSION + 1, progress or Progress())
 
 
 def test_the_order_of_a_round() -> None:
@@ -255,7 +279,7 @@ def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
 
     world = World(judgement=second_prompt_varies_late)
     again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 4}})
-    result = one_round(world.roles(), again, [make_prompt(0), make_prompt(1)])
+    result = one_round(world, again, [make_prompt(0), make_prompt(1)])
     assert [call for call in world.calls if call.startswith("generate")] == [
         "generate 0.0", "generate 0.1", "generate 1.0", "generate 1.1",
         "generate 0.2", "generate 0.3", "generate 0.4", "generate 0.5",
@@ -268,7 +292,7 @@ def test_a_group_that_teaches_nothing_is_drawn_again_with_other_seeds() -> None:
 def test_what_teaches_nothing_to_the_end_is_skipped() -> None:
     world = World(judgement=all_alike)
     again = RunConfig.model_validate({"samples_per_prompt": 2, "credit": {"resample": 1}})
-    result = one_round(world.roles(), again, [make_prompt(0)])
+    result = one_round(world, again, [make_prompt(0)])
     assert [s.rollout.sample for s in result.groups_P[0].samples_G] == [2, 3]
     assert result.trained_sequences == 0
     assert world.phases() == ["sync"]
@@ -279,7 +303,7 @@ def test_pairs_are_trained_on_as_chosen_and_rejected_in_turn(objective: str) -> 
     world = World(judgement=lambda rollout: scored(2.0 if rollout.sample == 1 else 0.0))
     by_pairs = RunConfig.model_validate({"samples_per_prompt": 3, "policy": {"objective": objective, "kl_coef": 0}})
     play_prompts = [make_prompt(0), make_prompt(1)]
-    one_round(world.roles(), by_pairs, play_prompts)
+    one_round(world, by_pairs, play_prompts)
     assert [row.tokens[-1] for row in world.trained] == [21, 20, 21, 20]
     assert [row.advantage > 0 for row in world.trained] == [True, False, True, False]
     assert all(row.reference_logprobs for row in world.trained)

@@ -1,15 +1,21 @@
 """What each actor reserves, whether it fits, and a wait that talks and gives up."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from pydantic import ValidationError
 
-from actors.placement import Bundle, Plan, check_fits, describe, plan, wait_for
+from actors.placement import Bundle, Plan, Role, Slot, bundles_of, check_fits, describe, plan, wait_for
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import PlacementError
 
 pytestmark = pytest.mark.unit
+
+
+def takes(slots: Sequence[Slot]) -> dict[str, Bundle]:
+    """What each actor reserves, by name."""
+    return {slot.name: slot.takes for slot in slots}
 
 
 def config(**sections: object) -> RunConfig:
@@ -29,14 +35,14 @@ def test_the_plan_of_a_gpu_run_by_hand() -> None:
             cluster={"cpus_per_actor": 0.5},
         )
     )
-    assert made.serving == {
+    assert takes(made.inference) == {
         "rollout-0": {"CPU": 0.5, "GPU": 4.0},
         "rollout-1": {"CPU": 0.5, "GPU": 4.0},
         "judge-risk-0": {"CPU": 0.5, "GPU": 2.0},
         "judge-risk-1": {"CPU": 0.5, "GPU": 2.0},
         "judge-general-0": {"CPU": 0.5},
     }
-    assert made.training == {
+    assert takes(made.training) == {
         "policy-0": {"CPU": 0.5, "GPU": 1.0},
         "policy-1": {"CPU": 0.5, "GPU": 1.0},
         "reference-0": {"CPU": 0.5, "GPU": 1.0},
@@ -48,17 +54,17 @@ def test_the_plan_of_a_gpu_run_by_hand() -> None:
 def test_on_cpu_nobody_asks_for_a_gpu() -> None:
     made = plan(config(cluster={"device": "cpu"}, judge={"risk": {"backend": "vllm", "model": "m"}}))
     assert made.total("GPU") == 0
-    assert list(made.serving) == ["rollout-0", "judge-risk-0"]
+    assert list(takes(made.inference)) == ["rollout-0", "judge-risk-0"]
 
 
 def test_without_a_kl_there_is_no_reference() -> None:
-    assert list(plan(config(policy={"kl_coef": 0.0})).training) == ["policy-0"]
-    assert list(plan(config(policy={"kl_coef": 0.1})).training) == ["policy-0", "reference-0"]
+    assert list(takes(plan(config(policy={"kl_coef": 0.0})).training)) == ["policy-0"]
+    assert list(takes(plan(config(policy={"kl_coef": 0.1})).training)) == ["policy-0", "reference-0"]
 
 
 def test_a_rules_judge_takes_no_gpu_whatever_its_tensor_parallel() -> None:
     made = plan(config(judge={"risk": {"backend": "rules", "tensor_parallel": 2}}))
-    assert made.serving["judge-risk-0"] == {"CPU": 1.0}
+    assert takes(made.inference)["judge-risk-0"] == {"CPU": 1.0}
 
 
 def test_small_shares_add_up_exactly() -> None:
@@ -67,7 +73,7 @@ def test_small_shares_add_up_exactly() -> None:
     check_fits(made, {"CPU": 1.0})
 
 
-BIG = Plan({"rollout-0": {"CPU": 1.0, "GPU": 2.0}}, {"policy-0": {"CPU": 1.0, "GPU": 1.0}})
+BIG = Plan((Slot(Role.ROLLOUT, 0, {"CPU": 1.0, "GPU": 2.0}),), (Slot(Role.POLICY, 0, {"CPU": 1.0, "GPU": 1.0}),))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_too_small_a_cluster_is_refused_with_numbers_and_a_way_out(there: Bundle
 
 def test_a_cluster_that_is_just_large_enough_fits() -> None:
     check_fits(BIG, {"CPU": 2.0, "GPU": 3.0})
-    check_fits(Plan({}, {}), {})
+    check_fits(Plan(()), {})
 
 
 def test_the_table_names_every_role_and_the_sum() -> None:
@@ -119,19 +125,19 @@ class Clock:
 
 
 def test_a_wait_that_is_short_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    spoken: list[str] = []
     clock = Clock(monkeypatch, ready_after=9.0)
-    wait_for(clock.ready, lambda: "waiting for 4 GPUs", 60.0, said.append)
-    assert said == []
+    wait_for(clock.ready, lambda: "waiting for 4 GPUs", 60.0, spoken.append)
+    assert spoken == []
     assert clock.now == 1009.0
 
 
 def test_a_long_wait_says_what_it_waits_for_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    spoken: list[str] = []
     left = itertools.count()
     clock = Clock(monkeypatch, ready_after=25.0)
-    wait_for(clock.ready, lambda: f"waiting, look {next(left)}", 60.0, said.append)
-    assert said == ["waiting, look 0, 10 s so far", "waiting, look 1, 20 s so far"]
+    wait_for(clock.ready, lambda: f"waiting, look {next(left)}", 60.0, spoken.append)
+    assert spoken == ["waiting, look 0, 10 s so far", "waiting, look 1, 20 s so far"]
 
 
 @pytest.mark.parametrize(("limit", "waits"), [(25.0, [10.0, 10.0, 5.0]), (3.0, [3.0]), (10.0, [10.0])])
@@ -153,22 +159,29 @@ def test_a_wait_gives_up_on_the_real_clock_too() -> None:
 def test_a_judge_that_shares_gpus_lives_in_the_engine_s_bundle() -> None:
     shared = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True}
     made = plan(config(rollout={"engines": 2, "memory_share": 0.6}, judge={"risk": {**shared, "actors": 2}}))
-    assert made.serving == {
+    assert takes(made.inference) == {
         "rollout-0": {"CPU": 1.0, "GPU": 0.7},
         "rollout-1": {"CPU": 1.0, "GPU": 0.7},
         "judge-risk-0": {"CPU": 1.0, "GPU": 0.3},
         "judge-risk-1": {"CPU": 1.0, "GPU": 0.3},
     }
-    bundles, index = made.reserved(made.serving)
+    bundles, index = bundles_of(made.inference)
     assert bundles == [{"CPU": 2.0, "GPU": 1.0}] * 2
     assert index == {"rollout-0": 0, "rollout-1": 1, "judge-risk-0": 0, "judge-risk-1": 1}
     assert made.total("GPU") == 4.0  # two for the engines and judges, one each for policy and reference
 
 
+def test_behind_an_endpoint_a_judge_that_would_share_a_gpu_has_a_bundle_of_its_own() -> None:
+    shared = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True}
+    wanted = plan(config(rollout={"memory_share": 0.6}, judge={"risk": shared})).inference_only(engines=False)
+    assert takes(wanted.inference) == {"judge-risk-0": {"CPU": 1.0, "GPU": 0.3}}
+    assert bundles_of(wanted.inference) == ([{"CPU": 1.0, "GPU": 0.3}], {"judge-risk-0": 0})
+
+
 def test_without_sharing_every_actor_has_a_bundle_of_its_own() -> None:
     made = plan(config(judge={"risk": VLLM}))
-    bundles, index = made.reserved(made.serving)
-    assert bundles == list(made.serving.values())
+    bundles, index = bundles_of(made.inference)
+    assert bundles == [slot.takes for slot in made.inference]
     assert index == {"rollout-0": 0, "judge-risk-0": 1}
 
 
@@ -197,9 +210,9 @@ COLOCATED: dict[str, dict[str, object]] = {
 def test_colocated_roles_share_gpus_and_no_gpu_could_hold_two_engines() -> None:
     made = plan(config(**COLOCATED))
     assert made.total("GPU") == 1.9
-    assert 2 * made.serving["rollout-0"]["GPU"] > 1
-    beside = made.training["policy-0"]["GPU"] + made.training["reference-0"]["GPU"]
-    assert made.serving["rollout-0"]["GPU"] + beside <= 1
+    assert 2 * takes(made.inference)["rollout-0"]["GPU"] > 1
+    beside = takes(made.training)["policy-0"]["GPU"] + takes(made.training)["reference-0"]["GPU"]
+    assert takes(made.inference)["rollout-0"]["GPU"] + beside <= 1
 
 
 @pytest.mark.parametrize(

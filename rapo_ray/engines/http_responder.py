@@ -6,13 +6,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings
 from rapo_ray.errors import EngineError
 from rapo_ray.models.chat import THINK_END, THINK_START
 from rapo_ray.seeds import derive_seed
-from rapo_ray.types import Prompt, Rollout
+from rapo_ray.types import Prompt, Response
 
 REPLY_TIMEOUT = 600.0  # seconds for one completion, retries included
 
@@ -29,44 +28,44 @@ class HttpModel:
     seed: int
 
 
-class HttpRollouts:
-    """Asks an endpoint for completions; thinking that comes apart from the answer is put before it again."""
+class HttpResponder:
+    """A model behind an endpoint; reasoning that arrives in a field of its own is put before the answer again."""
 
     def __init__(self, settings: HttpModel) -> None:
         self._settings = settings
 
-    def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
-        """Completions in the order in which they end; raises EngineError where the endpoint fails for good."""
-        found: queue.Queue[Rollout | Exception | None] = queue.Queue()
-        thread = threading.Thread(target=lambda: self._fill(prompts_P, samples, found), daemon=True)
-        thread.start()
-        while (item := found.get(timeout=2 * REPLY_TIMEOUT)) is not None:
+    def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
+        """Responses in the order in which they finish; raises EngineError where the endpoint fails for good."""
+        arrived: queue.Queue[Response | Exception | None] = queue.Queue()
+        threading.Thread(target=lambda: self._fill(prompts_P, arrived), daemon=True).start()
+        while (item := arrived.get(timeout=2 * REPLY_TIMEOUT)) is not None:
             if isinstance(item, Exception):
                 raise item
             yield [item]
 
-    def _fill(self, prompts_P: list[Prompt], samples: range, found: "queue.Queue[Any]") -> None:
+    def prompt_lengths(self, prompts: list[Prompt]) -> None:
+        """None: only the endpoint knows its tokens, and refuses a prompt that is too long itself."""
+
+    def _fill(self, prompts_P: list[Prompt], arrived: "queue.Queue[Response | Exception | None]") -> None:
         async def every() -> None:
             endpoint = ChatEndpoint(self._settings.endpoint)
             tasks = [
-                asyncio.ensure_future(self._one(endpoint, group, prompt, sample))
-                for group, prompt in enumerate(prompts_P)
-                for sample in samples
+                asyncio.ensure_future(self._one(endpoint, group, prompt)) for group, prompt in enumerate(prompts_P)
             ]
             try:
                 for task in asyncio.as_completed(tasks):
-                    found.put(await task)
+                    arrived.put(await task)
             finally:
                 for task in tasks:
                     task.cancel()
 
         try:
             asyncio.run(every())
-            found.put(None)
+            arrived.put(None)
         except Exception as error:  # handed to the thread that waits
-            found.put(error)
+            arrived.put(error)
 
-    async def _one(self, endpoint: ChatEndpoint, group: int, prompt: Prompt, sample: int) -> Rollout:
+    async def _one(self, endpoint: ChatEndpoint, group: int, prompt: Prompt) -> Response:
         settings = self._settings
         system = [] if settings.system_prompt is None else [{"role": "system", "content": settings.system_prompt}]
         body = {
@@ -74,7 +73,7 @@ class HttpRollouts:
             "messages": [*system, {"role": "user", "content": prompt.text}],
             "temperature": settings.temperature,
             "max_tokens": settings.max_tokens,
-            "seed": derive_seed(settings.seed, 0, group, prompt.id, sample) % 2**31,
+            "seed": derive_seed(settings.seed, 0, group, prompt.id, 0) % 2**31,
         }
         try:
             content = await asyncio.wait_for(endpoint.post(body), REPLY_TIMEOUT)
@@ -82,11 +81,11 @@ class HttpRollouts:
             raise EngineError(f"{settings.endpoint.url}: no completion of {prompt.id} in {REPLY_TIMEOUT:g} s") from None
         except EngineError as error:
             raise EngineError(f"{settings.endpoint.url}: {error}, asked for {prompt.id}") from None
-        return read_completion(content, settings, group, prompt, sample)
+        return read_completion(content, settings, group, prompt)
 
 
-def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Prompt, sample: int) -> Rollout:
-    """A chat completion as a rollout without token ids (only as many as it has); raises EngineError."""
+def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Prompt) -> Response:
+    """A chat completion as a response; raises EngineError for a reply of another shape."""
     try:
         body = json.loads(content)
         choice = body["choices"][0]
@@ -101,4 +100,4 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
     if thinking:
         text = f"{THINK_START}\n{thinking.strip()}\n{THINK_END}\n\n{text}"
     truncated = choice.get("finish_reason") == "length"
-    return Rollout(group, prompt.id, sample, (), (0,) * tokens, (), text, truncated, -1, settings.endpoint.url)
+    return Response(group, 0, prompt.id, text, truncated, tokens)

@@ -1,0 +1,218 @@
+"""One process's part of a run: warm-up, rounds, measurements, the aligned model on disk."""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rapo_ray import console
+from rapo_ray.config import RunConfig
+from rapo_ray.config.load import config_hash
+from rapo_ray.data.sampler import PromptSampler
+from rapo_ray.errors import CheckpointError
+from rapo_ray.evaluation.heldout import summarise_stage, total_difference
+from rapo_ray.judging import canaries
+from rapo_ray.models.published import write_manifest
+from rapo_ray.monitoring.watchers import Watchers
+from rapo_ray.orchestrator.collect import RoundCollector, collect_groups
+from rapo_ray.orchestrator.phases import Phases
+from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
+from rapo_ray.orchestrator.round import check_failures, run_round
+from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
+from rapo_ray.pipeline.inputs import Inputs
+from rapo_ray.report import page, terminal
+from rapo_ray.roles import Inference, Judge, Learner, Policy
+from rapo_ray.storage import records
+from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore
+from rapo_ray.storage.run_folder import RunFolder
+from rapo_ray.types import Group
+
+if TYPE_CHECKING:
+    from actors.rollout_group import RolloutGroup
+    from actors.spawn import Spawner
+
+
+def checkpoint_follows(config: RunConfig, number: int) -> bool:
+    """True where round `number` ends with a checkpoint."""
+    return number % config.checkpoint.every == 0 or number == config.rounds
+
+
+def may_prefetch(config: RunConfig, number: int) -> bool:
+    """True where round `number` may be collected before the policy has learned from the one before it."""
+    return config.rollout.staleness > 0 and not checkpoint_follows(config, number - 1)
+
+
+@dataclass(slots=True)
+class Session:
+    """One process's part of a run."""
+
+    config: RunConfig
+    folder: RunFolder
+    inputs: Inputs
+    watchers: Watchers
+    base: Path  # the model's folder
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def go(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
+        """Run all stages in order; stages that an earlier process finished are skipped."""
+        config = self.config
+        with self._timed("start_engines"):
+            console.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
+            rollouts, judge = spawner.start_inference(self.base, judge_models)
+            rollouts.engines.restarted = self.watchers.exported.restarted
+            rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
+        inference = Inference(rollouts, judge)
+        checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
+        latest = checkpoints.latest()
+        if latest is None:
+            self._measure("base", inference)
+        start = self._warm_up(rollouts)
+        with self._timed("start_policy"):
+            console.say(f"starting {config.policy.ranks} policy rank(s)")
+            policy, reference, weights = spawner.start_training(start.resolve(), rollouts)
+            learner = Learner(reference, policy, weights)
+            sampler = PromptSampler(self.inputs.train_P, config.prompts_per_round, config.seed)
+            done = 0 if latest is None else self._resume(latest, policy, sampler)
+            self.folder.forget_after(done)
+            weights.sync(done)
+        if done == 0:
+            self._measure("sft", inference)
+        evaluate = partial(self._evaluate, rollouts, judge, policy)
+        evaluate(done)
+        with self._timed("rounds"):
+            self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
+        self._measure("rapo", inference)
+        self._publish_model(policy)
+        self._summarise()
+
+    def _resume(self, latest: Checkpoint, policy: Policy, sampler: PromptSampler) -> int:
+        console.say(f"resuming after round {latest.round_number} of {self.config.rounds}")
+        policy.load(latest.policy)
+        sampler.restore(latest.state["sampler"])  # type: ignore[arg-type]
+        return latest.round_number
+
+    def _rounds(
+        self,
+        inference: Inference,
+        learner: Learner,
+        sampler: PromptSampler,
+        checkpoints: CheckpointStore,
+        done: int,
+        evaluate: Callable[[int], None],
+    ) -> None:
+        config = self.config
+        source = RolloutPrefetcher(sampler, RoundCollector(inference, config), partial(may_prefetch, config))
+        if done < config.rounds:
+            console.say(terminal.HEADER)
+        for number in range(done + 1, config.rounds + 1):
+            self._canaries(number, inference.judge)
+            with console.progress(f"round {number}/{config.rounds}") as progress:
+                result = run_round(source, learner, config, number, progress)
+            line = records.metric_line(result)
+            self.folder.record(result, line)
+            self.watchers.round(line)
+            console.say(terminal.round_line(line, config.rounds))
+            if checkpoint_follows(config, number):
+                state = {"round": number, "sampler": sampler.state(), "config": config_hash(config)}
+                checkpoints.write(number, state, learner.policy.save)
+            evaluate(number)
+
+    def _evaluate(self, rollouts: "RolloutGroup", judge: Judge, policy: Policy, number: int) -> None:
+        """Evaluate after a round where the config asks for it; a run that was stopped before that does it now."""
+        if not (is_due(self.config, number) or (number == 0 and self.config.evaluation.every)):
+            return
+        evaluations = RunEvaluations(self.config, self.folder.path)
+        with self._timed("evaluate"):
+            results = evaluations.evaluate(number, rollouts, judge)
+        if results is None:
+            return
+        terminal.show_results(results)
+        if number and evaluations.keep_best(number, results, policy, self._complete):
+            console.say(f"best so far: round {number}, in {self.folder.path / 'best'}")
+
+    def _canaries(self, number: int, judge: Judge) -> None:
+        """Every so many rounds, completions of known verdict go through the live judge; past a limit the run stops."""
+        every = self.config.judge.canaries.every
+        if not every or (number - 1) % every:
+            return
+        canary_set = canaries.load_canaries()
+        prompts_P = [canary.prompt for canary in canary_set]
+        scored = judge.score(prompts_P, [canaries.responses_of(canary_set)])
+        verdicts = {response.group: verdict for response, _, verdict in scored}
+        rates = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
+        self.folder.record_canaries({"round": number, **asdict(rates)})
+        self.watchers.canaries(number, asdict(rates), len(canary_set))
+        canaries.check(rates, self.config.judge.canaries, number)
+
+    def _warm_up(self, rollouts: "RolloutGroup") -> Path:
+        """The folder of the model that the rounds start from."""
+        if self.config.warmup.source == "none":
+            return self.base
+        if not (self.folder.sft / "config.json").exists():
+            with self._timed("warmup"):
+                from rapo_ray.pipeline.warm_up import warm_up
+
+                warm_up(self.config, self.inputs, self.base, self.folder, rollouts)
+        return self.folder.sft
+
+    def _measure(self, stage: str, inference: Inference) -> None:
+        path = self.folder.heldout / f"{stage}.parquet"
+        if path.exists():
+            return
+        with self._timed(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
+            samples = range(1 if stage == "base" else self.config.data.heldout_samples)
+            groups_P = collect_groups(inference, self.inputs.heldout_P, samples, 0, progress.judged)
+            check_failures(groups_P, self.config.judge.failure_budget)
+        records.write_parquet(groups_P, path)
+        figures = summarise_stage(groups_P)
+        shown = ", ".join(
+            f"{name} {figures[name]:.2f}" for name in ("total", "risk", "general") if figures[name] is not None
+        )
+        console.say(f"held-out {stage}: {shown} (n {figures['n']})")
+
+    def _publish_model(self, policy: Policy) -> None:
+        temporary = self.folder.clear_partial(self.folder.model)
+        try:
+            policy.export(temporary, "bfloat16")
+            self._complete(temporary, self.config.rounds)
+            if self.folder.model.exists():
+                shutil.rmtree(self.folder.model)
+            temporary.rename(self.folder.model)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {self.folder.model}: {error}; make room and run the same command"
+            ) from error
+
+    def _complete(self, folder: Path, version: int) -> None:
+        """Make exported weights a published model: tokenizer, then the manifest."""
+        for path in self.base.iterdir():
+            if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
+                shutil.copy2(path, folder)
+        config = self.config
+        write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt)
+
+    def _summarise(self) -> None:
+        groups: dict[str, list[Group]] = {
+            stage: records.read_groups(self.folder.heldout / f"{stage}.parquet") for stage in ("base", "sft", "rapo")
+        }
+        self.seconds["all"] = time.monotonic() - self.started
+        delta = total_difference(groups["rapo"], groups["sft"], self.config.seed)
+        summary = {
+            "stages": {stage: summarise_stage(rows) for stage, rows in groups.items()},
+            "delta": {"total": delta},
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+        }
+        self.folder.publish_summary(summary)
+        console.show(terminal.summary_table(summary))
+        console.say(f"{terminal.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")
+        page.publish_report(self.folder.path)
+
+    def _timed(self, name: str) -> AbstractContextManager[None]:
+        phases = Phases()
+        phases.seconds = self.seconds
+        return phases(name)
