@@ -62,9 +62,9 @@ def main() -> int:
 
     published = read_published(options.model)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        bare = stack.enter_context(bare_vllm(published.folder, cpu_dtype(), Path(scratch)))
-        ours = stack.enter_context(our_endpoint(options.model, Path(scratch)))
-        both = [Measured("bare vLLM", bare), Measured("rapo_ray.serve", ours)]
+        bare_url = stack.enter_context(bare_vllm(published.folder, cpu_dtype(), Path(scratch)))
+        our_url = stack.enter_context(our_endpoint(options.model, Path(scratch)))
+        both = [Measured("bare vLLM", bare_url), Measured("rapo_ray.serve", our_url)]
         for measured in both:
             load(measured, options.callers, 10.0, count=False)  # warm-up
         for _ in range(options.slices):
