@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rapo_ray.config import RunConfig
 from rapo_ray.judging.local import local_judge
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.reward.credit import is_unsafe, verdict_reward
+from rapo_ray.reward.schemes import SCHEMES, is_unsafe
 from rapo_ray.types import Prompt, Verdict
 
 
@@ -25,7 +25,7 @@ class RapoReward:
     """Judges as `config.judge` says, in this process and many completions at once."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._credit = config.credit
+        self._scheme = SCHEMES[config.credit.scheme]
         self._judge = local_judge(config)
         # One loop for good: an HTTP judge's connections belong to the loop that opened them.
         self._loop = asyncio.new_event_loop()
@@ -45,5 +45,5 @@ class RapoReward:
         return await asyncio.gather(*(self._judge(prompt, parse_completion(text, cut)) for prompt, text, cut in rows))
 
     def _judged(self, prompt: Prompt, verdict: Verdict) -> Judged:
-        reward = verdict_reward(verdict, prompt.harmful, self._credit)
+        reward = self._scheme.reward(verdict, prompt.harmful)
         return Judged(verdict, reward, None if reward is None else is_unsafe(verdict, prompt.harmful))
