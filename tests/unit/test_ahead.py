@@ -121,7 +121,7 @@ def test_what_stops_the_drawing_stops_the_round_before_any_weights_change() -> N
     ("changes", "said"),
     [
         ({"policy": {"importance_correction": "off"}}, "needs a ratio to the weights that made the rollouts"),
-        ({"checkpoint": {"every": 1}}, "draws no round ahead with checkpoint.every=1"),
+        ({"checkpoint": {"every": 1}}, "prefetches no round with checkpoint.every=1"),
     ],
 )
 def test_settings_that_fit_no_staleness_are_refused(changes: dict[str, object], said: str) -> None:

@@ -282,7 +282,7 @@ def test_the_loss_is_averaged_over_what_is_left_after_masking() -> None:
     [
         ({"overlong": [200, 100]}, "the smaller first"),
         ({"overlong": [5, 9], "scheme": "gated", "overlong_penalty": 0.8}, "must be below 0.75"),
-        ({"overlong": [4000, 5000]}, "starts where no completion comes to"),
+        ({"overlong": [4000, 5000]}, "starts where no completion reaches"),
     ],
 )
 def test_impossible_length_settings_are_refused(credit_: dict[str, object], message: str) -> None:
