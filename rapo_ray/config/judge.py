@@ -92,7 +92,7 @@ class JudgeConfig(Strict):
     second_share: float = Field(default=0.1, gt=0, le=1)
     """Share of the samples that the second judge scores."""
     mode: Literal["split", "paper"] = "split"
-    """`split` asks for levels once per prompt and counts sentences in code; `paper` asks for level and case together."""
+    """`split` asks for levels once per prompt and counts sentences in code, `paper` asks for level and case at once."""
     cache: bool = True
     """Cache model judgements below `out`, so that resumed runs and ablations repeat no question."""
     canaries: CanaryConfig = CanaryConfig()

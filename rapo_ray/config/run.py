@@ -53,7 +53,7 @@ class WarmupConfig(Strict):
     """Stage 1: the supervised warm-up (SFT) that teaches the format."""
 
     source: Literal["demonstrations", "synthesis", "none"] = "demonstrations"
-    """`demonstrations` uses packaged ones or `path`, `synthesis` lets the model write them, `none` skips the warm-up."""
+    """`demonstrations` uses packaged ones or `path`, `synthesis` lets the model write them, `none` skips warming up."""
     path: Path | None = None
     """JSONL file of demonstrations (`text`, `harmful`, `level`, `completion`); unset, the packaged ones are used."""
     recipe: str | None = None
@@ -159,7 +159,7 @@ class LimitsConfig(Strict):
 
 
 class RunConfig(Strict):
-    """A whole run."""
+    """All settings of a run."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the run and of its folder below `out`."""
