@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a temporary file, then rename it to `path`; a kill or power cut leaves the old or the new one."""
+    """Let `fill` write a temporary file, then rename it to `path`: a kill or power cut leaves the old or the new."""
     temporary = path.with_name(f"{path.name}.tmp")
     fill(temporary)
     sync(temporary)

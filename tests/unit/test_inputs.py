@@ -1,4 +1,4 @@
-"""Everything wrong with the inputs shows before anything starts: in a dry run, and before a run makes its folder."""
+"""Wrong inputs are reported before anything starts: in a dry run, and before a run creates its folder."""
 
 import json
 import signal
@@ -38,32 +38,32 @@ def _same_signals_after() -> Iterator[None]:
 
 
 def test_a_run_gets_what_its_warm_up_needs_and_no_more() -> None:
-    given = load_inputs(load_config("quickstart", ["data.train=quickstart:5"]))
-    assert len(given.train_P) == 5
-    assert given.heldout_P
-    assert (given.synthesis_P, given.demonstrations) == ([], list(load_demonstrations()))
-    written = load_inputs(load_config("quickstart", SYNTHESIS))
-    assert (len(written.synthesis_P), written.demonstrations) == (4, [])
+    packaged = load_inputs(load_config("quickstart", ["data.train=quickstart:5"]))
+    assert len(packaged.train_P) == 5
+    assert packaged.heldout_P
+    assert (packaged.synthesis_P, packaged.demonstrations) == ([], list(load_demonstrations()))
+    synthesised = load_inputs(load_config("quickstart", SYNTHESIS))
+    assert (len(synthesised.synthesis_P), synthesised.demonstrations) == (4, [])
     none = load_inputs(load_config("quickstart", ["warmup.source=none", "warmup.path=no/such.jsonl"]))
     assert (none.synthesis_P, none.demonstrations) == ([], [])
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG)
+@pytest.mark.parametrize(("overrides", "problem"), WRONG)
 def test_a_wrong_input_is_one_line_of_a_dry_run(
-    overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--dry-run", *overrides]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert said in line
+    assert problem in line
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG)
-def test_a_wrong_input_ends_a_run_before_it_has_a_folder(overrides: list[str], said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("overrides", "problem"), WRONG)
+def test_a_wrong_input_ends_a_run_before_it_has_a_folder(overrides: list[str], problem: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, DataError)) as caught:
         # A model that is not there: should the inputs ever be read late, this still ends before Ray starts.
         run(load_config("quickstart", [*overrides, f"out={tmp_path / 'runs'}", "model.path=/no/such/model"]))
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 
