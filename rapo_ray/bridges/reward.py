@@ -1,4 +1,4 @@
-"""The judging and reward of a recipe, callable from synchronous code."""
+"""The judge and the reward of a recipe, callable from synchronous code."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from rapo_ray.types import Prompt, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A completion's verdict with the reward of `credit.scheme`; a failed verdict has no reward."""
+    """A verdict with the reward of `credit.scheme`; a failed verdict has no reward."""
 
     verdict: Verdict
     reward: float | None
@@ -22,12 +22,12 @@ class Judged:
 
 
 class RapoReward:
-    """Judges as `config.judge` says, in this process and many completions at once."""
+    """The judge that `config.judge` describes, in this process, for many completions at once."""
 
     def __init__(self, config: RunConfig) -> None:
         self._scheme = SCHEMES[config.credit.scheme]
         self._judge = local_judge(config)
-        # One loop for good: an HTTP judge's connections belong to the loop that opened them.
+        # One loop throughout: an HTTP judge's connections belong to the loop that opened them.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rapo-reward", daemon=True).start()
 
