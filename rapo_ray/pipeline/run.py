@@ -92,7 +92,8 @@ def may_draw_ahead(config: RunConfig, number: int) -> bool:
 
 
 def _follow(config: RunConfig, run: Path) -> None:
-    from rapo_ray.serving.deploy import State, follow
+    from rapo_ray.serving.deploy import follow
+    from rapo_ray.serving.state import State
 
     state = State(config.serve.state or config.out / ".serving")
     follow(run.resolve(), state, config.limits.start, console.say)
