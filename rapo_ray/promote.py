@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    return finish(lambda: _promote(options), options.debug, "stopped; what is served has not changed unless said above")
+    return finish(lambda: _promote(options), options.debug, "stopped; the same weights are served unless stated above")
 
 
 def _promote(options: argparse.Namespace) -> int:

@@ -25,5 +25,5 @@ class SinksConfig(Strict):
     @classmethod
     def _no_password(cls, uri: str | None) -> str | None:
         if uri is not None and urlsplit(uri).password:
-            raise ValueError("holds a password, which config.yaml would keep: set MLFLOW_TRACKING_PASSWORD instead")
+            raise ValueError("contains a password, which config.yaml would store: set MLFLOW_TRACKING_PASSWORD instead")
         return uri

@@ -37,9 +37,9 @@ def check_url(url: str, allow_private: bool) -> None:
     """Raise ConfigError, naming the reason, for a URL that a judge may not have."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"judge url {url!r} is no http(s) address")
+        raise ConfigError(f"judge url {url!r} is not an http(s) URL")
     if parts.username or parts.password:
-        raise ConfigError("the judge url holds user or password; give a token file instead (judge.*.token_file)")
+        raise ConfigError("the judge url contains user or password; give a token file instead (judge.*.token_file)")
     if allow_private:
         return
     try:

@@ -63,7 +63,7 @@ def read_published(path: Path) -> Published:
         ) from None
     for name, expected in files.items():
         if name != Path(name).name:
-            raise ModelError(f"{folder / MANIFEST} names {name!r}, which is no plain file name")
+            raise ModelError(f"{folder / MANIFEST} names {name!r}, which is not a plain file name")
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}, which its manifest names: publish the model again")
         if (sha := _sha256(folder / name)) != expected:

@@ -90,7 +90,7 @@ class ChatRequest(Sampling):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning: Reasoning | None = None
-    """`split` returns the thinking as `reasoning_content`, `inline` leaves it in the text; unset, as the endpoint."""
+    """`split` returns thinking as `reasoning_content`, `inline` leaves it in the text; the endpoint has a default."""
 
     @model_validator(mode="after")
     def _counts_go_with_logprobs(self) -> Self:

@@ -184,8 +184,8 @@ def test_the_rate_limit_is_obeyed() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("ftp://judge.example/v1", "no http"),
-        ("judge.example", "no http"),
+        ("ftp://judge.example/v1", "not an http"),
+        ("judge.example", "not an http"),
         ("http://user:pw@127.0.0.1/v1", "user or password"),
         ("http://127.0.0.1:8000/v1", "private network"),
         ("http://169.254.169.254/latest", "private network"),

@@ -184,9 +184,9 @@ def test_gdpo_by_hand() -> None:
     values = [part_r, -part_r, part_g, -part_g]
     scale = math.sqrt(sum(value**2 for value in values) / 3) + 1e-4
     expected = [value / scale for value in values]
-    got = [sample.advantage for group in (first, second) for sample in group.samples_G]
-    assert got[:4] == pytest.approx(expected)
-    assert got[4] is None
+    advantages = [sample.advantage for group in (first, second) for sample in group.samples_G]
+    assert advantages[:4] == pytest.approx(expected)
+    assert advantages[4] is None
     assert [sample.reward for sample in second.samples_G] == [1.0, -1.0, None]
 
 
@@ -249,9 +249,9 @@ def replace_config(config: CreditConfig, **changes: object) -> CreditConfig:
 def test_gated_keeps_its_order_under_the_largest_length_penalty(rows: list[tuple[Verdict, int]]) -> None:
     config = CreditConfig(scheme="gated", overlong=(100, 200), overlong_penalty=0.74)
     group = Group(make_prompt(0, harmful=True), tuple(of_length(each, tokens) for each, tokens in rows))
-    got = [(each, value) for (each, _), value in zip(rows, advantages_of(group, config), strict=True)]
-    for unsafe, low in got:
-        for safe, high in got:
+    pairs = [(each, value) for (each, _), value in zip(rows, advantages_of(group, config), strict=True)]
+    for unsafe, low in pairs:
+        for safe, high in pairs:
             if low is not None and high is not None and is_unsafe(unsafe, True) and not is_unsafe(safe, True):
                 assert low < high
 

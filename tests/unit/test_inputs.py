@@ -104,15 +104,15 @@ def contaminated(tmp_path: Path, *overrides: str) -> list[str]:
 def test_training_prompts_that_are_held_out_are_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = load_inputs(load_config("quickstart", contaminated(tmp_path)))
-    assert [prompt.text for prompt in given.train_P] == ["Why?"]
-    assert [hit.prompt.id for hit in given.contaminated] == ["mine/1", "mine/2", "mine/3"]
+    inputs = load_inputs(load_config("quickstart", contaminated(tmp_path)))
+    assert [prompt.text for prompt in inputs.train_P] == ["Why?"]
+    assert [hit.prompt.id for hit in inputs.contaminated] == ["mine/1", "mine/2", "mine/3"]
     assert "contamination: 3 training prompts that a suite holds are left out" in capsys.readouterr().out
 
 
 def test_they_are_kept_only_in_so_many_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = load_inputs(load_config("quickstart", contaminated(tmp_path, KEEP)))
-    assert (len(given.train_P), len(given.contaminated)) == (4, 3)
+    inputs = load_inputs(load_config("quickstart", contaminated(tmp_path, KEEP)))
+    assert (len(inputs.train_P), len(inputs.contaminated)) == (4, 3)
     assert "are KEPT, as configured" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"data\.contamination"):
         load_config("quickstart", ["data.contamination=keep"])
@@ -128,8 +128,8 @@ def test_demonstrations_of_an_evaluation_prompt_are_left_out(tmp_path: Path) -> 
     demo = load_demonstrations()[4]
     path = tmp_path / "suite.jsonl"
     path.write_text(json.dumps({"text": demo.prompt.text, "harmful": demo.prompt.harmful}) + "\n")
-    given = load_inputs(
+    inputs = load_inputs(
         load_config("quickstart", [f"data.sources.suite={{kind: file, path: {path}}}", "data.evaluation=suite:all"])
     )
-    assert demo not in given.demonstrations
-    assert len(given.demonstrations) == len(load_demonstrations()) - 1
+    assert demo not in inputs.demonstrations
+    assert len(inputs.demonstrations) == len(load_demonstrations()) - 1
