@@ -11,9 +11,9 @@ request: their engines start beside the old ones, the ingress changes over betwe
 Refused unless the gate of an evaluation of exactly these weights passed. --rollback goes back to the weights before."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.promote") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.promote", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, help="a run's folder, or its name below --out")
     what.add_argument("--rollback", action="store_true", help="back to the weights served before")

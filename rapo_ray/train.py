@@ -10,8 +10,8 @@ from rapo_ray.errors import finish
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
   name, out, seed, rounds, prompts_per_round, samples_per_prompt,
-  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, sinks.*,
-  cluster.*, limits.*
+  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, evaluation.*,
+  gates.*, serve.*, sinks.*, cluster.*, limits.*
 each is documented where it is defined, in rapo_ray/config/run.py
 
 examples:
@@ -21,10 +21,10 @@ examples:
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.train") -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "python -m rapo_ray.train",
+        program,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
