@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from importlib.util import find_spec
 from types import FrameType
 
 from rapo_ray.errors import finish
@@ -55,6 +56,8 @@ def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
         print(describe(plan(config)))
         load_inputs(config)
         return 0
+    if find_spec("ray") is None:  # looked up, not imported, and before a model is fetched
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
     from rapo_ray.pipeline.run import run
 
     run(config)
