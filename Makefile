@@ -56,8 +56,9 @@ cluster: setup-dev  ## Ray on this machine's CPUs.
 e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
+# Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
 docs: setup-dev  ## The documentation site, in site/; a dead link or a page that is missing fails it.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
 	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
