@@ -69,8 +69,20 @@ def finish(body: Callable[[], int], debug: bool, stopped: str = "stopped; the sa
         print(f"\n{stopped}", file=sys.stderr)
         return 130
     except Exception as error:
-        if debug or not isinstance(error, RapoError | OSError):
+        line = _explanation(error)
+        if debug or line is None:
             traceback.print_exc()
         else:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
         return 1
+
+
+def _explanation(error: Exception) -> str | None:
+    """The error in one line for the user; None for an error that only a traceback explains."""
+    if isinstance(error, RapoError | OSError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package not in ("rapo_ray", "actors"):
+            return f"the package `{package}` is not installed: install rapo-ray with its extra `cpu` or `gpu`"
+    return None

@@ -12,9 +12,9 @@ drain. Refused unless the gate of an evaluation of exactly these weights passed.
 weights."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.promote") -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.promote", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--run", type=Path, help="a run's folder, or its name below --out")
     action.add_argument("--rollback", action="store_true", help="return to the weights served before")

@@ -15,9 +15,9 @@ request except /health needs a key from the file. Settings (see rapo_ray/config/
 example `device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and stops the endpoint."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.serve") -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.serve", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--model", type=Path, required=True, help="a run's folder")
     parser.add_argument("--api-keys", type=Path, required=True, help="file of `name:key` lines")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
