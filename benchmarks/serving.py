@@ -96,7 +96,7 @@ def bare_vllm(folder: Path, dtype: str, scratch: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def our_endpoint(run: Path, scratch: Path) -> Iterator[str]:
-    """Ours, as in README.md."""
+    """Ours, as in docs/serving.md."""
     (scratch / "keys").write_text(f"benchmark:{KEY}\n")
     command = [
         sys.executable, "-m", "rapo_ray.serve", "--model", str(run), "--api-keys", str(scratch / "keys"),
