@@ -35,7 +35,7 @@ def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.
 
 
 def lm_eval(at: Endpoint, out: Path, *more: str, retries: int = 3) -> subprocess.CompletedProcess[str]:
-    """Run lm-eval with the documented command."""
+    """The command in docs/evaluation.md."""
     model = (
         f"model={at.model},base_url={at.url}/chat/completions,num_concurrent=2,max_retries={retries},"
         "think_end_token=</think>"
@@ -55,7 +55,7 @@ def lm_eval_results(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def inspect_ai(at: Endpoint, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run inspect-ai with the documented command."""
+    """The command in docs/evaluation.md."""
     return client(
         "inspect", "eval-set", "tests/clients/inspect_task.py", "--model", f"openai-api/rapo/{at.model}",
         "--log-dir", str(out), "--log-format", "json", "--retry-attempts", "0", "--display", "plain",
