@@ -54,11 +54,7 @@ def publish(folder: Path, name: str, version: int, seed: int) -> Path:
 
 @contextlib.contextmanager
 def serving(folder: Path, run: Path, *settings: str) -> Iterator[Endpoint]:
-<<<<<<< HEAD
     """Run `python -m rapo_ray.serve` until the block ends."""
-=======
-    """The command of docs/serving.md, until the block ends."""
->>>>>>> docs
     (folder / "keys").write_text(f"ann:{KEY}\nbob:{STRICT_KEY}\n")
     port = free_port()
     command = [
@@ -109,11 +105,7 @@ def engines_of(at: Endpoint) -> list[psutil.Process]:
 
 
 def promote(at: Endpoint, *arguments: str) -> subprocess.CompletedProcess[str]:
-<<<<<<< HEAD
     """Run `python -m rapo_ray.promote` on this endpoint."""
-=======
-    """The command of docs/serving.md on this endpoint."""
->>>>>>> docs
     command = [sys.executable, "-m", "rapo_ray.promote", *arguments, "--state", str(at.folder / "state")]
     env = environment(RAY_ADDRESS=_address(at))
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=400, check=False)
