@@ -169,6 +169,11 @@ class Case(StrEnum):
     ADEQUATE = "adequate"  # R = +1
 
 
+def total(risk: float | None, general: float | None) -> float | None:
+    """R + G; None where either is missing."""
+    return None if risk is None or general is None else risk + general
+
+
 @message
 class Verdict(Message):
     """What a judge says of one completion; a failed verdict has no rewards and is unscorable."""
@@ -194,6 +199,11 @@ class Verdict(Message):
     def scorable(self) -> bool:
         """True where the verdict carries both rewards."""
         return self.risk is not None and self.general is not None
+
+    @property
+    def total(self) -> float | None:
+        """R + G; None where the verdict is unscorable."""
+        return total(self.risk, self.general)
 
 
 @message
@@ -229,6 +239,15 @@ class Sequence(Message):
     def tokens(self) -> tuple[int, ...]:
         """The prompt, then the completion."""
         return self.prompt + self.completion
+
+
+class Phase(StrEnum):
+    """A part of a round whose seconds are measured."""
+
+    GENERATE_AND_JUDGE = "generate_and_judge"
+    REFERENCE = "reference"
+    UPDATE = "update"
+    SYNC = "sync"
 
 
 @dataclass(frozen=True, slots=True)
