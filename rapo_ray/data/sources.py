@@ -1,43 +1,22 @@
 """The table of readers, one for each kind of source."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rapo_ray.config.sources import PACKAGED, Kind, SourceConfig
 from rapo_ray.data.generic import load_file
-from rapo_ray.data.gsm8k import load_gsm8k
-from rapo_ray.data.harmbench import load_harmbench
 from rapo_ray.data.hub import fetch
 from rapo_ray.data.jailbreak_artifacts import load_jailbreak_artifacts
-from rapo_ray.data.jailbreakbench import load_jailbreakbench
-from rapo_ray.data.math500 import load_math500
-from rapo_ray.data.mmlu_pro import load_mmlu_pro
-from rapo_ray.data.or_bench import load_or_bench
+from rapo_ray.data.published import TABLES, load_table
 from rapo_ray.data.quickstart_set import load_quickstart
 from rapo_ray.data.rows import LoadedSource
-from rapo_ray.data.sorry_bench import load_sorry_bench
-from rapo_ray.data.star1 import load_star1
-from rapo_ray.data.star_benign import load_star_benign
 from rapo_ray.data.strata_sword import load_strata_sword
-from rapo_ray.data.strongreject import load_strongreject
-from rapo_ray.data.wildjailbreak import load_wildjailbreak
-from rapo_ray.data.xstest import load_xstest
 
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
-    "star1": load_star1,
-    "star-benign": load_star_benign,
     "stratasword": load_strata_sword,
-    "wildjailbreak": load_wildjailbreak,
-    "sorry-bench": load_sorry_bench,
-    "jailbreakbench": load_jailbreakbench,
     "jbb-artifacts": load_jailbreak_artifacts,
-    "harmbench": load_harmbench,
-    "strongreject": load_strongreject,
-    "xstest": load_xstest,
-    "or-bench": load_or_bench,
-    "math500": load_math500,
-    "gsm8k": load_gsm8k,
-    "mmlu-pro": load_mmlu_pro,
+    **{kind: partial(load_table, kind) for kind in TABLES},
 }
 
 
