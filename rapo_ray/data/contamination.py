@@ -36,12 +36,6 @@ class Hit:
     match: Match
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    prompt: Prompt
-    words: tuple[str, ...]
-
-
 def words_of(text: str) -> tuple[str, ...]:
     """Case-folded words without punctuation, after resolving compatibility forms and invisible characters."""
     plain = unicodedata.normalize("NFKC", text).casefold()
@@ -53,34 +47,34 @@ class Guard:
     """An index of evaluation prompts."""
 
     def __init__(self, suites: Iterable[Prompt]) -> None:
-        entries = [_Entry(prompt, words_of(prompt.text)) for prompt in suites]
-        self._exact = {entry.prompt.text.strip(): entry for entry in reversed(entries)}
-        self._words = {entry.words: entry for entry in reversed(entries)}
-        self._runs: dict[tuple[str, ...], _Entry] = {}
+        self._suites = list(suites)
+        words = [words_of(prompt.text) for prompt in self._suites]
+        self._exact = {prompt.text.strip(): prompt for prompt in reversed(self._suites)}
+        self._words = dict(zip(reversed(words), reversed(self._suites), strict=True))
+        self._runs: dict[tuple[str, ...], Prompt] = {}
         self._lengths: set[int] = set()
         self._by_word: dict[str, list[int]] = {}
-        self._sets = [frozenset(entry.words) for entry in entries]
-        self._entries = entries
-        for index, entry in enumerate(entries):
-            length = min(NGRAM, len(entry.words))
+        self._sets = [frozenset(each) for each in words]
+        for index, prompt in enumerate(self._suites):
+            length = min(NGRAM, len(words[index]))
             if length >= MIN_CONTAINED:
                 self._lengths.add(length)
-                for run in _runs(entry.words, length):
-                    self._runs.setdefault(run, entry)
+                for run in _runs(words[index], length):
+                    self._runs.setdefault(run, prompt)
             for word in self._sets[index]:
                 self._by_word.setdefault(word, []).append(index)
 
     def find(self, prompt: Prompt) -> Hit | None:
         """The first suite prompt that `prompt` matches, with the strictest kind of match, or None."""
         words = words_of(prompt.text)
-        for match, entry in (
+        for match, suite in (
             (Match.EXACT, self._exact.get(prompt.text.strip())),
             (Match.NORMALISED, self._words.get(words)),
             (Match.CONTAINED, self._contained(words)),
             (Match.SIMILAR, self._similar(frozenset(words))),
         ):
-            if entry is not None:
-                return Hit(prompt, entry.prompt, match)
+            if suite is not None:
+                return Hit(prompt, suite, match)
         return None
 
     def split(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Hit]]:
@@ -88,16 +82,16 @@ class Guard:
         hits = {index: hit for index, prompt in enumerate(prompts) if (hit := self.find(prompt)) is not None}
         return [prompt for index, prompt in enumerate(prompts) if index not in hits], list(hits.values())
 
-    def _contained(self, words: tuple[str, ...]) -> _Entry | None:
-        entries = (self._runs.get(run) for length in sorted(self._lengths) for run in _runs(words, length))
-        return next((entry for entry in entries if entry is not None), None)
+    def _contained(self, words: tuple[str, ...]) -> Prompt | None:
+        runs = (run for length in sorted(self._lengths) for run in _runs(words, length))
+        return next((self._runs[run] for run in runs if run in self._runs), None)
 
-    def _similar(self, words: frozenset[str]) -> _Entry | None:
+    def _similar(self, words: frozenset[str]) -> Prompt | None:
         shared = Counter(index for word in words for index in self._by_word.get(word, ()))
         best, index = max(
             ((count / len(words | self._sets[index]), -index) for index, count in shared.items()), default=(0.0, 0)
         )
-        return self._entries[-index] if best >= SIMILAR else None
+        return self._suites[-index] if best >= SIMILAR else None
 
 
 def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

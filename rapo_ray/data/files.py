@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,6 @@ def _object(item: object, path: Path, place: str) -> RawRow:
     if not isinstance(item, dict):
         raise DataError(f"{path}: {place} is {type(item).__name__}, expected an object with named columns")
     return item
-
-
-def _read_csv(path: Path) -> list[RawRow]:
-    return _read_delimited(path, ",")
-
-
-def _read_tsv(path: Path) -> list[RawRow]:
-    return _read_delimited(path, "\t")
 
 
 def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
@@ -171,8 +164,8 @@ def _first_line(error: BaseException) -> str:
 READERS: dict[str, Callable[[Path], list[RawRow]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": partial(_read_delimited, delimiter=","),
+    ".tsv": partial(_read_delimited, delimiter="\t"),
     ".parquet": _read_parquet,
     ".xlsx": _read_xlsx,
 }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
@@ -34,31 +34,6 @@ class LoadedSource:
     quarantined: tuple[BadRow, ...]
 
 
-@dataclass(slots=True)
-class Quarantine:
-    """The bad rows of one file."""
-
-    source: str
-    rows: list[BadRow] = field(default_factory=list)
-
-    def add(self, row: int, reason: str) -> None:
-        """Quarantine one row."""
-        self.rows.append(BadRow(self.source, row, reason))
-
-    def check(self, total: int, max_bad_share: float) -> None:
-        """Raise DataError where no row is usable, or more than `max_bad_share` of `total` rows are bad."""
-        bad = len(self.rows)
-        if bad < total and bad <= max_bad_share * total:
-            return
-        if total == 0:
-            raise DataError(f"{self.source}: holds no rows; give a file with at least one")
-        reasons = "; ".join(f"row {row.row}: {row.reason}" for row in self.rows[:REASONS_SHOWN])
-        raise DataError(
-            f"{self.source}: {bad} of {total} rows are bad, more than the allowed share of {max_bad_share:g} "
-            f"({reasons}{'; ...' if bad > REASONS_SHOWN else ''}); fix or remove them"
-        )
-
-
 def read_rows(
     source_name: str,
     raw_rows: Iterable[Row],
@@ -71,7 +46,7 @@ def read_rows(
     `to_prompt` takes the row number, counted from 1, and raises RowError for a bad row. `seen` has the texts of the
     other files of the same source. Raises DataError where too many rows are bad or none is usable.
     """
-    quarantine = Quarantine(source_name)
+    quarantined: list[BadRow] = []
     seen = {} if seen is None else seen
     ids: set[str] = set()
     prompts: list[Prompt] = []
@@ -81,13 +56,27 @@ def read_rows(
             prompt = to_prompt(total, row)
             _refuse_repeat(prompt, ids, seen)
         except RowError as error:
-            quarantine.add(total, str(error))
+            quarantined.append(BadRow(source_name, total, str(error)))
             continue
         ids.add(prompt.id)
         seen[prompt.text.strip()] = f"row {total} of {source_name}"
         prompts.append(prompt)
-    quarantine.check(total, max_bad_share)
-    return LoadedSource(tuple(prompts), tuple(quarantine.rows))
+    _check_share(source_name, quarantined, total, max_bad_share)
+    return LoadedSource(tuple(prompts), tuple(quarantined))
+
+
+def _check_share(source_name: str, quarantined: Sequence[BadRow], total: int, max_bad_share: float) -> None:
+    """Raise DataError where no row is usable, or more than `max_bad_share` of `total` rows are bad."""
+    bad = len(quarantined)
+    if bad < total and bad <= max_bad_share * total:
+        return
+    if total == 0:
+        raise DataError(f"{source_name}: holds no rows; give a file with at least one")
+    reasons = "; ".join(f"row {row.row}: {row.reason}" for row in quarantined[:REASONS_SHOWN])
+    raise DataError(
+        f"{source_name}: {bad} of {total} rows are bad, more than the allowed share of {max_bad_share:g} "
+        f"({reasons}{'; ...' if bad > REASONS_SHOWN else ''}); fix or remove them"
+    )
 
 
 def _refuse_repeat(prompt: Prompt, ids: set[str], seen: Mapping[str, str]) -> None:

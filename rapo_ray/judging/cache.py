@@ -42,9 +42,6 @@ class JudgementStore:
         except OSError as error:
             log.warning("cannot cache a judgement in %s: %s", self._path, error)
 
-    def __len__(self) -> int:
-        return len(self._replies)
-
     def _read(self, path: Path) -> None:
         torn = 0
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

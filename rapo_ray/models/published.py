@@ -9,7 +9,6 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
 
 MANIFEST = "rapo.json"
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,5 @@ def _digest(files: dict[str, str]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

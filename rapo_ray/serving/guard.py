@@ -63,10 +63,10 @@ class Guard:
         except Exception as error:
             await answer.fail(_problem_of(error, request_id))
 
-    async def _admit(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _admit(self, scope: Scope, incoming: "_Incoming", answer: "_Answer") -> None:
         path = str(scope["path"]).rstrip("/") or "/"
         if path in PUBLIC_PATHS:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, incoming, answer.send)
             return
         holder = self._keys.holder(_header(scope, b"authorization"))
         if holder is None:
@@ -78,8 +78,8 @@ class Guard:
             raise Problem(429, "the queue is full", retry_after=BUSY_RETRY)
         self._in_flight += 1
         try:
-            body = await self._body(scope, receive)
-            await self._app(scope, _replay(body, receive), answer.send)
+            incoming.replay(await self._body(scope, incoming))
+            await self._app(scope, incoming, answer.send)
         finally:
             self._in_flight -= 1
 
@@ -145,14 +145,22 @@ class _Answer:
 
 
 class _Incoming:
-    """A `receive` that tracks the end of the body."""
+    """A `receive` that tracks the end of the body, and can replay one that was read."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._complete = False
+        self._replayed: Message | None = None
+
+    def replay(self, body: bytes) -> None:
+        """Make the whole body the next message."""
+        self._replayed = {"type": "http.request", "body": body, "more_body": False}
 
     async def __call__(self) -> Message:
         """The next message."""
+        if (replayed := self._replayed) is not None:
+            self._replayed = None
+            return replayed
         message = await self._receive()
         self._complete = message["type"] == "http.disconnect" or not message.get("more_body")
         return message
@@ -172,20 +180,6 @@ def _problem_of(error: Exception, request_id: str) -> Problem:
         return problem
     log.error("request %s failed", request_id, exc_info=error)  # the exception's text contains no prompts
     return Problem(500, "the server failed")
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns the body first and then passes on the client's messages."""
-    replayed = False
-
-    async def replay() -> Message:
-        nonlocal replayed
-        if replayed:
-            return await receive()
-        replayed = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -13,7 +13,6 @@ class ThinkSplitter:
     def __init__(self) -> None:
         self._held = ""
         self._state: Literal["start", "thought_start", "reasoning", "answer_start", "content"] = "start"
-        self.reasoning_chars = 0
 
     def feed(self, text: str) -> list[Piece]:
         """Add text and return the pieces that are now certain."""
@@ -28,7 +27,6 @@ class ThinkSplitter:
         pieces: list[Piece] = []
         while self._step(pieces, final):
             pass
-        self.reasoning_chars += sum(len(text) for kind, text in pieces if kind == "reasoning")
         return pieces
 
     def _step(self, pieces: list[Piece], final: bool) -> bool:
