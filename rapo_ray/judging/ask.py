@@ -1,13 +1,16 @@
 """The port between a judge and its model: one question, one reply, one deadline."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rapo_ray.errors import EngineError
+from rapo_ray.judging.forgery import flag_forgery
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply, Style
-from rapo_ray.types import Status
+from rapo_ray.judging.rules import malformed_verdict
+from rapo_ray.types import Completion, Form, Status, Verdict
 
 Ask = Callable[[Question], Awaitable[Reply]]
 Mode = Literal["split", "paper"]
@@ -32,3 +35,17 @@ async def ask_in_time(ask: Ask, question: Question, timeout: float) -> Reply:
         raise JudgeFailure(Status.TIMEOUT, f"no reply in {timeout:g} s") from None
     except EngineError as error:
         raise JudgeFailure(Status.TRANSPORT, str(error)) from None
+
+
+async def judge_completion(
+    completion: Completion, settings: JudgeSettings, rubric: str, judge: Callable[[], Awaitable[Verdict]]
+) -> Verdict:
+    """The verdict of `judge` on a well-formed completion; a failed call makes it unscorable and raises nothing."""
+    started = time.monotonic()
+    if completion.form is not Form.OK:
+        return malformed_verdict(completion)
+    try:
+        verdict = flag_forgery(await judge(), completion)
+    except JudgeFailure as failure:
+        verdict = Verdict(failure.status, settings.id, detail=failure.detail)
+    return replace(verdict, revision=settings.revision, rubric=rubric, seconds=time.monotonic() - started)

@@ -5,17 +5,15 @@ the rules judge. Formats follow the cards of meta-llama/Llama-Guard-3-8B, allena
 """
 
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from rapo_ray.judging.ask import Ask, JudgeSettings, ask_in_time
-from rapo_ray.judging.forgery import flag_forgery
+from rapo_ray.judging.ask import Ask, JudgeSettings, ask_in_time, judge_completion
 from rapo_ray.judging.parts import Part
 from rapo_ray.judging.questions import JudgeFailure, Message, Question, Reply
-from rapo_ray.judging.rules import is_helpful, is_refusal, malformed_verdict
-from rapo_ray.types import Completion, Form, Prompt, Status, Verdict
+from rapo_ray.judging.rules import is_helpful, is_refusal
+from rapo_ray.types import Completion, Prompt, Status, Verdict
 
 Family = Literal["llama_guard", "wildguard", "qwen3guard"]
 
@@ -89,20 +87,13 @@ class GuardJudge:
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = ("general",)) -> Verdict:
         """The general part of a verdict; a failed call makes it unscorable and raises nothing."""
-        started = time.monotonic()
-        if completion.form is not Form.OK:
-            return malformed_verdict(completion)
-        settings = self._settings
+        return await judge_completion(completion, self._settings, self._family, lambda: self._judge(prompt, completion))
+
+    async def _judge(self, prompt: Prompt, completion: Completion) -> Verdict:
         question = guard_question(self._family, prompt, completion)
-        try:
-            reply = await ask_in_time(self._ask, question, settings.timeout)
-            reading = read_guard(self._family, reply)
-            general, refused = general_of(reading, prompt, completion)
-            verdict = Verdict(Status.OK, settings.id, general=general, refused=refused, tokens=reply.tokens)
-            verdict = flag_forgery(verdict, completion)
-        except JudgeFailure as failure:
-            verdict = Verdict(failure.status, settings.id, detail=failure.detail)
-        return replace(verdict, revision=settings.revision, rubric=self._family, seconds=time.monotonic() - started)
+        reply = await ask_in_time(self._ask, question, self._settings.timeout)
+        general, refused = general_of(read_guard(self._family, reply), prompt, completion)
+        return Verdict(Status.OK, self._settings.id, general=general, refused=refused, tokens=reply.tokens)
 
 
 def inert(text: str) -> str:

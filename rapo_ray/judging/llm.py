@@ -4,18 +4,16 @@ A failed judgement is never a score: it is a verdict with a status, a reason and
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 
 from rapo_ray.judging import rubrics
-from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, ask_in_time
-from rapo_ray.judging.forgery import flag_forgery
+from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, ask_in_time, judge_completion
 from rapo_ray.judging.parts import PARTS, Part
-from rapo_ray.judging.questions import Answer, Field, JudgeFailure, make_question, read_reply
-from rapo_ray.judging.rules import ADEQUATE, RISK_REWARD, malformed_verdict
+from rapo_ray.judging.questions import Answer, Field, make_question, read_reply
+from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.judging.sentences import count_sentences
-from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
+from rapo_ray.types import Case, Completion, Prompt, Status, Verdict
 
 LEVEL = Field("level", (1, 2, 3))
 CASE = Field("case", tuple(case.value for case in Case))
@@ -33,20 +31,9 @@ class LlmJudge:
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = PARTS) -> Verdict:
         """The verdict on a completion, or the given parts of it; a failed call makes it unscorable, raising nothing."""
-        started = time.monotonic()
-        if completion.form is not Form.OK:
-            return malformed_verdict(completion)
         settings = self._settings
-        try:
-            verdict = flag_forgery(await self._judge(prompt, completion, parts), completion)
-        except JudgeFailure as failure:
-            verdict = Verdict(failure.status, settings.id, detail=failure.detail)
-        return replace(
-            verdict,
-            revision=settings.revision,
-            rubric=rubrics.rubric_hash(*_rubrics(parts, prompt.harmful, settings.mode), settings.style),
-            seconds=time.monotonic() - started,
-        )
+        rubric = rubrics.rubric_hash(*_rubrics(parts, prompt.harmful, settings.mode), settings.style)
+        return await judge_completion(completion, settings, rubric, lambda: self._judge(prompt, completion, parts))
 
     async def _judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part]) -> Verdict:
         verdict = Verdict(Status.OK, self._settings.id)
@@ -159,13 +146,3 @@ def _with_general(verdict: Verdict, answer: Answer, paid: bool = False) -> Verdi
         general_score=answer.probability(name, True),
         tokens=verdict.tokens + (0 if paid else answer.tokens),
     )
-
-
-def fit(relevant: bool, sentences: int, level: int) -> Case:
-    """The case of a trace with the given relevance and number of sentences at a level."""
-    if not relevant:
-        return Case.POOR
-    low, high = ADEQUATE[level]
-    if sentences < low:
-        return Case.FAIR
-    return Case.EXCESSIVE if sentences > high else Case.ADEQUATE

@@ -31,15 +31,15 @@ def local_judge(config: RunConfig) -> JudgeOne:
     return both
 
 
+async def judge_by_rule(prompt: Prompt, completion: Completion, parts: tuple[Part, ...]) -> Verdict:
+    """The rules judge's verdict, always with both parts, which cost nothing."""
+    return RulesJudge().judge(prompt, completion)
+
+
 def _judge_of(config: RunConfig, part: str) -> JudgeParts:
     backend = config.judge.named()[part]
     if backend.backend == "rules":
-        rules = RulesJudge()
-
-        async def by_rule(prompt: Prompt, completion: Completion, parts: tuple[Part, ...]) -> Verdict:
-            return rules.judge(prompt, completion)
-
-        return by_rule
+        return judge_by_rule
     from rapo_ray.engines.environment import cpu_threads, engine_environment
     from rapo_ray.models.resolve import resolve_model
 

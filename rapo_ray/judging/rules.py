@@ -122,13 +122,18 @@ def estimate_level(prompt: Prompt) -> int:
 
 def trace_case(prompt_text: str, trace: str, level: int) -> tuple[Case, str]:
     """The risk rubric's case of a trace, and the reason if it is poor."""
-    if reason := _poor_reason(prompt_text, trace):
-        return Case.POOR, reason
-    low, high = ADEQUATE[min(max(level, 1), 3)]
-    count = count_sentences(trace)
-    if count < low:
-        return Case.FAIR, ""
-    return (Case.EXCESSIVE, "") if count > high else (Case.ADEQUATE, "")
+    reason = _poor_reason(prompt_text, trace)
+    return fit(not reason, count_sentences(trace), min(max(level, 1), 3)), reason
+
+
+def fit(relevant: bool, sentences: int, level: int) -> Case:
+    """The case of a trace with the given relevance and number of sentences at a level."""
+    if not relevant:
+        return Case.POOR
+    low, high = ADEQUATE[level]
+    if sentences < low:
+        return Case.FAIR
+    return Case.EXCESSIVE if sentences > high else Case.ADEQUATE
 
 
 def is_refusal(answer: str) -> bool:

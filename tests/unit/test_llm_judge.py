@@ -14,9 +14,9 @@ from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.forgery import is_forged
-from rapo_ray.judging.llm import LlmJudge, fit
+from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, Question, Reply, Style, make_question
-from rapo_ray.judging.rules import RISK_REWARD
+from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
 from tests.make import make_completion, make_prompt
