@@ -117,7 +117,9 @@ class RolloutGroup:
         config = self._config
         sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, None, logprobs=True)
         requests = [
-            SampleRequest(group, prompt, sample, self._seed_of(round_number, group, prompt, sample), sampling)
+            SampleRequest(
+                group, prompt, sample, derive_seed(self._seed, round_number, group, prompt.id, sample), sampling
+            )
             for group, prompt in enumerate(prompts_P)
             for sample in samples
         ]
@@ -140,9 +142,6 @@ class RolloutGroup:
         for index, texts in enumerate(get_all(refs, self.engines.limits.warmup, "synthesis", "limits.warmup")):
             out[index::count] = texts
         return out
-
-    def _seed_of(self, round_number: int, group: int, prompt: Prompt, sample: int) -> int:
-        return derive_seed(self._seed, round_number, group, prompt.id, sample)
 
 
 class _RayEngines:

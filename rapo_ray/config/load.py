@@ -57,7 +57,8 @@ def load_settings(kind: type[Settings], tree: dict[str, object], overrides: Sequ
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, origin, overrides)) from None
+        mistakes = (_explain(dict(detail), origin, overrides) for detail in error.errors())
+        raise ConfigError("; ".join(mistakes)) from None
 
 
 def config_hash(config: RunConfig) -> str:
@@ -109,12 +110,7 @@ def _apply(tree: dict[str, object], override: str) -> None:
     node[leaf] = value
 
 
-def _explain(error: ValidationError, path: str, overrides: Sequence[str]) -> str:
-    lines = [_explain_one(dict(detail), path, overrides) for detail in error.errors()]
-    return "; ".join(lines)
-
-
-def _explain_one(detail: Mapping[str, object], path: str, overrides: Sequence[str]) -> str:
+def _explain(detail: Mapping[str, object], path: str, overrides: Sequence[str]) -> str:
     location = detail["loc"]
     assert isinstance(location, tuple)
     key = ".".join(str(part) for part in location)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rapo_ray.config.sources import PACKAGED, SourceConfig
-from rapo_ray.data.rows import BadRow
+from rapo_ray.data.rows import BadRow, LoadedSource
 from rapo_ray.data.sources import load_source
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.types import Prompt
@@ -23,14 +23,6 @@ class RecipeItem:
 
     name: str
     count: int | Literal["all"]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedData:
-    """The prompts of a recipe, in its order of sources, and every quarantined row."""
-
-    prompts: tuple[Prompt, ...]
-    quarantined: tuple[BadRow, ...]
 
 
 def parse_recipe(text: str) -> tuple[RecipeItem, ...]:
@@ -55,7 +47,7 @@ def _parse_item(item: str, text: str) -> RecipeItem:
 
 def build_prompts(
     recipe: Sequence[RecipeItem], sources: Mapping[str, SourceConfig], seed: int, max_bad_share: float
-) -> LoadedData:
+) -> LoadedSource:
     """Sample each item's prompts, depending only on seed and file, not on the other items.
 
     The packaged sets need not be in `sources`. Raises ConfigError for an unknown name, and DataError where a source
@@ -71,7 +63,7 @@ def build_prompts(
         loaded = load_source(item.name, known[item.name], max_bad_share)
         prompts += _sample(item, loaded.prompts, len(loaded.quarantined), seed)
         quarantined += loaded.quarantined
-    return LoadedData(tuple(prompts), tuple(quarantined))
+    return LoadedSource(tuple(prompts), tuple(quarantined))
 
 
 def _sample(item: RecipeItem, prompts: Sequence[Prompt], bad: int, seed: int) -> list[Prompt]:

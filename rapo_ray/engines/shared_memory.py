@@ -5,7 +5,7 @@ layerwise reload, which also repacks weights that the CPU kernels hold in their 
 """
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -163,7 +163,3 @@ class PolicySource(WeightSource):
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Iterate over full tensors in metadata order; a collective under ZeRO-3."""
         return iter(self._policy.weights(self._dtype))
-
-    def held_names(self) -> Collection[str] | None:
-        """Return None: every rank can produce every parameter."""
-        return None

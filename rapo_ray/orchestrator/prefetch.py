@@ -10,21 +10,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
 
 from rapo_ray.errors import RoundLost
+from rapo_ray.orchestrator.collect import RoundCollector
 from rapo_ray.roles import Judged, PromptSource
 from rapo_ray.types import Group, Prompt
 
 log = logging.getLogger(__name__)
-
-
-class Collector(Protocol):
-    """Whatever samples and judges the prompts of a round."""
-
-    def collect(self, prompts_P: list[Prompt], number: int, judged: Judged) -> tuple[Group, ...]:
-        """The groups of round `number`, in the order of its prompts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class RolloutPrefetcher:
     `may_prefetch(n)` says whether round n may be collected before the policy has learned from round n - 1.
     """
 
-    def __init__(self, prompts: PromptSource, collector: Collector, may_prefetch: Callable[[int], bool]) -> None:
+    def __init__(self, prompts: PromptSource, collector: RoundCollector, may_prefetch: Callable[[int], bool]) -> None:
         self._source = prompts
         self._collector = collector
         self._may_prefetch = may_prefetch

@@ -23,7 +23,7 @@ class Sender(Protocol):
         ...
 
     def resend(self, engine: int) -> None:
-        """Send the weights that all engines have to one of them."""
+        """Send a restarted engine the weights that the others have; raises RoundLost."""
         ...
 
 
@@ -44,7 +44,7 @@ class PolicyToEngines:
     def __init__(self, policy: Sender, engines: Receivers) -> None:
         self._policy = policy
         self._engines = engines
-        engines.restore_weights = self.give
+        engines.restore_weights = policy.resend
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights; an engine for which that fails stays paused, as half-loaded weights
@@ -59,7 +59,3 @@ class PolicyToEngines:
                 if not (self._policy.can_resend and self._engines.restart_all(str(error))):
                     raise
         self._engines.version = version
-
-    def give(self, engine: int) -> None:
-        """Give a restarted engine the weights that the others have; raises RoundLost."""
-        self._policy.resend(engine)

@@ -54,17 +54,12 @@ class CpuEngineServer(EngineServer):
 
     @classmethod
     def _get_default_engine_class(cls) -> type:
-        return one_process_engine()
+        from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine  # imports vLLM: only beside the engine
 
+        class OneProcessEngine(VLLMEngine):
+            def _start_async_llm_engine(self, engine_args: Any, engine_config: Any, placement_group: Any) -> Any:
+                if engine_config.parallel_config.world_size == 1:
+                    engine_config.parallel_config.distributed_executor_backend = "uni"
+                return super()._start_async_llm_engine(engine_args, engine_config, placement_group)
 
-def one_process_engine() -> type:
-    """Class of Ray's vLLM engine with vLLM's single-process executor (imports vLLM: call it only beside the engine)."""
-    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-
-    class OneProcessEngine(VLLMEngine):
-        def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
-            if vllm_engine_config.parallel_config.world_size == 1:
-                vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
-            return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
-
-    return OneProcessEngine
+        return OneProcessEngine

@@ -19,7 +19,7 @@ def make_app(config: ServeConfig) -> FastAPI:
     app = FastAPI(title="rapo_ray", version="1", **OPENAPI_ONLY)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(Problem, _response)
     app.add_middleware(Guard, api_keys=config.api_keys, limits=config.limits)
     return app
 
@@ -28,19 +28,16 @@ async def _invalid(request: Request, error: Any) -> Response:
     """Name the first invalid field and its problem, without its value."""
     first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
     field = ".".join(str(part) for part in first["loc"] if part != "body")
-    return _response(request, Problem(400, f"{field[:200] or 'body'}: {str(first['msg'])[:200]}"))
+    return await _response(request, Problem(400, f"{field[:200] or 'body'}: {str(first['msg'])[:200]}"))
 
 
 async def _refused(request: Request, error: Any) -> Response:
     words = {404: "no such path", 405: "the path does not support this method"}
-    return _response(request, Problem(error.status_code, words.get(error.status_code, "the request is not valid")))
+    problem = Problem(error.status_code, words.get(error.status_code, "the request is not valid"))
+    return await _response(request, problem)
 
 
-async def _problem(request: Request, error: Any) -> Response:
-    return _response(request, error)
-
-
-def _response(request: Request, problem: Problem) -> Response:
+async def _response(request: Request, problem: Any) -> Response:
     request_id = request.scope["state"]["request_id"]
     headers = {name.decode(): value.decode() for name, value in problem.headers()}
     return Response(problem.body(request_id), problem.status, headers)

@@ -28,18 +28,14 @@ class Problem(Exception):
 
     def body(self, request_id: str) -> bytes:
         """The response body as JSON."""
-        return json.dumps({"error": self.fields(request_id)}).encode()
-
-    def fields(self, request_id: str) -> dict[str, str | int | None]:
-        """The fields of the `error` object."""
-        kind = KINDS.get(self.status, "server_error")
-        return {
+        error = {
             "message": f"{self.message} (request {request_id})",
-            "type": kind,
+            "type": KINDS.get(self.status, "server_error"),
             "param": None,
             "code": self.status,
             "request_id": request_id,
         }
+        return json.dumps({"error": error}).encode()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers; Serve's proxy adds the request id."""

@@ -1,7 +1,6 @@
 """The version of the weights that an endpoint serves."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rapo_ray.models.published import Published
 
@@ -25,10 +24,6 @@ class Serving:
     def headers(self) -> dict[str, str]:
         """The headers of every answer."""
         return {"x-rapo-weights-version": str(self.version), "x-rapo-weights-checksum": self.checksum}
-
-    def as_user_config(self) -> dict[str, Any]:
-        """The version as Serve's user config, which running replicas receive."""
-        return asdict(self)
 
 
 def serving_of(published: Published, name: str | None, app: str | None = None) -> Serving:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapo_ray.config.sources import SourceConfig
-from rapo_ray.data.recipe import LoadedData, RecipeItem, _apportion, build_prompts, parse_recipe
+from rapo_ray.data.recipe import RecipeItem, _apportion, build_prompts, parse_recipe
+from rapo_ray.data.rows import LoadedSource
 from rapo_ray.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.unit
@@ -34,7 +35,7 @@ def sources(tmp_path: Path) -> dict[str, SourceConfig]:
     }
 
 
-def build(recipe: str, sources: Mapping[str, SourceConfig], seed: int = 0) -> LoadedData:
+def build(recipe: str, sources: Mapping[str, SourceConfig], seed: int = 0) -> LoadedSource:
     return build_prompts(parse_recipe(recipe), sources, seed, max_bad_share=0.0)
 
 
