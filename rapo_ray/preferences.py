@@ -71,7 +71,7 @@ def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[in
 
 
 def _row(pair: "Pair", system_prompt: str | None, number: int) -> dict[str, Any]:
-    from rapo_ray.bridges.prompts import conversation
+    from rapo_ray.models.chat import conversation
 
     prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
     return {

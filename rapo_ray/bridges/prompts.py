@@ -2,15 +2,8 @@
 
 from rapo_ray.config import RunConfig
 from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.models.chat import Conversation, conversation
 from rapo_ray.types import Prompt
-
-Conversation = list[dict[str, str]]
-
-
-def conversation(system_prompt: str | None, text: str) -> Conversation:
-    """The system turn, if any, and the user's turn."""
-    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    return [*system, {"role": "user", "content": text}]
 
 
 def training_prompts(config: RunConfig) -> list[tuple[Conversation, Prompt]]:

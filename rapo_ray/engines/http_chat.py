@@ -35,23 +35,17 @@ class EndpointSettings:
 class ChatEndpoint:
     """Client that posts chat completions."""
 
-    def __init__(
-        self,
-        settings: EndpointSettings,
-        client: Any = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, settings: EndpointSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         import httpx
 
         headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
         self._settings = settings
         self._httpx = httpx
-        self._client = client or httpx.AsyncClient(
+        self._client = httpx.AsyncClient(
             headers=headers, follow_redirects=False, trust_env=False, timeout=httpx.Timeout(None, connect=10.0)
         )
         self._sleep = sleep
-        self._random = random.Random(seed)
+        self._random = random.Random(0)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._next_call = 0.0
 

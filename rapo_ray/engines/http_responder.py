@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings
 from rapo_ray.errors import EngineError
-from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.models.chat import THINK_END, THINK_START, conversation
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Prompt, Response
 
@@ -67,10 +67,9 @@ class HttpResponder:
 
     async def _one(self, endpoint: ChatEndpoint, group: int, prompt: Prompt) -> Response:
         settings = self._settings
-        system = [] if settings.system_prompt is None else [{"role": "system", "content": settings.system_prompt}]
         body = {
             "model": settings.model,
-            "messages": [*system, {"role": "user", "content": prompt.text}],
+            "messages": conversation(settings.system_prompt, prompt.text),
             "temperature": settings.temperature,
             "max_tokens": settings.max_tokens,
             "seed": derive_seed(settings.seed, 0, group, prompt.id, 0) % 2**31,

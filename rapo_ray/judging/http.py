@@ -79,14 +79,9 @@ def check_judges(config: JudgeConfig) -> None:
 class HttpAsk:
     """An `Ask` over a chat-completions endpoint."""
 
-    def __init__(
-        self,
-        settings: HttpSettings,
-        client: Any = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, settings: HttpSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._settings = settings
-        self._endpoint = ChatEndpoint(settings.endpoint, client, sleep)
+        self._endpoint = ChatEndpoint(settings.endpoint, sleep)
 
     async def __call__(self, question: Question) -> Reply:
         """Reply to the question, with retries; raises JudgeFailure or EngineError. The caller sets the deadline."""

@@ -1,4 +1,4 @@
-"""Parsing of a completion into trace, thinking and answer."""
+"""The chat format of models: the turns before a completion, and a completion parsed into its parts."""
 
 import re
 
@@ -8,6 +8,14 @@ THINK_START = "<think>"
 THINK_END = "</think>"
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
+Conversation = list[dict[str, str]]
+
+
+def conversation(system_prompt: str | None, text: str) -> Conversation:
+    """The system turn, if any, and the user's turn."""
+    system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    return [*system, {"role": "user", "content": text}]
 
 
 def parse_completion(text: str, truncated: bool) -> Completion:

@@ -10,7 +10,7 @@ from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
 from rapo_ray.errors import DataError, ModelError
-from rapo_ray.models.chat import THINK_START, parse_completion
+from rapo_ray.models.chat import THINK_START, conversation, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 
 
@@ -61,8 +61,7 @@ def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_pro
         raise ModelError("the model's tokenizer names no eos_token, which ends a completion: set it in its files")
     sequences = []
     for demonstration in demonstrations:
-        messages = [{"role": "system", "content": system_prompt}] if system_prompt is not None else []
-        messages.append({"role": "user", "content": demonstration.prompt.text})
+        messages = conversation(system_prompt, demonstration.prompt.text)
         prompt = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
         completion = demonstration.completion
         if tokenizer.decode(prompt).rstrip().endswith(THINK_START):
