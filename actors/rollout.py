@@ -106,13 +106,8 @@ class RolloutActor:
             ]
         )
         results = (future.result() for future in futures)
-        written = []
-        for room in rooms:
-            result = next(results) if room > 0 else None
-            written.append(
-                GeneratedText(result.text, result.truncated) if result else GeneratedText("", truncated=True)
-            )
-        return written
+        written = (GeneratedText(result.text, result.truncated) for result in results)
+        return [next(written) if room > 0 else GeneratedText("", truncated=True) for room in rooms]
 
     def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:
         return Rollout(

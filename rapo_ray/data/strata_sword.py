@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import BadRow, LoadedSource, Row, columns_of, label_of, read_rows, text_of
+from rapo_ray.data.rows import LoadedSource, Row, columns_of, label_of, read_rows, text_of
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
@@ -22,13 +22,11 @@ def load_strata_sword(name: str, path: Path, max_bad_share: float) -> LoadedSour
         raise DataError(f"{name} ({path}): no such file or folder; check the path")
     files = [path / file for file in FILES] if path.is_dir() else [path]
     seen: dict[str, str] = {}
-    prompts: list[Prompt] = []
-    quarantined: list[BadRow] = []
-    for file in files:
-        loaded = _load_level(name, file, max_bad_share, seen)
-        prompts += loaded.prompts
-        quarantined += loaded.quarantined
-    return LoadedSource(tuple(prompts), tuple(quarantined))
+    levels = [_load_level(name, file, max_bad_share, seen) for file in files]
+    return LoadedSource(
+        tuple(prompt for level in levels for prompt in level.prompts),
+        tuple(bad for level in levels for bad in level.quarantined),
+    )
 
 
 def _load_level(name: str, path: Path, max_bad_share: float, seen: dict[str, str]) -> LoadedSource:

@@ -27,7 +27,7 @@ class ThinkSplitter:
         pieces: list[Piece] = []
         while self._step(pieces, final):
             pass
-        return pieces
+        return [piece for piece in pieces if piece[1]]
 
     def _step(self, pieces: list[Piece], final: bool) -> bool:
         """Take one step of the state machine; False where it needs more text."""
@@ -40,9 +40,8 @@ class ThinkSplitter:
             if self._held:
                 self._state = "reasoning" if self._state == "thought_start" else "content"
             return bool(self._held)
-        if self._held:
-            pieces.append(("content", self._held))
-            self._held = ""
+        pieces.append(("content", self._held))
+        self._held = ""
         return False
 
     def _opens_thinking(self, final: bool) -> bool:
@@ -60,19 +59,14 @@ class ThinkSplitter:
     def _think(self, pieces: list[Piece], final: bool) -> bool:
         thought, mark, rest = self._held.partition(THINK_END)
         if mark:
-            self._add_reasoning(pieces, thought.rstrip())
+            pieces.append(("reasoning", thought.rstrip()))
             self._held = rest
             self._state = "answer_start"
             return True
         certain = len(self._held) - (0 if final else _uncertain(self._held))
-        self._add_reasoning(pieces, self._held[:certain])
+        pieces.append(("reasoning", self._held[:certain]))
         self._held = self._held[certain:]
         return False
-
-    @staticmethod
-    def _add_reasoning(pieces: list[Piece], text: str) -> None:
-        if text:
-            pieces.append(("reasoning", text))
 
 
 def _uncertain(text: str) -> int:
