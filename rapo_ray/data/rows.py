@@ -122,26 +122,26 @@ def text_of(row: Row, column: str) -> str:
     return value
 
 
-def harmful_of(row: Row, column: str = "harmful") -> bool:
-    """The label of a column: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
-    value = row.get(column)
+def harmful_of(row: Row) -> bool:
+    """The label in the column `harmful`: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
+    value = row.get("harmful")
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
     word = value.strip().lower() if isinstance(value, str) else ""
     if word in ("true", "1", "false", "0"):
         return word in ("true", "1")
-    raise RowError(f"{column} is {_short(value)}, not true or false")
+    raise RowError(f"harmful is {_short(value)}, not true or false")
 
 
-def level_of(row: Row, column: str = "level") -> int | None:
-    """The level of a column, 1 to 3, or None where the cell is empty; raises RowError for anything else."""
-    value = row.get(column)
+def level_of(row: Row) -> int | None:
+    """The number in the column `level`, 1 to 3, or None where the cell is empty; raises RowError for anything else."""
+    value = row.get("level")
     if value is None or value == "":
         return None
     number = int(value) if isinstance(value, str) and value.strip() in ("1", "2", "3") else value
     if isinstance(number, int | float) and not isinstance(number, bool) and number in (1, 2, 3):
         return int(number)
-    raise RowError(f"{column} is {_short(value)}, not 1, 2, 3 or empty")
+    raise RowError(f"level is {_short(value)}, not 1, 2, 3 or empty")
 
 
 def id_of(number: int, row: Row, column: str = "id") -> str:

@@ -51,8 +51,7 @@ def shape_whole(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
             choice["message"]["reasoning_content"] = None if shape.withheld else reasoning
         if shape.withheld:
             choice["logprobs"] = None  # they would spell the thinking out
-    seen.completion_tokens += _tokens(answer)
-    return {**_without_nulls(answer), "system_fingerprint": shape.fingerprint}
+    return shape_plain(answer, shape, seen)
 
 
 def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, Any]:
@@ -80,7 +79,7 @@ async def shape_stream(
             for shaped in stream.feed(choice):
                 yield {**common, "choices": [shaped]}
             if choice.get("finish_reason") is not None:
-                seen.add(stream.reasoning, stream.content)
+                seen.add(**stream.texts)
         if event.get("usage") is not None and shape.usage:
             yield {**common, "choices": [], "usage": event["usage"]}
 
@@ -92,8 +91,7 @@ class _ChoiceStream:
         self._shape = shape
         self._inline = shape.reasoning == "inline" and not shape.withheld
         self._splitter = ThinkSplitter()
-        self.reasoning = ""
-        self.content = ""
+        self.texts = {"reasoning": "", "content": ""}
 
     def feed(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
         """The choice's outgoing events for one incoming event; none while all of its text is held back."""
@@ -103,10 +101,7 @@ class _ChoiceStream:
         if finish is not None:
             pieces += self._splitter.finish()
         for kind, piece in pieces:
-            if kind == "reasoning":
-                self.reasoning += piece
-            else:
-                self.content += piece
+            self.texts[kind] += piece
         deltas = [{"role": delta["role"], "content": ""}] if delta.get("role") else []
         if self._inline:
             deltas += [{"content": text}] if text else []
