@@ -160,8 +160,10 @@ def judge_chunk(
         verdicts[meaning[response.group]] = verdict
     rows = {}
     for index, one in enumerate(arrived):
-        judged = {kind: verdicts.get((index, kind)) for kind in (TRACE, ANSWER, WHOLE)}
-        rows[one.response.group] = _row(model, one, judged, reads_thinking)
+        trace = verdicts.get((index, TRACE))
+        answer = verdicts.get((index, ANSWER)) or trace
+        whole = verdicts.get((index, WHOLE)) or answer
+        rows[one.response.group] = make_row(model, one.item, one.response, answer, whole, trace, reads_thinking)
     return rows
 
 
@@ -178,10 +180,3 @@ def _questions(one: Answered, reads_thinking: bool) -> Iterator[tuple[str, Promp
         yield ANSWER, one.plain, as_answer(response, answer)
     if reads_thinking and one.item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
         yield WHOLE, one.plain, as_answer(response, response.text)
-
-
-def _row(model: str, one: Answered, verdicts: dict[str, Verdict | None], reads_thinking: bool) -> EvalRow:
-    completion = parse_completion(one.response.text, one.response.truncated)
-    answer = verdicts[ANSWER] or verdicts[TRACE]
-    whole = verdicts[WHOLE] or answer
-    return make_row(model, one.item, one.response, completion, answer, whole, verdicts[TRACE], reads_thinking)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
-from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
 from rapo_ray.types import Completion, Form, Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
@@ -105,7 +105,6 @@ def make_row(
     model: str,
     item: Item,
     response: Response,
-    completion: Completion,
     answer_verdict: Verdict | None,
     whole_verdict: Verdict | None,
     trace_verdict: Verdict | None,
@@ -113,6 +112,7 @@ def make_row(
 ) -> EvalRow:
     """Make the row of one completion; a verdict is None where there was nothing to judge."""
     prompt, harmful = item.prompt, item.kind == "harmful"
+    completion = parse_completion(response.text, response.truncated)
     answer = answer_text(response, completion)
     judged = answer_verdict or NO_VERDICT
     traced = trace_verdict if trace_verdict is not None and trace_verdict.scorable else NO_VERDICT

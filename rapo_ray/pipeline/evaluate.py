@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rapo_ray import console
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
-from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
@@ -19,6 +18,7 @@ from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Resu
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
+from rapo_ray.pipeline.inputs import load_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
@@ -58,11 +58,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
     """Load the prompts of `evaluation.suites`."""
-    recipe = parse_recipe(config.evaluation.suites)
-    data = build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share)
-    if bad := data.quarantined:
-        console.say(f"suites: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")
-    return list(data.prompts)
+    return load_prompts(config, "suites", config.evaluation.suites)
 
 
 def evaluate_live(

@@ -6,6 +6,7 @@ import heapq
 import random
 import time
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 from rapo_ray.orchestrator.dispatch import Batches
@@ -194,15 +195,5 @@ class Hosted:
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
-        return _Method(self._host, self._name, method)
-
-
-class _Method:
-    def __init__(self, host: Any, name: str, method: str) -> None:
-        self._call = host.call
-        self._name = name
-        self._method = method
-
-    def remote(self, *arguments: Any) -> Any:
-        """Call the method; returns a reference to the result."""
-        return self._call.remote((self._name, self._method, arguments))
+        call, name = self._host.call, self._name
+        return SimpleNamespace(remote=lambda *arguments: call.remote((name, method, arguments)))
