@@ -132,7 +132,7 @@ class SimulatedJudge:
 class SimulatedTrainer:
     """A policy rank or a reference actor: tokens over a rate."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, _name: str, rate: float | None) -> None:
         self._rate = rate
         self._busy = 0.0
 
@@ -168,10 +168,10 @@ class SimulatedHost:
         gc.set_threshold(*GARBAGE_PACE)
         self._actors: dict[str, Any] = {}
 
-    async def add(self, name: str, kind: str, *arguments: Any) -> None:
+    async def add(self, kind: str, name: str, *arguments: Any) -> None:
         """Make an actor."""
         kinds = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
-        self._actors[name] = kinds[kind](*arguments)
+        self._actors[name] = kinds[kind](name, *arguments)
 
     async def take_weights(self, version: int) -> None:
         """Give all its engines these weights: in a real run the policy sends them, not the driver."""
