@@ -1,7 +1,6 @@
 """A whole evaluation: prompts, models one after the other, figures, files."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -23,17 +22,15 @@ from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
 from rapo_ray.roles import Judge, Responder
-from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
 from rapo_ray.storage.reader import read_optional
+from rapo_ray.storage.rows import write_results
 from rapo_ray.types import Prompt
 
 if TYPE_CHECKING:
     from actors.judge_group import JudgeGroup
     from actors.rollout_group import RolloutGroup
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) -> Results:

@@ -20,7 +20,7 @@ from rapo_ray.evaluation.rows import EvalRow, Item, from_dict, keyword_refused
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.roles import Responses
-from rapo_ray.storage.evaluation_folder import write_results
+from rapo_ray.storage.rows import write_results
 from rapo_ray.types import Completion, Prompt, Response, Status, Verdict
 from tests.make import failed
 from tests.report_data import DECODING, JUDGE
