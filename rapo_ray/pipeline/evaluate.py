@@ -64,7 +64,7 @@ def evaluate_live(
     """Evaluate one model on running engines and judges; prompts too long for it are counted and left out."""
     items = make_items(prompts, config.evaluation.attacks)
     dropped: dict[str, int] = {}
-    lengths = responder.prompt_lengths([item.prompt for item, _ in items])
+    lengths = responder.prompt_lengths([item.prompt for item in items])
     if lengths is not None:
         limit = config.rollout.max_prompt_tokens
         short = [one for one, length in zip(items, lengths, strict=True) if length <= limit]

@@ -95,15 +95,12 @@ def points(heldout: Mapping[Stage, Sequence[Group]]) -> list[Point]:
     """Harmful prompts not refused and benign ones not answered, before and after the rounds."""
     measured = []
     for stage in (Stage.SFT, Stage.RAPO):
-        groups_P = heldout.get(stage, ())
-        harm, refusal = (_missed(by_prompt(groups_P, value)) for value in (_good_on(True), _good_on(False)))
-        if harm is not None and refusal is not None:
-            measured.append(Point(stage, harm, refusal))
+        good = [by_prompt(heldout.get(stage, ()), _good_on(harmful)) for harmful in (True, False)]
+        if all(good):
+            measured.append(Point(stage, *map(_missed, good)))
     return measured
 
 
-def _missed(good: Mapping[str, float]) -> Share | None:
-    if not good:
-        return None
+def _missed(good: Mapping[str, float]) -> Share:
     missed = 1 - sum(good.values()) / len(good)
     return Share(missed, wilson_bounds(missed, len(good)), len(good))

@@ -87,16 +87,13 @@ class Simulation:
         source = RolloutPrefetcher(_Prompts(config), collector, lambda number: staleness > 0 and number <= count)
         self._learner.weights.sync(0)
         played = []
-        before = self._busy()
         for number in range(1, count + 1):
             with console.progress(f"round {number}/{count}") as progress:
-                played.append(self._round(number, source, progress, before))
-            before = self._busy()
+                played.append(self._round(number, source, progress))
         return played
 
-    def _round(
-        self, number: int, source: RolloutPrefetcher, progress: Progress, before: dict[str, list[float]]
-    ) -> SimulatedRound:
+    def _round(self, number: int, source: RolloutPrefetcher, progress: Progress) -> SimulatedRound:
+        before = self._busy()
         started, used = time.monotonic(), time.process_time()
         result = run_round(source, self._learner, self._config, number, progress)
         seconds, driver = time.monotonic() - started, time.process_time() - used

@@ -47,11 +47,11 @@ def test_an_attack_holds_the_behaviour(name: str) -> None:
 
 def test_only_harmful_prompts_are_attacked() -> None:
     items = make_items([HARMFUL, BENIGN, SUM], ["none", "base64"])
-    assert [(item.kind, item.attack) for item, _ in items] == [
+    assert [(item.kind, item.attack) for item in items] == [
         ("harmful", "none"), ("harmful", "base64"), ("benign", "none"), ("utility", "none")
     ]  # fmt: skip
-    assert items[1][1] == HARMFUL
-    assert items[1][0].prompt.text != HARMFUL.text
+    assert items[1].plain == HARMFUL
+    assert items[1].prompt.text != HARMFUL.text
 
 
 @pytest.mark.parametrize(
