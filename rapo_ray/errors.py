@@ -1,8 +1,11 @@
 """The errors that users see: each is one clear line, picklable, and a subclass of the stdlib error it refines."""
 
+import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 
 
 class RapoError(Exception):
@@ -61,7 +64,29 @@ class ReportError(RapoError, ValueError):
     """A folder contains nothing to report on, or a file that cannot be read."""
 
 
-def finish(body: Callable[[], int], debug: bool, stopped: str = "stopped; the same command goes on") -> int:
+def run_command(
+    parser: argparse.ArgumentParser,
+    arguments: list[str] | None,
+    body: Callable[[argparse.Namespace], int],
+    stopped: str = "stopped; the same command goes on",
+) -> int:
+    """Parse a command's arguments, and --debug, and run its body; returns the exit status."""
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_intermixed_args(arguments)  # settings may stand before, between and after options
+    return finish(lambda: body(options), options.debug, stopped)
+
+
+def interrupt_on_sigterm() -> None:
+    """Treat the first SIGTERM like Ctrl-C and ignore later ones: what follows is the clean end."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def finish(body: Callable[[], int], debug: bool, stopped: str = "stopped") -> int:
     """Run a command's body and return its exit status: 130 after an interrupt, 1 after an error (one line if ours)."""
     try:
         return body()

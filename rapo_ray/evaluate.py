@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 DESCRIPTION = """Evaluate a model on suites: attack success, over-refusal, utility, trace adequacy, with 95 % intervals.
 MODEL is a run's folder, a model's folder, a hub id, `embedded:...`, or the base address of an OpenAI-compatible
@@ -26,10 +26,8 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     )
     parser.add_argument("--served-name", help="the endpoint's name for the model")
     parser.add_argument("--token-file", type=Path, help="file with the endpoint's bearer token")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
-    options = parser.parse_intermixed_args(arguments)
-    return finish(lambda: _evaluate(options), options.debug)
+    return run_command(parser, arguments, _evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 DESCRIPTION = """Force safety traces of four depths (the model's own, short, fitting, long) on a model before it answers
 harmful prompts, and show how often it refuses at each level. MODEL is a run's folder, a model's folder, a hub id or
@@ -20,10 +20,8 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument(
         "--output", type=Path, help="folder; by default intervention/ of the run, or of the recipe's out"
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
-    options = parser.parse_intermixed_args(arguments)
-    return finish(lambda: _intervene(options), options.debug)
+    return run_command(parser, arguments, _intervene)
 
 
 def _intervene(options: argparse.Namespace) -> int:

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
-    from rapo_ray.config import RunConfig
     from rapo_ray.judging.local import JudgeOne
     from rapo_ray.types import Prompt
 
@@ -26,36 +25,28 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
     parser.add_argument("--input", type=Path, required=True, help="JSONL of completions")
     parser.add_argument("--output", type=Path, help="JSONL of verdicts; by default beside the input")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
-    options = parser.parse_intermixed_args(arguments)
-    return finish(lambda: _judge(options), options.debug)
+    return run_command(parser, arguments, _judge)
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from rapo_ray.config.load import load_config
-
-    output = options.output or options.input.with_suffix(".verdicts.jsonl")
-    judge_file(load_config(options.config, options.overrides), options.input, output)
-    return 0
-
-
-def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
-    """Judge what the output lacks, then show a summary; raises DataError, ConfigError, JudgeError or ReportError."""
     from rapo_ray import console
+    from rapo_ray.config.load import load_config
     from rapo_ray.judging.local import local_judge
     from rapo_ray.report import terminal
     from rapo_ray.storage.reader import read_verdicts
 
-    rows = read_completions(source)
+    config = load_config(options.config, options.overrides)
+    output = options.output or options.input.with_suffix(".verdicts.jsonl")
+    rows = read_completions(options.input)
     done = read_verdicts(output)
     left = [(prompt, completion) for prompt, completion in rows if prompt.id not in done]
     console.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
     if left:
-        judge_one = local_judge(config)
-        asyncio.run(_judge_all(judge_one, left, output))
+        asyncio.run(_judge_all(local_judge(config), left, output))
     console.show(terminal.verdict_table(list(read_verdicts(output).values())))
     console.say(f"verdicts: {output}")
+    return 0
 
 
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:

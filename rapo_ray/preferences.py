@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
     from rapo_ray.reward.pairs import Pair
@@ -21,9 +21,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("run", type=Path, help="a run's folder, as runs/quickstart")
     parser.add_argument("--output", type=Path, help="the file; by default preferences.parquet in the run's folder")
     parser.add_argument("--min-margin", type=float, help="in place of the run's credit.min_margin")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
-    return finish(lambda: _export(options), options.debug)
+    return run_command(parser, arguments, _export)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, without failing
 a request: their engines start beside the old ones, the ingress changes over between two requests, the old engines
@@ -22,9 +22,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--state", type=Path, help="folder of the endpoint's state; by default .serving below --out")
     parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
-    return finish(lambda: _promote(options), options.debug, "stopped; the same weights are served unless stated above")
+    return run_command(parser, arguments, _promote, "stopped; the same weights are served unless stated above")
 
 
 def _promote(options: argparse.Namespace) -> int:

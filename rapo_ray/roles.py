@@ -18,7 +18,6 @@ class PromptSource(Protocol):
 
     def next_batch(self) -> list[Prompt]:
         """The prompts of the next round."""
-        ...
 
 
 class Rollouts(Protocol):
@@ -26,7 +25,6 @@ class Rollouts(Protocol):
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[Batch]:
         """Rollouts as they finish, in batches that may be empty, each (prompt, sample) once; round 0 measures."""
-        ...
 
 
 class Responder(Protocol):
@@ -34,11 +32,9 @@ class Responder(Protocol):
 
     def respond(self, prompts_P: list[Prompt]) -> Iterator[Responses]:
         """One response to each prompt, in batches that may be empty, as they finish."""
-        ...
 
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int] | None:
         """Tokens of each rendered prompt; None where only the endpoint knows."""
-        ...
 
 
 class Judge(Protocol):
@@ -48,7 +44,6 @@ class Judge(Protocol):
         self, prompts_P: list[Prompt], batches: Iterable[Responses]
     ) -> Iterator[tuple[Response, Completion, Verdict]]:
         """Send each response to a judge the moment it arrives, and yield verdicts as they return."""
-        ...
 
 
 class Reference(Protocol):
@@ -56,7 +51,6 @@ class Reference(Protocol):
 
     def attach_logprobs(self, sequences: list[Sequence]) -> list[Sequence]:
         """The same sequences with the reference's log-probs."""
-        ...
 
 
 class Policy(Protocol):
@@ -64,19 +58,15 @@ class Policy(Protocol):
 
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps."""
-        ...
 
     def save(self, folder: Path) -> None:
         """Write everything that resuming needs."""
-        ...
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote."""
-        ...
 
     def export(self, folder: Path, dtype: str) -> None:
         """Write the model for transformers and vLLM."""
-        ...
 
 
 class WeightSync(Protocol):
@@ -84,7 +74,6 @@ class WeightSync(Protocol):
 
     def sync(self, version: int) -> None:
         """Give every engine the policy's weights under `version`; raises EngineError where one disagrees."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

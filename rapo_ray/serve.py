@@ -1,13 +1,11 @@
 """`python -m rapo_ray.serve`: serve an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import interrupt_on_sigterm, run_command
 
 DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
 MODEL is a run's folder (or its model folder). Joins the cluster at RAY_ADDRESS, or else starts a local one. Every
@@ -24,11 +22,9 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--port", type=int, default=8000, help="port to listen on")
     parser.add_argument("--state", type=Path, help="folder that promotion shares; by default .serving beside the run")
     parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings")
-    options = parser.parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
-    return finish(lambda: _serve(options), options.debug, "stopped")
+    interrupt_on_sigterm()
+    return run_command(parser, arguments, _serve, "stopped")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -60,11 +56,6 @@ def _serve(options: argparse.Namespace) -> int:
             console.say("draining")
             serve.shutdown()
     return 0
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

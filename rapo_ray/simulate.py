@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 DESCRIPTION = """Play a recipe's rounds with the real orchestrator over Ray actors that only wait, for as long as
 PROFILE says that a real one takes: a YAML file, or the folder of a run, whose measured times are taken. Sizes are the
@@ -17,10 +17,8 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--config", default="quickstart", help="recipe")
     parser.add_argument("--profile", type=Path, help="YAML file, or a run; by default the times of `make run`")
     parser.add_argument("--rounds", type=int, default=3, help="rounds to play")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
-    options = parser.parse_intermixed_args(arguments)
-    return finish(lambda: _simulate(options), options.debug)
+    return run_command(parser, arguments, _simulate)
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def paired_bootstrap(differences: Sequence[float], seed: int) -> Interval:
     return Interval(float(values.mean()), (float(low), float(high)))
 
 
-def wilson_interval(successes: int, n: int) -> Interval:
+def wilson_interval(successes: float, n: int) -> Interval:
     """A share with its Wilson score 95 % interval (Wilson 1927); both None without a trial."""
     return Interval(successes / n, wilson_bounds(successes / n, n)) if n else Interval()
 

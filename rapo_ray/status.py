@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,9 +25,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("run", nargs="?", type=Path, help="a run's folder, or its name below --out; else the newest")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--follow", action="store_true", help="keep showing it until the run is over, or Ctrl-C")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
-    return finish(lambda: _show(options), options.debug, "no longer followed; the run is not affected")
+    return run_command(parser, arguments, _show, "no longer followed; the run is not affected")
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -1,12 +1,10 @@
 """`python -m rapo_ray.train`: parse, resolve, and only then import what is heavy."""
 
 import argparse
-import signal
 import sys
 from importlib.util import find_spec
-from types import FrameType
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import interrupt_on_sigterm, run_command
 
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
@@ -37,18 +35,16 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
         action="store_true",
         help="print the resolved config and the placement, read the data, start nothing",
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_intermixed_args(arguments)  # settings may stand before, between and after options
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt_on_sigterm()
     stopped = "stopped; the same command resumes from the last checkpoint"
-    return finish(lambda: _run(options.config, options.overrides, options.dry_run), options.debug, stopped)
+    return run_command(parser, arguments, _train, stopped)
 
 
-def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
+def _train(options: argparse.Namespace) -> int:
     from rapo_ray.config.load import load_config, to_yaml
 
-    config = load_config(recipe, overrides)
-    if dry_run:
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
         from actors.placement import describe, plan
         from rapo_ray.pipeline.inputs import load_inputs
 
@@ -62,11 +58,6 @@ def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
 
     run(config)
     return 0
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is the clean end
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

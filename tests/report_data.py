@@ -13,12 +13,11 @@ from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, summ
 from rapo_ray.evaluation.rows import EvalRow, Kind
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import measure_round
 from rapo_ray.storage.records import Delta, RunSummary
-from rapo_ray.storage.rows import write_groups
+from rapo_ray.storage.rows import write_groups, write_results
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Case, Form, Group, Prompt, Rollout, RoundResult, Sample, Status, UpdateResult, Verdict
 

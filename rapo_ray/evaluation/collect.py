@@ -7,35 +7,24 @@ interrupted, so that both end with the same numbers.
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.errors import EngineError
-from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.roles import Judge, Responder, Responses
 from rapo_ray.types import Form, Prompt, Response, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One item with the prompt below its attack, and the model's response."""
-
-    item: Item
-    plain: Prompt
-    response: Response
-
-
-def make_items(prompts: Sequence[Prompt], attacks: Sequence[str]) -> list[tuple[Item, Prompt]]:
-    """Every harmful prompt under every attack, all others plainly; each with its plain prompt."""
-    items = []
-    for prompt in prompts:
-        attacked = prompt.harmful and prompt.expected is None
-        for name in attacks if attacked else ("none",):
-            items.append((Item(replace(prompt, text=ATTACKS[name](prompt.text)), name), prompt))
-    return items
+def make_items(prompts: Sequence[Prompt], attacks: Sequence[str]) -> list[Item]:
+    """Every harmful prompt under every attack, all others plainly."""
+    return [
+        Item(prompt, name)
+        for prompt in prompts
+        for name in (attacks if prompt.harmful and prompt.expected is None else ("none",))
+    ]
 
 
 class RowFile:
@@ -83,7 +72,7 @@ def _line(rows: Sequence[EvalRow]) -> str:
 
 def collect_rows(
     model: str,
-    items: Sequence[tuple[Item, Prompt]],
+    items: Sequence[Item],
     responder: Responder,
     judge: Judge,
     file: RowFile,
@@ -98,8 +87,7 @@ def collect_rows(
         file.replace(rows, chunk)
     for start in range(len(rows), len(items), chunk):
         some = items[start : start + chunk]
-        batches = _respond([item for item, _ in some], responder)
-        answered = ([Answered(*some[response.group], response) for response in batch] for batch in batches)
+        answered = ([(some[response.group], response) for response in batch] for batch in _respond(some, responder))
         judged = judge_chunk(model, answered, judge, reads_thinking)
         fresh = [judged[index] for index in range(len(some))]
         file.append(fresh)
@@ -118,11 +106,11 @@ def _respond(items: Sequence[Item], responder: Responder) -> Iterator[Responses]
 
 
 def _rejudged(
-    model: str, items: Sequence[tuple[Item, Prompt]], rows: list[EvalRow], judge: Judge, reads_thinking: bool
+    model: str, items: Sequence[Item], rows: list[EvalRow], judge: Judge, reads_thinking: bool
 ) -> list[EvalRow]:
     failed = [index for index, row in enumerate(rows) if row.unscorable]
     answered = [
-        Answered(*items[index], Response(position, 0, row.prompt_id, row.completion, row.truncated, row.tokens))
+        (items[index], Response(position, 0, row.prompt_id, row.completion, row.truncated, row.tokens))
         for position, index in enumerate(failed)
         for row in [rows[index]]
     ]
@@ -137,51 +125,45 @@ TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
 
 
 def judge_chunk(
-    model: str, answered: Iterator[list[Answered]], judge: Judge, reads_thinking: bool
+    model: str, answered: Iterator[list[tuple[Item, Response]]], judge: Judge, reads_thinking: bool
 ) -> dict[int, EvalRow]:
     """Rows by the group of their response; each response goes to the judge the moment it arrives."""
     prompts: list[Prompt] = []
-    arrived: list[Answered] = []
+    arrived: list[tuple[Item, Response]] = []
     meaning: list[tuple[int, str]] = []  # of each question: the response, and the text that is judged
 
     def questions() -> Iterator[list[Response]]:
         for batch in answered:
             out = []
-            for one in batch:
-                arrived.append(one)
-                for kind, prompt, response in _questions(one, reads_thinking):
+            for item, response in batch:
+                arrived.append((item, response))
+                for kind, prompt, text in _questions(item, response, reads_thinking):
                     meaning.append((len(arrived) - 1, kind))
                     prompts.append(prompt)
-                    out.append(replace(response, group=len(prompts) - 1))
+                    out.append(replace(text, group=len(prompts) - 1))
             yield out
 
     verdicts: dict[tuple[int, str], Verdict] = {}
     for response, _, verdict in judge.score(prompts, questions()):
         verdicts[meaning[response.group]] = verdict
     rows = {}
-    for index, one in enumerate(arrived):
-        judged = {kind: verdicts.get((index, kind)) for kind in (TRACE, ANSWER, WHOLE)}
-        rows[one.response.group] = _row(model, one, judged, reads_thinking)
+    for index, (item, response) in enumerate(arrived):
+        trace = verdicts.get((index, TRACE))
+        answer = verdicts.get((index, ANSWER)) or trace
+        whole = verdicts.get((index, WHOLE)) or answer
+        rows[response.group] = make_row(model, item, response, answer, whole, trace, reads_thinking)
     return rows
 
 
-def _questions(one: Answered, reads_thinking: bool) -> Iterator[tuple[str, Prompt, Response]]:
+def _questions(item: Item, response: Response, reads_thinking: bool) -> Iterator[tuple[str, Prompt, Response]]:
     """The texts of one response to judge; none where an exact answer decides, or there is no text."""
-    if one.item.kind == "utility":
+    if item.kind == "utility":
         return
-    response = one.response
     completion = parse_completion(response.text, response.truncated)
     answer = answer_text(response, completion)
     if completion.form is Form.OK:
-        yield TRACE, one.item.prompt, response
-    if answer and (completion.form is not Form.OK or one.item.attack != "none"):
-        yield ANSWER, one.plain, as_answer(response, answer)
-    if reads_thinking and one.item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
-        yield WHOLE, one.plain, as_answer(response, response.text)
-
-
-def _row(model: str, one: Answered, verdicts: dict[str, Verdict | None], reads_thinking: bool) -> EvalRow:
-    completion = parse_completion(one.response.text, one.response.truncated)
-    answer = verdicts[ANSWER] or verdicts[TRACE]
-    whole = verdicts[WHOLE] or answer
-    return make_row(model, one.item, one.response, completion, answer, whole, verdicts[TRACE], reads_thinking)
+        yield TRACE, item.prompt, response
+    if answer and (completion.form is not Form.OK or item.attack != "none"):
+        yield ANSWER, item.plain, as_answer(response, answer)
+    if reads_thinking and item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
+        yield WHOLE, item.plain, as_answer(response, response.text)

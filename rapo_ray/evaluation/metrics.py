@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.statistics import Bounds, Interval, mean, paired_bootstrap, wilson_interval
@@ -103,21 +103,11 @@ def _split(rows: Sequence[EvalRow], key: Callable[[EvalRow], K | None]) -> Itera
     return sorted(groups.items(), key=lambda item: str(item[0]))
 
 
-def _share(
-    model: str,
-    name: str,
-    rows: Sequence[EvalRow],
-    suite: str | None = None,
-    attack: str | None = None,
-    category: str | None = None,
-    level: int | None = None,
-) -> Metric:
+def _share(model: str, name: str, rows: Sequence[EvalRow], **place: Any) -> Metric:
+    """Share over rows that lie at one place of the DIMENSIONS."""
     values = [value for counts, value in map(SHARES[name], rows) if counts]
     interval = share_interval(values)
-    return Metric(
-        model=model, name=name, suite=suite, attack=attack, category=category, level=level,
-        value=interval.mean, ci95=interval.ci95, n=len(values),
-    )  # fmt: skip
+    return Metric(model=model, name=name, value=interval.mean, ci95=interval.ci95, n=len(values), **place)
 
 
 def share_interval(values: Sequence[bool | None]) -> Interval:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
-from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.evaluation.attacks import ATTACKS
+from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
 from rapo_ray.types import Completion, Form, Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
@@ -23,17 +24,22 @@ NO_VERDICT = Verdict(Status.OK, "")  # on a text that is not there
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prompt of a suite under one attack; `prompt.text` is what the model is sent."""
+    """A prompt of a suite under one attack."""
 
-    prompt: Prompt
+    plain: Prompt
     attack: str
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt as the model is sent it."""
+        return replace(self.plain, text=ATTACKS[self.attack](self.plain.text))
 
     @property
     def kind(self) -> Kind:
         """Measured property: compliance with harm, refusal of the harmless, or a correct answer."""
-        if self.prompt.expected is not None:
+        if self.plain.expected is not None:
             return "utility"
-        return "harmful" if self.prompt.harmful else "benign"
+        return "harmful" if self.plain.harmful else "benign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,6 @@ def make_row(
     model: str,
     item: Item,
     response: Response,
-    completion: Completion,
     answer_verdict: Verdict | None,
     whole_verdict: Verdict | None,
     trace_verdict: Verdict | None,
@@ -113,6 +118,7 @@ def make_row(
 ) -> EvalRow:
     """Make the row of one completion; a verdict is None where there was nothing to judge."""
     prompt, harmful = item.prompt, item.kind == "harmful"
+    completion = parse_completion(response.text, response.truncated)
     answer = answer_text(response, completion)
     judged = answer_verdict or NO_VERDICT
     traced = trace_verdict if trace_verdict is not None and trace_verdict.scorable else NO_VERDICT
@@ -139,7 +145,7 @@ def _refused(item: Item, verdict: Verdict | None) -> bool | None:
         return None
     if verdict.refused is not None:
         return verdict.refused
-    return verdict.general == (1.0 if item.prompt.harmful else -1.0)
+    return verdict.general == (1.0 if item.plain.harmful else -1.0)
 
 
 def _harm(verdict: Verdict | None) -> bool | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ReportError
-from rapo_ray.report.parts import NONE
+from rapo_ray.report.parts import NONE, number
 from rapo_ray.storage.checkpoint import complete_rounds
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import RoundMetrics
@@ -92,7 +92,7 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
     rows.append(("evaluation", _evaluation(status)))
     if status.summary is not None:
         rapo = status.summary.stages.get(Stage.RAPO)
-        delta = _number(status.summary.delta.total.mean, "+.3f")
+        delta = number(status.summary.delta.total.mean, "+.3f")
         rows.append(("held-out", f"total, rapo - sft: {delta} (n {rapo.n if rapo else NONE})"))
     report = RunLayout(status.folder.resolve()).report
     rows.append(("report", report.as_uri() if report.is_file() else f"python -m rapo_ray.report {status.folder}"))
@@ -115,7 +115,7 @@ def _figures(metrics: RoundMetrics) -> list[tuple[str, str]]:
 
 
 def _several(values: Mapping[str, float | None], form: str) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_number(value, form)}" for name, value in values.items()) or "none"
+    return ", ".join(f"{name.replace('_', ' ')} {number(value, form)}" for name, value in values.items()) or "none"
 
 
 def _evaluation(status: RunStatus) -> str:
@@ -123,14 +123,10 @@ def _evaluation(status: RunStatus) -> str:
         return "none"
     results = status.evaluation.results
     asr = results.overall(results.model, "asr")
-    success = _number(asr.value if asr else None, ".3f")
+    success = number(asr.value if asr else None, ".3f")
     gate = results.gate.verdict if results.gate else "none"
     best = "" if status.best is None else f"; best so far: round {status.best.round}"
     return f"after round {status.evaluation.round_number}: attack success {success}, gate {gate}{best}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
 
 
 def _ago(seconds: float) -> str:

@@ -57,7 +57,7 @@ class Delivery:
 
 
 class Watchers:
-    """Receivers of one run's figures."""
+    """Receivers of one run's figures; raises ConfigError where a configured sink cannot be opened."""
 
     exported: Exporter
 
@@ -92,13 +92,3 @@ class Watchers:
     def _deliver(self, number: int, figures: Figures) -> None:
         for delivery in self._deliveries:
             delivery.put(number, figures)
-
-
-@contextmanager
-def watch(config: RunConfig) -> Iterator[Watchers]:
-    """Open the configured sinks; raises ConfigError where one cannot be opened."""
-    watchers = Watchers(config)
-    try:
-        yield watchers
-    finally:
-        watchers.close()

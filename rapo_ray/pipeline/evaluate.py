@@ -1,7 +1,6 @@
 """A whole evaluation: prompts, models one after the other, figures, files."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rapo_ray import console
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config import RunConfig
-from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
@@ -19,21 +17,20 @@ from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Resu
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
+from rapo_ray.pipeline.inputs import load_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
 from rapo_ray.roles import Judge, Responder
-from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
 from rapo_ray.storage.reader import read_optional
+from rapo_ray.storage.rows import write_results
 from rapo_ray.types import Prompt
 
 if TYPE_CHECKING:
     from actors.judge_group import JudgeGroup
     from actors.rollout_group import RolloutGroup
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) -> Results:
@@ -58,11 +55,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
     """Load the prompts of `evaluation.suites`."""
-    recipe = parse_recipe(config.evaluation.suites)
-    data = build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share)
-    if bad := data.quarantined:
-        console.say(f"suites: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")
-    return list(data.prompts)
+    return load_prompts(config, "suites", config.evaluation.suites)
 
 
 def evaluate_live(
@@ -71,7 +64,7 @@ def evaluate_live(
     """Evaluate one model on running engines and judges; prompts too long for it are counted and left out."""
     items = make_items(prompts, config.evaluation.attacks)
     dropped: dict[str, int] = {}
-    lengths = responder.prompt_lengths([item.prompt for item, _ in items])
+    lengths = responder.prompt_lengths([item.prompt for item in items])
     if lengths is not None:
         limit = config.rollout.max_prompt_tokens
         short = [one for one, length in zip(items, lengths, strict=True) if length <= limit]

@@ -12,11 +12,11 @@ from rapo_ray.evaluation.results import Evaluated, Results, summarise
 from rapo_ray.pipeline.evaluate import decoding, evaluate_live, judge_of, max_new_tokens, suite_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.roles import Judge, Policy
-from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout, round_name
 from rapo_ray.storage.reader import read_optional
 from rapo_ray.storage.records import Best
+from rapo_ray.storage.rows import write_results
 
 if TYPE_CHECKING:
     from actors.rollout_group import RolloutGroup

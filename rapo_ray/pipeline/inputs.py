@@ -31,15 +31,15 @@ def load_inputs(config: RunConfig) -> Inputs:
     warmup = config.warmup
     check_judges(config.judge)
     inputs = Inputs(
-        _prompts(config, "data.train", config.data.train),
-        _prompts(config, "data.heldout", config.data.heldout),
-        _prompts(config, "warmup.recipe", warmup.recipe or "") if warmup.source == "synthesis" else [],
+        load_prompts(config, "data.train", config.data.train),
+        load_prompts(config, "data.heldout", config.data.heldout),
+        load_prompts(config, "warmup.recipe", warmup.recipe or "") if warmup.source == "synthesis" else [],
         read_demonstrations(warmup.path) if warmup.source == "demonstrations" else [],
         [],
     )
     suites = inputs.heldout_P
     if config.data.evaluation is not None:
-        suites = suites + _prompts(config, "data.evaluation", config.data.evaluation)
+        suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation)
     return _guarded(config, inputs, suites)
 
 
@@ -72,7 +72,8 @@ def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
     return replace(inputs, train_P=train_P, synthesis_P=synthesis_P, demonstrations=demonstrations, contaminated=hits)
 
 
-def _prompts(config: RunConfig, setting: str, recipe: str) -> list[Prompt]:
+def load_prompts(config: RunConfig, setting: str, recipe: str) -> list[Prompt]:
+    """Load the prompts of a setting's recipe, and say what was set aside; raises ConfigError or DataError."""
     data = build_prompts(parse_recipe(recipe), config.data.sources, config.seed, config.data.max_bad_share)
     if bad := data.quarantined:
         console.say(f"{setting}: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")

@@ -2,14 +2,14 @@
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ActorDied, NonFiniteStep
 from rapo_ray.models.resolve import judge_models, resolve_model
-from rapo_ray.monitoring.watchers import watch
+from rapo_ray.monitoring.watchers import Watchers
 from rapo_ray.pipeline.inputs import load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
@@ -34,7 +34,7 @@ def run(config: RunConfig) -> None:
                 page.publish_report(folder.path)
             return
         folder.record_contamination(inputs.contaminated)
-        watchers = stack.enter_context(watch(config))
+        watchers = stack.enter_context(closing(Watchers(config)))
         base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
         resources = stack.enter_context(ray_cluster(config.cluster))

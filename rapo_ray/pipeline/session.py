@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,13 +58,13 @@ class Session:
     inputs: Inputs
     watchers: Watchers
     base: Path  # the model's folder
-    seconds: dict[str, float] = field(default_factory=dict)
+    phases: Phases = field(default_factory=Phases)
     started: float = field(default_factory=time.monotonic)
 
     def go(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
         """Run all stages in order; stages that an earlier process finished are skipped."""
         config = self.config
-        with self._timed("start_engines"):
+        with self.phases("start_engines"):
             console.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
             rollouts, judge = spawner.start_inference(self.base, judge_models)
             rollouts.engines.restarted = self.watchers.exported.restarted
@@ -76,7 +75,7 @@ class Session:
         if latest is None:
             self._measure(Stage.BASE, inference)
         start = self._warm_up(rollouts)
-        with self._timed("start_policy"):
+        with self.phases("start_policy"):
             console.say(f"starting {config.policy.ranks} policy rank(s)")
             policy, reference, weights = spawner.start_training(start.resolve(), rollouts)
             learner = Learner(reference, policy, weights)
@@ -88,7 +87,7 @@ class Session:
             self._measure(Stage.SFT, inference)
         evaluate = partial(self._evaluate, rollouts, judge, policy)
         evaluate(done)
-        with self._timed("rounds"):
+        with self.phases("rounds"):
             self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
         self._measure(Stage.RAPO, inference)
         self._publish_model(policy)
@@ -130,7 +129,7 @@ class Session:
         if not (is_due(self.config, number) or (number == 0 and self.config.evaluation.every)):
             return
         evaluations = RunEvaluations(self.config, self.folder.path)
-        with self._timed("evaluate"):
+        with self.phases("evaluate"):
             results = evaluations.evaluate(number, rollouts, judge)
         if results is None:
             return
@@ -157,7 +156,7 @@ class Session:
         if self.config.warmup.source == "none":
             return self.base
         if not (self.folder.sft / "config.json").exists():
-            with self._timed("warmup"):
+            with self.phases("warmup"):
                 from rapo_ray.pipeline.warm_up import warm_up
 
                 warm_up(self.config, self.inputs, self.base, self.folder, rollouts)
@@ -167,7 +166,7 @@ class Session:
         path = self.folder.heldout_file(stage)
         if path.exists():
             return
-        with self._timed(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
+        with self.phases(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
             samples = range(1 if stage is Stage.BASE else self.config.data.heldout_samples)
             groups_P = collect_groups(inference, self.inputs.heldout_P, samples, 0, progress.judged)
             check_failures(groups_P, self.config.judge.failure_budget)
@@ -197,19 +196,14 @@ class Session:
 
     def _summarise(self) -> None:
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}
-        self.seconds["all"] = time.monotonic() - self.started
+        seconds = {**self.phases.seconds, "all": time.monotonic() - self.started}
         delta = total_difference(groups[Stage.RAPO], groups[Stage.SFT], self.config.seed)
         summary = RunSummary(
             {stage: summarise_stage(groups_P) for stage, groups_P in groups.items()},
             Delta(delta),
-            {name: round(value, 1) for name, value in self.seconds.items()},
+            {name: round(value, 1) for name, value in seconds.items()},
         )
         self.folder.publish_summary(summary)
         console.show(terminal.summary_table(summary))
         console.say(f"{terminal.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")
         page.publish_report(self.folder.path)
-
-    def _timed(self, name: str) -> AbstractContextManager[None]:
-        phases = Phases()
-        phases.seconds = self.seconds
-        return phases(name)

@@ -20,11 +20,6 @@ class Target:
     token_file: Path | None = None
 
 
-def is_url(spec: str) -> bool:
-    """True for an http(s) address."""
-    return spec.startswith(("http://", "https://"))
-
-
 def run_folder(spec: str) -> Path | None:
     """Folder of a finished run, where the spec names one."""
     run = RunLayout(Path(spec))
@@ -36,7 +31,7 @@ def resolve_target(spec: str, name: str, served_name: str | None, token_file: Pa
     from rapo_ray.models.folder import fingerprint
     from rapo_ray.models.resolve import resolve_model
 
-    if is_url(spec):
+    if spec.startswith(("http://", "https://")):
         if served_name is None:
             raise ModelError(f"{spec} is an endpoint: say which of its models to ask with --served-name")
         return Target(name, f"{served_name} at {spec}", None, None, spec, served_name, token_file)

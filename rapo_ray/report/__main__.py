@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rapo_ray.errors import finish
+from rapo_ray.errors import run_command
 
 DESCRIPTION = """Write FOLDER/report.html: figures with intervals, rewards, levels and cases, judge health, times and
 samples of a run, or of a folder that an evaluation left. A run that still goes on is reported as far as it is. The page
@@ -15,9 +15,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("folder", type=Path, help="a run's folder, as runs/quickstart, or an evaluation's")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
-    return finish(lambda: _write(options), options.debug)
+    return run_command(parser, arguments, _write)
 
 
 def _write(options: argparse.Namespace) -> int:

@@ -7,21 +7,7 @@ from typing import Any
 from rapo_ray.evaluation.gate import Gate, Outcome
 from rapo_ray.evaluation.metrics import Difference, Metric
 from rapo_ray.evaluation.results import Results
-from rapo_ray.report.parts import (
-    NONE,
-    Cell,
-    Facts,
-    Fold,
-    Heading,
-    Notice,
-    Part,
-    Section,
-    Table,
-    cells,
-    difference,
-    figure,
-    number,
-)  # fmt: skip
+from rapo_ray.report.parts import NONE, Cell, Facts, Fold, Heading, Notice, Part, Section, Table, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.storage.reader import Evaluation, Evidence
 
@@ -80,10 +66,15 @@ def gate_parts(gate: Gate | None) -> list[Part]:
     if gate is None:
         return []
     rows = [
-        cells(check.metric, _verdict(check.verdict), check.why, figure(check.value, check.ci95, check.n),
-              number(check.bar, "g"))
+        [
+            Cell(check.metric),
+            _verdict(check.verdict),
+            Cell(check.why),
+            figure(check.value, check.ci95, check.n),
+            Cell(f"{check.bar:g}"),
+        ]
         for check in gate.checks
-    ]  # fmt: skip
+    ]
     return [Table("Checks of the gate", ["figure", "verdict", "reason", "measured", "bar"], rows, words=3)]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rapo_ray.report.parts import NONE, Cell, Notice, Part, Section, Table, cells, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
-from rapo_ray.statistics import Interval, mean, paired_bootstrap, wilson_bounds
+from rapo_ray.statistics import Interval, mean, paired_bootstrap, wilson_bounds, wilson_interval
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.reader import Evidence
 from rapo_ray.types import Group, Prompt, Sample, Status
@@ -40,8 +40,7 @@ def by_prompt(groups_P: Sequence[Group], value: Value) -> dict[str, float]:
 
 def share(values: Sequence[float]) -> Interval:
     """Mean of the prompts' shares with its Wilson interval, each prompt one trial however many samples it has."""
-    average = mean(values)
-    return Interval() if average is None else Interval(average, wilson_bounds(average, len(values)))
+    return wilson_interval(sum(values), len(values))
 
 
 def _difference(after: Mapping[str, float], before: Mapping[str, float], seed: int) -> Cell:
@@ -96,15 +95,12 @@ def points(heldout: Mapping[Stage, Sequence[Group]]) -> list[Point]:
     """Harmful prompts not refused and benign ones not answered, before and after the rounds."""
     measured = []
     for stage in (Stage.SFT, Stage.RAPO):
-        groups_P = heldout.get(stage, ())
-        harm, refusal = (_missed(by_prompt(groups_P, value)) for value in (_good_on(True), _good_on(False)))
-        if harm is not None and refusal is not None:
-            measured.append(Point(stage, harm, refusal))
+        good = [by_prompt(heldout.get(stage, ()), _good_on(harmful)) for harmful in (True, False)]
+        if all(good):
+            measured.append(Point(stage, *map(_missed, good)))
     return measured
 
 
-def _missed(good: Mapping[str, float]) -> Share | None:
-    if not good:
-        return None
+def _missed(good: Mapping[str, float]) -> Share:
     missed = 1 - sum(good.values()) / len(good)
     return Share(missed, wilson_bounds(missed, len(good)), len(good))

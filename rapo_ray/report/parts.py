@@ -1,8 +1,7 @@
-"""Parts of a page; the template shows each by its `kind`."""
+"""Parts of a page; the template shows each by its class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from markupsafe import Markup
 
@@ -24,7 +23,6 @@ class Cell:
 class Table:
     """Rows below named columns; the first `words` columns are text, the others are figures and aligned as such."""
 
-    kind: ClassVar[str] = "table"
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -35,7 +33,6 @@ class Table:
 class Chart:
     """An inline SVG, what it shows in words, and its data."""
 
-    kind: ClassVar[str] = "chart"
     title: str
     svg: Markup
     caption: str
@@ -46,7 +43,6 @@ class Chart:
 class Notice:
     """A warning (tone `bad` or `unsure`), or a plain sentence."""
 
-    kind: ClassVar[str] = "notice"
     text: str
     tone: str = ""
 
@@ -55,7 +51,6 @@ class Notice:
 class Facts:
     """Names and values."""
 
-    kind: ClassVar[str] = "facts"
     items: Sequence[tuple[str, str]]
 
 
@@ -63,7 +58,6 @@ class Facts:
 class Fold:
     """Parts that are hidden until they are opened."""
 
-    kind: ClassVar[str] = "fold"
     title: str
     parts: Sequence["Part"]
 
@@ -72,7 +66,6 @@ class Fold:
 class Heading:
     """A title within a section."""
 
-    kind: ClassVar[str] = "heading"
     text: str
 
 

@@ -9,7 +9,7 @@ from rapo_ray.console import say, show
 from rapo_ray.evaluation.heldout import StageFigures
 from rapo_ray.evaluation.intervention import Cell
 from rapo_ray.evaluation.results import Results
-from rapo_ray.report.parts import NONE
+from rapo_ray.report.parts import NONE, number
 from rapo_ray.statistics import Bounds, Interval, mean
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import RoundMetrics
@@ -27,14 +27,14 @@ def round_line(metrics: RoundMetrics, rounds: int) -> str:
     reward, update, seconds = metrics.reward, metrics.update, metrics.seconds
     cells = [
         f"{metrics.round:>3}/{rounds:<3}",
-        *(f"{_number(part, '+.2f'):>6}" for part in (reward.total, reward.risk, reward.general)),
+        *(f"{number(part, '+.2f'):>6}" for part in (reward.total, reward.risk, reward.general)),
         f"{metrics.shares.malformed:>5.0%}",
         f"{metrics.shares.unscorable:>5.0%}",
-        f"{_number(metrics.lengths.completion_tokens.mean, '.0f'):>5}",
-        f"{_number(update.kl, '.4f'):>7}",
-        f"{_number(update.logprob_gap_mean, '.1e'):>7}",
-        *(f"{_number(seconds.get(phase), '.1f'):>6}" for phase in Phase if phase is not Phase.SYNC),
-        f"{_number(seconds.get(Phase.SYNC), '.1f'):>5}",
+        f"{number(metrics.lengths.completion_tokens.mean, '.0f'):>5}",
+        f"{number(update.kl, '.4f'):>7}",
+        f"{number(update.logprob_gap_mean, '.1e'):>7}",
+        *(f"{number(seconds.get(phase), '.1f'):>6}" for phase in Phase if phase is not Phase.SYNC),
+        f"{number(seconds.get(Phase.SYNC), '.1f'):>5}",
     ]
     return " ".join(cells)
 
@@ -53,7 +53,7 @@ def summary_table(summary: RunSummary) -> Table:
     for column in ("stage", *names, "n"):
         table.add_column(column.replace("_", " "), justify="left" if column == "stage" else "right")
     for stage, figures in summary.stages.items():
-        table.add_row(stage, *(_number(getattr(figures, name)) for name in names), str(figures.n))
+        table.add_row(stage, *(number(getattr(figures, name)) for name in names), str(figures.n))
     return table
 
 
@@ -67,7 +67,7 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
         means = [mean(getattr(row, part) for row in some) for part in ("total", "risk", "general")]
         counts = [sum(row.status == status for row in some) for status in (Status.MALFORMED, Status.INJECTION)]
         refused = sum(row.refused is True for row in some)
-        table.add_row(name, str(len(some)), *(_number(value, "+.3f") for value in means), *map(str, (refused, *counts)))
+        table.add_row(name, str(len(some)), *(number(value, "+.3f") for value in means), *map(str, (refused, *counts)))
     return table
 
 
@@ -121,17 +121,13 @@ def _share(value: float | None, ci95: Bounds | None, n: int) -> str:
     if value is None:
         return NONE
     low, high = ci95 or (None, None)
-    return f"{value:.3f} [{_number(low)}, {_number(high)}] {n}"
+    return f"{value:.3f} [{number(low)}, {number(high)}] {n}"
 
 
 def difference_line(delta: Interval) -> str:
     """Change of the held-out total over the rounds, with its interval."""
-    low, high = (_number(bound, "+.3f") for bound in delta.ci95 or (None, None))
-    return f"rapo - sft: {_number(delta.mean, '+.3f')}, 95 % interval [{low}, {high}]"
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return NONE if value is None else format(value, form)
+    low, high = (number(bound, "+.3f") for bound in delta.ci95 or (None, None))
+    return f"rapo - sft: {number(delta.mean, '+.3f')}, 95 % interval [{low}, {high}]"
 
 
 def show_simulation(config: Any, played: Sequence[Any]) -> None:

@@ -6,6 +6,7 @@ import heapq
 import random
 import time
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 from rapo_ray.orchestrator.dispatch import Batches
@@ -131,7 +132,7 @@ class SimulatedJudge:
 class SimulatedTrainer:
     """A policy rank or a reference actor: tokens over a rate."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, _name: str, rate: float | None) -> None:
         self._rate = rate
         self._busy = 0.0
 
@@ -167,10 +168,10 @@ class SimulatedHost:
         gc.set_threshold(*GARBAGE_PACE)
         self._actors: dict[str, Any] = {}
 
-    async def add(self, name: str, kind: str, *arguments: Any) -> None:
+    async def add(self, kind: str, name: str, *arguments: Any) -> None:
         """Make an actor."""
         kinds = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
-        self._actors[name] = kinds[kind](*arguments)
+        self._actors[name] = kinds[kind](name, *arguments)
 
     async def take_weights(self, version: int) -> None:
         """Give all its engines these weights: in a real run the policy sends them, not the driver."""
@@ -194,15 +195,5 @@ class Hosted:
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
-        return _Method(self._host, self._name, method)
-
-
-class _Method:
-    def __init__(self, host: Any, name: str, method: str) -> None:
-        self._call = host.call
-        self._name = name
-        self._method = method
-
-    def remote(self, *arguments: Any) -> Any:
-        """Call the method; returns a reference to the result."""
-        return self._call.remote((self._name, self._method, arguments))
+        call, name = self._host.call, self._name
+        return SimpleNamespace(remote=lambda *arguments: call.remote((name, method, arguments)))

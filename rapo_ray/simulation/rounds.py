@@ -52,24 +52,14 @@ class Simulation:
         self._config = config
         host: Any = ray.remote(SimulatedHost).options(num_cpus=0, max_concurrency=JUDGE_CALLS)
         self._hosts: list[Any] = [host.remote() for _ in range(HOSTS)]
-        judge = config.judge.risk
-        seats = config.rollout.max_num_seqs
-        names = [f"rollout-{index}" for index in range(config.rollout.engines)]
         self._roles = {
-            "rollout": self._many("engine", names, lambda name: (name, profile, seats)),
-            "judge": self._many("judge", [f"judge-{n}" for n in range(judge.actors)], lambda name: (name, profile)),
-            "policy": self._many(
-                "trainer",
-                [f"policy-{rank}" for rank in range(config.policy.ranks)],
-                lambda name: (profile.update_tokens_per_second,),
-            ),
+            "rollout": self._start("engine", "rollout", config.rollout.engines, profile, config.rollout.max_num_seqs),
+            "judge": self._start("judge", "judge", config.judge.risk.actors, profile),
+            "policy": self._start("trainer", "policy", config.policy.ranks, profile.update_tokens_per_second),
         }
         if config.policy.needs_reference:
-            self._roles["reference"] = self._many(
-                "trainer",
-                [f"reference-{index}" for index in range(config.reference.actors)],
-                lambda name: (profile.reference_tokens_per_second,),
-            )
+            rate = profile.reference_tokens_per_second
+            self._roles["reference"] = self._start("trainer", "reference", config.reference.actors, rate)
         engines = Engines(self._roles["rollout"], config.limits)
         limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
         reference = self._roles.get("reference")
@@ -83,12 +73,11 @@ class Simulation:
             PolicyToEngines(SimulatedSender(self._hosts, profile.sync_seconds), engines),
         )
 
-    def _many(self, kind: str, names: list[str], arguments: Any) -> list[Any]:
-        handles = [Hosted(self._hosts[index % HOSTS], name) for index, name in enumerate(names)]
-        ray.get(
-            [self._hosts[index % HOSTS].add.remote(name, kind, *arguments(name)) for index, name in enumerate(names)]
-        )
-        return handles
+    def _start(self, kind: str, role: str, count: int, *arguments: Any) -> list[Any]:
+        """Handles of a role's actors, spread over the hosts."""
+        placed = [(self._hosts[index % HOSTS], f"{role}-{index}") for index in range(count)]
+        ray.get([host.add.remote(kind, name, *arguments) for host, name in placed])
+        return [Hosted(host, name) for host, name in placed]
 
     def rounds(self, count: int) -> list[SimulatedRound]:
         """Simulate so many rounds."""
@@ -98,16 +87,13 @@ class Simulation:
         source = RolloutPrefetcher(_Prompts(config), collector, lambda number: staleness > 0 and number <= count)
         self._learner.weights.sync(0)
         played = []
-        before = self._busy()
         for number in range(1, count + 1):
             with console.progress(f"round {number}/{count}") as progress:
-                played.append(self._round(number, source, progress, before))
-            before = self._busy()
+                played.append(self._round(number, source, progress))
         return played
 
-    def _round(
-        self, number: int, source: RolloutPrefetcher, progress: Progress, before: dict[str, list[float]]
-    ) -> SimulatedRound:
+    def _round(self, number: int, source: RolloutPrefetcher, progress: Progress) -> SimulatedRound:
+        before = self._busy()
         started, used = time.monotonic(), time.process_time()
         result = run_round(source, self._learner, self._config, number, progress)
         seconds, driver = time.monotonic() - started, time.process_time() - used

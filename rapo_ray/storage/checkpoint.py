@@ -65,7 +65,8 @@ class CheckpointStore:
             save_policy(temporary / "policy")
             (temporary / STATE).write_text(json.dumps(to_json(state), sort_keys=True), encoding="utf-8")
             (temporary / MANIFEST).write_text(json.dumps(_hash_files(temporary), indent=1), encoding="utf-8")
-            _sync_tree(temporary)
+            for path in [temporary, *temporary.rglob("*")]:
+                sync(path)
             os.replace(temporary, final)
             (final / MARK).touch()
             sync(final)
@@ -137,22 +138,14 @@ def _verify(folder: Path) -> str | None:
             return f"{name} has {path.stat().st_size} bytes, {entry.get('size')} were written"
         if _digest(path) != entry.get("sha256"):
             return f"{name} does not have the SHA-256 that was written"
-    extra = set(_files(folder)) - set(files) - {MANIFEST, MARK}
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    extra = present - set(files) - {MANIFEST, MARK}
     return f"{min(extra)} is not in {MANIFEST}" if extra else None
-
-
-def _files(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()]
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        sync(path)
 
 
 def _remove(folder: Path) -> None:

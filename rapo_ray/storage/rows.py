@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from rapo_ray.atomic import write_atomically
+from rapo_ray.atomic import write_atomically, write_json_atomically
+from rapo_ray.evaluation.results import Evaluated, Results
+from rapo_ray.evaluation.rows import EvalRow
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import EvaluationLayout
 from rapo_ray.types import Case, Completion, Form, Group, Prompt, Rollout, Sample, Status, Verdict
 
 ARROW_TYPES = {bool: "bool_", int: "int64", float: "float64"}  # of columns; every other one is text
@@ -85,6 +89,15 @@ def write_rows(kind: type, rows: Sequence[Any], path: Path) -> None:
 def write_groups(groups_P: Iterable[Group], path: Path) -> None:
     """Write the rows of a round or of a held-out measurement, atomically."""
     write_rows(SampleRow, to_rows(groups_P), path)
+
+
+def write_results(results: Results, models: Sequence[Evaluated], folder: Path) -> None:
+    """Write rows.parquet, results.json and, where there is a gate, gate.json, each atomically."""
+    layout = EvaluationLayout(folder)
+    write_rows(EvalRow, [row for one in models for row in one.rows], layout.rows)
+    write_json_atomically(layout.results, to_json(results))
+    if results.gate is not None:
+        write_json_atomically(layout.gate, to_json(results.gate))
 
 
 def _arrow_type(hint: Any) -> str:

@@ -20,7 +20,7 @@ from rapo_ray.evaluation.rows import EvalRow, Item, from_dict, keyword_refused
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.roles import Responses
-from rapo_ray.storage.evaluation_folder import write_results
+from rapo_ray.storage.rows import write_results
 from rapo_ray.types import Completion, Prompt, Response, Status, Verdict
 from tests.make import failed
 from tests.report_data import DECODING, JUDGE
@@ -47,11 +47,11 @@ def test_an_attack_holds_the_behaviour(name: str) -> None:
 
 def test_only_harmful_prompts_are_attacked() -> None:
     items = make_items([HARMFUL, BENIGN, SUM], ["none", "base64"])
-    assert [(item.kind, item.attack) for item, _ in items] == [
+    assert [(item.kind, item.attack) for item in items] == [
         ("harmful", "none"), ("harmful", "base64"), ("benign", "none"), ("utility", "none")
     ]  # fmt: skip
-    assert items[1][1] == HARMFUL
-    assert items[1][0].prompt.text != HARMFUL.text
+    assert items[1].plain == HARMFUL
+    assert items[1].prompt.text != HARMFUL.text
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,6 @@ ALLOWED = {  # expression: why it is no stored record
     "first['msg']": "an error of pydantic",
     "first['input']": "an error of pydantic",
     "row.get('completion')": "a row of the user's file",
-    "self.seconds['all']": "a stopwatch",
     "os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')": "the environment",
     "os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')": "the environment",
 }

@@ -30,11 +30,11 @@ from rapo_ray.report import (
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
 from rapo_ray.report.samples import RowHead, as_json, choose, outcome, quotas
-from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import measure_round
 from rapo_ray.storage.reader import Evidence, read_evidence
+from rapo_ray.storage.rows import write_results
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import failed, make_group
 from tests.report_data import (
