@@ -112,8 +112,9 @@ class Spawner:
         transfer: dict[str, Any] = {"backend": weight_backend(config)}
         if transfer["backend"] == "nccl":
             address, port = ray.get(ranks[0].rendezvous.remote())
-            world_size = 1 + len(engines) * config.rollout.tensor_parallel
-            transfer |= {"address": address, "port": port, "world_size": world_size}
+            workers = config.rollout.tensor_parallel
+            world_size = 1 + len(engines) * workers
+            transfer |= {"address": address, "port": port, "world_size": world_size, "workers": workers}
         connected = [
             rank.connect_engines.remote(engines, transfer, config.rollout.dtype, config.limits.sync) for rank in ranks
         ]
