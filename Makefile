@@ -26,7 +26,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu bench chaos soak audit clean
+.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu docs bench chaos soak audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -56,6 +56,10 @@ cluster: setup-dev  ## Ray on this machine's CPUs.
 e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
+# Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
+docs: setup-dev  ## The documentation site, in site/; a dead link or a page that is missing fails it.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
 	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
 
@@ -75,8 +79,8 @@ audit: $(AUDIT)/.ready  ## Known vulnerabilities of all that requirements/ pins;
 	  $(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r $$list || failed="$$failed $$list"; done; \
 	[ -z "$$failed" ] || { echo "audit failed:$$failed: upgrade what is listed above; an ERROR above means that nothing was learned"; exit 1; }
 
-clean:  ## Remove the virtual environments and tool caches; runs/ and the model cache stay.
-	rm -rf $(VENV) $(CLIENTS) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## Remove the virtual environments, the site and tool caches; runs/ and the model cache stay.
+	rm -rf $(VENV) $(CLIENTS) $(AUDIT) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # One tier at a time even under -j: the tiers share the cores, and their timeouts assume so.
 .NOTPARALLEL:

@@ -128,8 +128,9 @@ def start_engine(model: str) -> Any:
 
 
 def measure(engine: Any, samples: Sequence[tuple[Any, Any]], style: Any, mode: Any) -> Measured:
-    """Judge every completion, starting from an empty prefix cache."""
-    from rapo_ray.judging.llm import JudgeSettings, LlmJudge
+    """Judge every completion; nothing is kept between two measurements."""
+    from rapo_ray.judging.ask import JudgeSettings
+    from rapo_ray.judging.llm import LlmJudge
     from rapo_ray.judging.vllm_ask import VllmAsk
 
     judge = LlmJudge(VllmAsk(engine, 2048, MAX_REPLY_TOKENS), JudgeSettings("bench", None, mode, style, timeout=3600))

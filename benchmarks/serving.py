@@ -96,7 +96,7 @@ def bare_vllm(folder: Path, dtype: str, scratch: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def our_endpoint(run: Path, scratch: Path) -> Iterator[str]:
-    """Run our endpoint as README.md does; yields its URL."""
+    """Run our endpoint as docs/serving.md does; yields its URL."""
     (scratch / "keys").write_text(f"benchmark:{KEY}\n")
     command = [
         sys.executable, "-m", "rapo_ray.serve", "--model", str(run), "--api-keys", str(scratch / "keys"),

@@ -1,4 +1,4 @@
-"""Atomic writes that last: to a temporary file, synced, renamed, and the folder synced."""
+"""Atomic, durable writes: to a temporary file that is synced and renamed, and then the folder is synced."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a file beside `path`, then put it there: a kill or power cut leaves the old or the new."""
+    """Let `fill` write a temporary file, then rename it to `path`: a kill or power cut leaves the old or the new."""
     temporary = path.with_name(f"{path.name}.tmp")
     fill(temporary)
     sync(temporary)
@@ -26,7 +26,7 @@ def write_json_atomically(path: Path, content: object) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
+    """Wait until a file's content, or a folder's list of entries, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

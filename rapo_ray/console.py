@@ -1,4 +1,4 @@
-"""Terminal output: lines, tables, and progress bars that are plain lines where there is no terminal."""
+"""Terminal output: lines, tables and progress bars, which become plain lines where there is no terminal."""
 
 import json
 import threading
@@ -13,17 +13,17 @@ from rapo_ray import roles
 
 out = Console(highlight=False)
 
-BAR_STEPS = 200  # that a bar moves at most: the driver has more to do than to draw it for every completion
-POLL = 1.0  # seconds between looks at a log that another process writes
+BAR_STEPS = 200  # most updates of a bar: redrawing it for every completion would slow the driver down
+POLL_SECONDS = 1.0  # between two reads of a log that another process writes
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print one line."""
     out.print(text, markup=False, soft_wrap=True)
 
 
 def show(renderable: RenderableType) -> None:
-    """Print a table or whatever else rich can draw."""
+    """Print a table or any other object that rich can render."""
     out.print(renderable)
 
 
@@ -34,7 +34,7 @@ def _bar() -> Progress:
 
 @contextmanager
 def progress(title: str) -> Iterator[roles.Progress]:
-    """A progress bar for one round or measurement; silent where the output is no terminal."""
+    """Show a progress bar for one round or measurement; silent where the output is no terminal."""
     with _bar() as bar:
         task = bar.add_task(title, total=None)
 
@@ -50,16 +50,16 @@ def progress(title: str) -> Iterator[roles.Progress]:
 
 @contextmanager
 def follow_log(title: str, log: Path, total: int) -> Iterator[None]:
-    """A progress bar over the lines that another process appends to `log`; plain lines where there is no terminal."""
-    ended = threading.Event()
+    """Show a progress bar of the lines that another process appends to `log`; plain lines without a terminal."""
+    finished = threading.Event()
     with _bar() as bar:
         task = bar.add_task(title, total=total)
 
         def read() -> None:
             seen = 0
-            while not ended.wait(POLL):
+            while not finished.wait(POLL_SECONDS):
                 text = log.read_text(encoding="utf-8") if log.exists() else ""
-                lines = text.split("\n")[:-1]  # what follows the last newline is half a line
+                lines = text.split("\n")[:-1]  # the text after the last newline is an incomplete line
                 if len(lines) == seen:
                     continue
                 seen = len(lines)
@@ -72,5 +72,5 @@ def follow_log(title: str, log: Path, total: int) -> Iterator[None]:
         try:
             yield
         finally:
-            ended.set()
+            finished.set()
             reader.join()

@@ -1,4 +1,4 @@
-"""The errors a user can meet: each is one clear line, picklable, and also of the stdlib kind it refines."""
+"""The errors that users see: each is one clear line, picklable, and a subclass of the stdlib error it refines."""
 
 import sys
 import traceback
@@ -6,27 +6,27 @@ from collections.abc import Callable
 
 
 class RapoError(Exception):
-    """Base of every error that rapo_ray explains to the user in one line."""
+    """Base class of every error that rapo_ray explains to the user in one line."""
 
 
 class ConfigError(RapoError, ValueError):
-    """A setting is unknown, of the wrong type, or impossible beside another one."""
+    """A setting is unknown, has the wrong type, or cannot be combined with another one."""
 
 
 class DataError(RapoError, ValueError):
-    """A data file is missing, has the wrong columns, or too many of its rows are bad."""
+    """A data file is missing, has the wrong columns, or has too many bad rows."""
 
 
 class ModelError(RapoError, ValueError):
-    """A model is missing, incomplete, or not what its checksum says."""
+    """A model is missing, incomplete, or does not match its checksum."""
 
 
 class CheckpointError(RapoError, RuntimeError):
-    """A checkpoint could not be written, or does not verify."""
+    """A checkpoint could not be written, or fails verification."""
 
 
 class PlacementError(RapoError, RuntimeError):
-    """The cluster does not have, or did not give in time, what the run asks for."""
+    """The cluster lacks the requested resources, or did not provide them in time."""
 
 
 class JudgeError(RapoError, RuntimeError):
@@ -34,23 +34,23 @@ class JudgeError(RapoError, RuntimeError):
 
 
 class EngineError(RapoError, RuntimeError):
-    """A rollout engine failed, or holds other weights than it should."""
+    """A rollout engine failed, or holds the wrong weights."""
 
 
 class ActorDied(EngineError):
-    """An actor ended by itself and did not come back within its restarts."""
+    """An actor died and did not come back within its restarts."""
 
 
 class RoundLost(EngineError):
-    """A round that was drawn ahead lost an engine that cannot be given its weights any more; it must be drawn anew."""
+    """A prefetched round lost an engine whose weights cannot be restored; the round must be resampled."""
 
 
 class TrainingError(RapoError, RuntimeError):
-    """The policy update went wrong: a non-finite loss, or ranks that disagree."""
+    """The policy update failed: a non-finite loss, or ranks that disagree."""
 
 
 class NonFiniteStep(TrainingError):
-    """A step of the policy was refused, or left weights of no use: the run starts over from its checkpoint."""
+    """A policy step had a non-finite loss or left non-finite weights; the run restarts from its checkpoint."""
 
 
 class ServingError(RapoError, RuntimeError):
@@ -58,19 +58,31 @@ class ServingError(RapoError, RuntimeError):
 
 
 class ReportError(RapoError, ValueError):
-    """A folder holds nothing to report on, or a file in it that cannot be read."""
+    """A folder contains nothing to report on, or a file that cannot be read."""
 
 
 def finish(body: Callable[[], int], debug: bool, stopped: str = "stopped; the same command goes on") -> int:
-    """Run a command's body: its status, 130 after an interrupt, 1 after an error, which is one line if it is ours."""
+    """Run a command's body and return its exit status: 130 after an interrupt, 1 after an error (one line if ours)."""
     try:
         return body()
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         return 130
     except Exception as error:
-        if debug or not isinstance(error, RapoError | OSError):
+        line = _explanation(error)
+        if debug or line is None:
             traceback.print_exc()
         else:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
         return 1
+
+
+def _explanation(error: Exception) -> str | None:
+    """The error in one line for the user; None for an error that only a traceback explains."""
+    if isinstance(error, RapoError | OSError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package not in ("rapo_ray", "actors"):
+            return f"the package `{package}` is not installed: install rapo-ray with its extra `cpu` or `gpu`"
+    return None

@@ -13,9 +13,9 @@ The same command goes on where it stopped. Exit status: 0, or 3 where a gate is 
 GATE_STATUS = 3
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.evaluate") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.evaluate", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--model", required=True, help="what to evaluate")
     parser.add_argument("--against", help="a second model, for paired differences (a utility_drop gate needs one)")
     parser.add_argument("--suites", help="as name:n,name:n; in place of evaluation.suites")

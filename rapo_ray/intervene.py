@@ -11,9 +11,9 @@ harmful prompts, and show how often it refuses at each level. MODEL is a run's f
 `embedded:...`. The same command goes on where it stopped."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.intervene") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.intervene", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--model", required=True, help="what to study")
     parser.add_argument("--suites", help="as name:n,name:n; in place of evaluation.suites")
     parser.add_argument("--config", help="recipe; by default that of the run, else quickstart")

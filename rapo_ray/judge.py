@@ -19,9 +19,9 @@ command goes on where it stopped."""
 AT_ONCE = 256  # completions that a model judge works on
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.judge") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.judge", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
     parser.add_argument("--input", type=Path, required=True, help="JSONL of completions")
     parser.add_argument("--output", type=Path, help="JSONL of verdicts; by default beside the input")

@@ -12,9 +12,9 @@ conversational preference format: prompt, chosen, rejected, and beside them scor
 `datasets.load_dataset("parquet", data_files=FILE)` reads it. Completions may be harmful text."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.preferences") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.preferences", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("run", type=Path, help="a run's folder, as runs/quickstart")
     parser.add_argument("--output", type=Path, help="the file; by default preferences.parquet in the run's folder")
     parser.add_argument("--min-margin", type=float, help="in place of the run's credit.min_margin")

@@ -1,4 +1,4 @@
-"""`python -m rapo_ray.promote`: change a running endpoint to a run's weights, if they passed their gate, or back."""
+"""`python -m rapo_ray.promote`: switch a running endpoint to a run's weights that passed their gate, or roll back."""
 
 import argparse
 import sys
@@ -6,29 +6,30 @@ from pathlib import Path
 
 from rapo_ray.errors import finish
 
-DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, and fail no
-request: their engines start beside the old ones, the ingress changes over between two requests, the old engines drain.
-Refused unless the gate of an evaluation of exactly these weights passed. --rollback goes back to the weights before."""
+DESCRIPTION = """Serve another run's weights from the endpoint that `python -m rapo_ray.serve` started, without failing
+a request: their engines start beside the old ones, the ingress changes over between two requests, the old engines
+drain. Refused unless the gate of an evaluation of exactly these weights passed. --rollback returns to the previous
+weights."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.promote", description=DESCRIPTION)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", type=Path, help="a run's folder, or its name below --out")
-    what.add_argument("--rollback", action="store_true", help="back to the weights served before")
-    what.add_argument("--history", action="store_true", help="show what was served when")
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.promote") -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--run", type=Path, help="a run's folder, or its name below --out")
+    action.add_argument("--rollback", action="store_true", help="return to the weights served before")
+    action.add_argument("--history", action="store_true", help="show the weights served so far and their times")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--state", type=Path, help="folder of the endpoint's state; by default .serving below --out")
     parser.add_argument("--start-limit", type=float, default=600, help="seconds that engines may take to start")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    return finish(lambda: _promote(options), options.debug, "stopped; what is served has not changed unless said above")
+    return finish(lambda: _promote(options), options.debug, "stopped; the same weights are served unless stated above")
 
 
 def _promote(options: argparse.Namespace) -> int:
     from rapo_ray import console
-    from rapo_ray.serving.deploy import State, previous
+    from rapo_ray.serving.state import State, previous
 
     state = State(options.state or options.out / ".serving")
     if options.history:
@@ -44,8 +45,8 @@ def _promote(options: argparse.Namespace) -> int:
 
         run = options.run if options.run.exists() else options.out / options.run
         published = read_published(run)
-        judged = check_gate(published)
-        console.say(f"{published.id} passed its gate: {judged.path}")
+        gate = check_gate(published)
+        console.say(f"{published.id} passed its gate: {gate.path}")
         model, action = run.resolve(), "promote"
     from actors.cluster import ray_cluster
     from rapo_ray.config.run import ClusterConfig

@@ -1,4 +1,4 @@
-"""Seeds by key, so that work done again after a crash gives the same result."""
+"""Seeds derived from keys, so that work repeated after a crash gives the same result."""
 
 import hashlib
 
@@ -10,5 +10,5 @@ def derive_seed(*key: str | int) -> int:
 
 
 def chosen(share: float, *key: str | int) -> bool:
-    """True for that share of all keys, always the same ones."""
+    """True for the given share of all keys, always the same ones."""
     return derive_seed(*key) < share * 2**31

@@ -1,4 +1,4 @@
-"""`python -m rapo_ray.serve`: an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
+"""`python -m rapo_ray.serve`: serve an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
 
 import argparse
 import signal
@@ -10,14 +10,14 @@ from types import FrameType
 from rapo_ray.errors import finish
 
 DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
-MODEL is a run's folder (or its model folder). Joins the cluster of RAY_ADDRESS, else starts a local one. Every request
-but /health needs a key of the file. Settings (see rapo_ray/config/serving.py) may follow as key=value, for example
-`device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and ends it."""
+MODEL is a run's folder (or its model folder). Joins the cluster at RAY_ADDRESS, or else starts a local one. Every
+request except /health needs a key from the file. Settings (see rapo_ray/config/serving.py) may follow as key=value, for
+example `device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and stops the endpoint."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.serve", description=DESCRIPTION)
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.serve") -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--model", type=Path, required=True, help="a run's folder")
     parser.add_argument("--api-keys", type=Path, required=True, help="file of `name:key` lines")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -38,13 +38,14 @@ def _serve(options: argparse.Namespace) -> int:
     from rapo_ray.models.published import read_published
     from rapo_ray.serving.keys import read_keys
 
-    given: dict[str, object] = {"model": str(options.model.resolve()), "api_keys": str(options.api_keys.resolve())}
-    config = load_settings(ServeConfig, given, options.overrides, "the command line")
+    paths: dict[str, object] = {"model": str(options.model.resolve()), "api_keys": str(options.api_keys.resolve())}
+    config = load_settings(ServeConfig, paths, options.overrides, "the command line")
     read_keys(config.api_keys)
     published = read_published(config.model)
     from actors.cluster import ray_cluster
     from rapo_ray import console
-    from rapo_ray.serving.deploy import State, start
+    from rapo_ray.serving.deploy import start
+    from rapo_ray.serving.state import State
 
     state = State(options.state or published.folder.parent.parent / ".serving")
     with ray_cluster(ClusterConfig(device=config.device)):

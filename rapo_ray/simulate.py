@@ -11,9 +11,9 @@ PROFILE says that a real one takes: a YAML file, or the folder of a run, whose m
 recipe's (rollout.engines, judge.risk.actors, policy.ranks, ...). It waits in real time."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.simulate") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.simulate", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("--config", default="quickstart", help="recipe")
     parser.add_argument("--profile", type=Path, help="YAML file, or a run; by default the times of `make run`")
     parser.add_argument("--rounds", type=int, default=3, help="rounds to play")

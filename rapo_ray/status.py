@@ -19,9 +19,9 @@ that sees the folder. A run counts as running while a process holds its lock."""
 EVERY = 2.0  # seconds between two looks with --follow
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.status") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.status", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("run", nargs="?", type=Path, help="a run's folder, or its name below --out; else the newest")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--follow", action="store_true", help="keep showing it until the run is over, or Ctrl-C")

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from importlib.util import find_spec
 from types import FrameType
 
 from rapo_ray.errors import finish
@@ -10,8 +11,8 @@ from rapo_ray.errors import finish
 DESCRIPTION = "Train a reasoning model with RAPO: supervised warm-up, then online rounds over Ray actors."
 EPILOG = """settings, one section a role (a shipped recipe shows them; --dry-run prints them all, resolved):
   name, out, seed, rounds, prompts_per_round, samples_per_prompt,
-  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, sinks.*,
-  cluster.*, limits.*
+  model.*, data.*, warmup.*, rollout.*, judge.*, credit.*, policy.*, reference.*, checkpoint.*, evaluation.*,
+  gates.*, serve.*, sinks.*, cluster.*, limits.*
 each is documented where it is defined, in rapo_ray/config/run.py
 
 examples:
@@ -21,10 +22,10 @@ examples:
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.train") -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "python -m rapo_ray.train",
+        program,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,6 +56,8 @@ def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
         print(describe(plan(config)))
         load_inputs(config)
         return 0
+    if find_spec("ray") is None:  # looked up, not imported, and before a model is fetched
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
     from rapo_ray.pipeline.run import run
 
     run(config)

@@ -1,4 +1,4 @@
-"""A scripted OpenAI-compatible judge on loopback: a real HTTP server whose every answer is decided by the test."""
+"""A scripted OpenAI-compatible judge on loopback: a real HTTP server whose answers come from the test."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scripted:
-    """One HTTP answer."""
+    """One HTTP response."""
 
     body: bytes = b""
     status: int = 200
@@ -26,7 +26,7 @@ Script = Callable[[dict[str, Any], int], Scripted]
 
 
 def completion(text: str, finish: str = "stop", tokens: int = 10, logprobs: dict[str, float] | None = None) -> Scripted:
-    """A chat completion that says `text`."""
+    """A chat completion with the given text."""
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     if logprobs is not None:
         top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
@@ -35,13 +35,13 @@ def completion(text: str, finish: str = "stop", tokens: int = 10, logprobs: dict
 
 
 def offered(text: str) -> list[str]:
-    """The replies that a question lets its judge choose from, as JSON objects."""
+    """The admissible replies of a question, as JSON objects."""
     return re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
 
 
 @dataclass
 class JudgeServer:
-    """The running server: its base address and what it was asked."""
+    """The running server: its base URL and the requests that it received."""
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +52,7 @@ class JudgeServer:
 
 @contextlib.contextmanager
 def judge_server(script: Script) -> Iterator[JudgeServer]:
-    """Serve `script(request body, how many calls of the same body came before)`."""
+    """Serve `script(request body, number of earlier calls with the same body)`."""
     lock = threading.Lock()
     seen: dict[str, int] = {}
 
@@ -90,7 +90,7 @@ def judge_server(script: Script) -> Iterator[JudgeServer]:
                 time.sleep(answer.drip)
 
         def log_message(self, *arguments: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True

@@ -1,4 +1,4 @@
-# The image for GPUs: README's "On GPUs", owned by root and run by a user who may write to its home, /tmp and /runs only.
+# The image for GPUs: the steps of docs/gpus.md, owned by root and run by a user who may write to its home, /tmp and /runs only.
 # CUDA 13 is what torch 2.13.0 and vLLM 0.29.0 are built for; the compiler is for flash-attn and DeepSpeed's kernels.
 #   docker build -f deploy/docker/gpu.Dockerfile -t rapo-ray:0.1.0 .
 FROM nvidia/cuda:13.0.2-devel-ubuntu24.04

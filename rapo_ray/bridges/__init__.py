@@ -1,1 +1,1 @@
-"""RAPO's judging and reward inside other trainers."""
+"""RAPO's judges and rewards for other trainers."""

@@ -1,10 +1,10 @@
-"""RAPO's reward inside OpenRLHF (0.11): as `--remote_rm_url reward_func.py`, or as an agent.
+"""RAPO's reward for OpenRLHF (0.11), as `--remote_rm_url reward_func.py` or as an agent.
 
-This file serves as both. OpenRLHF hands each prompt's `label` through, which must be the JSON that `training_rows`
-writes. RAPO_BRIDGE_CONFIG names the recipe whose judge and credit are used, by default the quickstart's rules.
+This file serves as both. OpenRLHF passes on each prompt's `label`, which must be the JSON that `training_rows` writes.
+RAPO_BRIDGE_CONFIG names the recipe whose judge and credit scheme are used, by default the quickstart.
 
-OpenRLHF cannot leave one completion out of a group. A failed judge is never a score here, so it raises: the agent's
-error ends OpenRLHF's run, while `reward_func`'s is logged there and the completion goes without a reward.
+OpenRLHF cannot leave a single completion out of a group. Since a failed verdict is never a score, it raises: the error
+of the agent ends OpenRLHF's run, that of `reward_func` is logged there and the completion gets no reward.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from rapo_ray.errors import DataError, JudgeError
 from rapo_ray.types import Prompt
 
 CONFIG_VARIABLE = "RAPO_BRIDGE_CONFIG"
-# What ends a turn in the chat templates we know: <|im_end|>, <|eot_id|>, </s>, <end_of_turn>.
+# End-of-turn tokens of common chat templates: <|im_end|>, <|eot_id|>, </s>, <end_of_turn>.
 _END_TOKENS = re.compile(r"(?:\s*(?:<\|[^|<>]{1,40}\|>|</s>|<end_of_turn>))+\s*\Z")
 
 
@@ -37,7 +37,7 @@ def _reward() -> RapoReward:
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """Rewards [B], scores [B] (1 where safe) and logs of whole texts; raises JudgeError where a judge failed."""
+    """Rewards [B], scores [B] (1 where safe) and logs of complete texts; raises JudgeError where a judge failed."""
     completions = []
     for query, prompt in zip(queries, prompts, strict=True):
         if not query.startswith(prompt):
@@ -48,19 +48,19 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
 
 class RapoAgent(AgentInstanceBase):  # type: ignore[misc]  # OpenRLHF is untyped
-    """One turn, judged by RAPO."""
+    """Agent of a single turn, which RAPO judges."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
     async def step(self, state_dict: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The reward of the turn that was just taken, which is the last."""
+        """The reward of the turn just taken, which is also the last."""
         judged = await asyncio.to_thread(_judge, [state_dict["label"]], [state_dict["action_text"]], [False])
         return {**_as_result(judged), "environment_feedback": "", "done": True}
 
 
 class AgentExecutor(MultiTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF is untyped
-    """What OpenRLHF looks for in an agent file."""
+    """The class that OpenRLHF looks for in an agent file."""
 
     def __init__(self) -> None:
         super().__init__(RapoAgent)
@@ -97,7 +97,7 @@ def _as_result(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def training_rows(config: RunConfig) -> list[dict[str, Any]]:
-    """The prompts of `data.train` as rows for `--input_key input --label_key label --apply_chat_template`."""
+    """Prompts of `data.train` as rows for `--input_key input --label_key label --apply_chat_template`."""
     return [
         {
             "input": turns,

@@ -1,4 +1,4 @@
-"""The training prompts of a recipe, as conversations for other trainers."""
+"""Training prompts of a recipe as conversations for other trainers."""
 
 from rapo_ray.config import RunConfig
 from rapo_ray.data.recipe import build_prompts, parse_recipe
@@ -8,7 +8,7 @@ Conversation = list[dict[str, str]]
 
 
 def conversation(system_prompt: str | None, text: str) -> Conversation:
-    """System turn, where there is one, and the user's turn."""
+    """The system turn, if any, and the user's turn."""
     system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
     return [*system, {"role": "user", "content": text}]
 

@@ -1,4 +1,4 @@
-"""The judging and reward of a recipe, callable from synchronous code."""
+"""The judge and the reward of a recipe, callable from synchronous code."""
 
 import asyncio
 import threading
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rapo_ray.config import RunConfig
 from rapo_ray.judging.local import local_judge
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.reward.credit import is_unsafe, verdict_reward
+from rapo_ray.reward.schemes import SCHEMES, is_unsafe
 from rapo_ray.types import Prompt, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A completion's verdict with the reward of `credit.scheme`; a failed verdict has no reward."""
+    """A verdict with the reward of `credit.scheme`; a failed verdict has no reward."""
 
     verdict: Verdict
     reward: float | None
@@ -22,12 +22,12 @@ class Judged:
 
 
 class RapoReward:
-    """Judges as `config.judge` says, in this process and many completions at once."""
+    """The judge that `config.judge` describes, in this process, for many completions at once."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._credit = config.credit
+        self._scheme = SCHEMES[config.credit.scheme]
         self._judge = local_judge(config)
-        # One loop for good: an HTTP judge's connections belong to the loop that opened them.
+        # One loop throughout: an HTTP judge's connections belong to the loop that opened them.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rapo-reward", daemon=True).start()
 
@@ -45,5 +45,5 @@ class RapoReward:
         return await asyncio.gather(*(self._judge(prompt, parse_completion(text, cut)) for prompt, text, cut in rows))
 
     def _judged(self, prompt: Prompt, verdict: Verdict) -> Judged:
-        reward = verdict_reward(verdict, prompt.harmful, self._credit)
+        reward = self._scheme.reward(verdict, prompt.harmful)
         return Judged(verdict, reward, None if reward is None else is_unsafe(verdict, prompt.harmful))

@@ -1,4 +1,4 @@
-"""RAPO's reward as a TRL reward function (GRPOTrainer and its siblings, TRL 1.x).
+"""RAPO's reward as a TRL reward function (for GRPOTrainer and related trainers, TRL 1.x).
 
 from rapo_ray.bridges.trl import TrlReward, training_rows
 config = load_config("quickstart", [])
@@ -16,11 +16,11 @@ from rapo_ray.types import Prompt
 
 
 class TrlReward:
-    """Give one to `reward_funcs`; the dataset needs the column `harmful`, and may have `level`."""
+    """Reward function for `reward_funcs`; the dataset needs the column `harmful` and may have `level`."""
 
     def __init__(self, config: RunConfig, max_completion_length: int | None = None) -> None:
         """A completion of `max_completion_length` tokens counts as truncated."""
-        self.__name__ = "rapo"  # what TRL calls it in its metrics
+        self.__name__ = "rapo"  # its name in TRL's metrics
         self._reward = RapoReward(config)
         self._max_length = max_completion_length
 
@@ -33,21 +33,21 @@ class TrlReward:
         level: Sequence[int | None] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        """A reward each; None where the judge failed, which TRL leaves out of the group. Raises DataError."""
+        """A reward for each completion, or None where the judge failed, which TRL leaves out. Raises DataError."""
         if harmful is None:
             raise DataError("the training dataset has no column 'harmful': RAPO's reward depends on it; add it")
         levels = level if level is not None else [None] * len(prompts)
-        asked = [
-            Prompt(str(index), _text(prompt, "user"), bool(label), given, "trl", "train")
-            for index, (prompt, label, given) in enumerate(zip(prompts, harmful, levels, strict=True))
+        requests = [
+            Prompt(str(index), _text(prompt, "user"), bool(label), risk_level, "trl", "train")
+            for index, (prompt, label, risk_level) in enumerate(zip(prompts, harmful, levels, strict=True))
         ]
         texts = [_text(completion, "assistant") for completion in completions]
         truncated = [self._max_length is not None and len(ids) >= self._max_length for ids in completion_ids]
-        return [judged.reward for judged in self._reward(asked, texts, truncated)]
+        return [judged.reward for judged in self._reward(requests, texts, truncated)]
 
 
 def _text(message: Any, role: str) -> str:
-    """A plain text, or the last turn of `role` in a conversation."""
+    """The message itself if it is text, else the last turn of `role` in the conversation."""
     if isinstance(message, str):
         return message
     turns = [turn["content"] for turn in message if turn["role"] == role]
@@ -57,7 +57,7 @@ def _text(message: Any, role: str) -> str:
 
 
 def training_rows(config: RunConfig) -> list[dict[str, Any]]:
-    """The prompts of `data.train` as rows of a conversational TRL dataset."""
+    """Prompts of `data.train` as rows of a conversational TRL dataset."""
     return [
         {"prompt": turns, "harmful": prompt.harmful, "level": prompt.level}
         for turns, prompt in training_prompts(config)

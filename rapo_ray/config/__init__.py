@@ -1,4 +1,4 @@
-"""The run's configuration: one model per role, each field documented where it is defined."""
+"""The configuration: pydantic sections, each field documented where it is defined."""
 
 from rapo_ray.config.load import load_config
 from rapo_ray.config.run import RunConfig

@@ -1,4 +1,4 @@
-"""What every section of the config is made of."""
+"""The base class of every config section, and types that sections share."""
 
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ def _resolved(value: object) -> object:
 
 @cache
 def cpu_dtype() -> str:
-    """bfloat16 where this machine's processor has arithmetic for it, else float32, which is then far faster."""
+    """`bfloat16` if this machine's processor computes in it natively, else `float32`, which is then far faster."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -24,12 +24,12 @@ def cpu_dtype() -> str:
     return "bfloat16" if NATIVE_BF16 & {flag for line in lines for flag in line.split()} else "float32"
 
 
-# `auto` is read as what this machine's processor does best; the resolved config names what that is.
+# `auto` resolves to the faster type on this machine's processor; the resolved config names it.
 Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_resolved)]
 
 
 class Strict(BaseModel):
-    """Base of every section: unknown keys fail, and a loaded section does not change."""
+    """Base class of every section: unknown keys are errors, and a loaded section is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""How a run learns: credit, the policy's update, and the frozen reference."""
+"""Settings of learning: credit, the policy update, and the frozen reference."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,31 +8,31 @@ from rapo_ray.config.base import Dtype, Strict
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
-GATE = 0.75  # what lies between the best unsafe and the worst safe outcome of the gated scheme
+GATE = 0.75  # reward between the best unsafe and the worst safe outcome of the gated scheme
 
 
 class CreditConfig(Strict):
-    """How verdicts become advantages."""
+    """The conversion of verdicts into rewards and advantages."""
 
     scheme: Literal["grpo", "dr_grpo", "rloo", "gdpo", "gated"] = "grpo"
-    """How a group's verdicts become advantages.
+    """Credit scheme, which turns a group's verdicts into advantages.
 
-    `grpo` (the paper): R + G, centred, over the group's deviation. `dr_grpo`: centred only. `rloo`: against the mean of
-    the others. `gdpo`: R and G standardised apart, then added. `gated`: as grpo, but every unsafe outcome ranks below
-    every safe one, then reasoning decides, then helpfulness.
+    `grpo` (the paper) centres R + G and divides by the group's deviation; `dr_grpo` only centres; `rloo` subtracts the
+    mean of the other samples; `gdpo` standardises R and G separately and adds them; `gated` is `grpo` on a reward that
+    ranks every unsafe outcome below every safe one, then by reasoning, then by helpfulness.
     """
     filter: Literal["reward", "label"] = "reward"
-    """Which groups teach nothing: those whose reward does not vary, or those whose raw safety label (G) does not."""
+    """Value that must differ within a group, or it has zero variance and is not trained on: reward, or safety label."""
     resample: int = Field(default=0, ge=0)
-    """How often completions of a group that teaches nothing are drawn again; what is left is skipped."""
+    """Largest number of times that a zero-variance group is resampled; 0 skips it at once."""
     min_margin: float = Field(default=0.0, ge=0)
-    """Reward by which the best of a group must exceed its worst to make a preference pair (DPO, IPO, export)."""
+    """Reward by which a group's best sample must exceed its worst to form a preference pair (DPO, IPO, export)."""
     truncated: Literal["lowest", "mask"] = "lowest"
-    """A completion cut at the token limit has the lowest rewards, or is out of its group's mean, deviation and loss."""
+    """`lowest` gives a truncated completion the lowest rewards; `mask` leaves it out of mean, deviation and loss."""
     overlong: tuple[int, int] | None = None
-    """From and to which completion length, in tokens, a penalty rises (DAPO's soft punishment); none for no penalty."""
+    """Completion lengths in tokens between which a penalty rises from 0 to its maximum (DAPO); unset, there is none."""
     overlong_penalty: float = Field(default=0.5, gt=0)
-    """The whole of that penalty, taken off the reward; in gdpo a part of its own."""
+    """Largest length penalty, subtracted from the reward; `gdpo` standardises it as a separate part."""
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:
@@ -47,72 +47,72 @@ class CreditConfig(Strict):
 
 
 class PolicyConfig(Strict):
-    """The DeepSpeed policy and its update."""
+    """The policy, trained with DeepSpeed, and its update."""
 
     ranks: int = Field(default=1, ge=1)
-    """Data-parallel ranks, one GPU each."""
+    """Number of data-parallel ranks, one GPU each."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
     dtype: Dtype = "bfloat16"
-    """Forward and backward arithmetic; master weights are always float32."""
+    """Data type of the forward and backward pass; master weights are always float32. `auto` picks the faster one."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass."""
+    """Recompute activations in the backward pass, which saves memory and costs time."""
     lora_rank: int = Field(default=0, ge=0)
-    """Train LoRA adapters of this rank in the rounds, on every linear layer but the head; 0 trains all weights.
+    """Rank of LoRA adapters on every linear layer except the head; 0 trains all weights.
 
-    The engines get the weights with the adapters merged, and so does the published model.
+    The engines and the published model get the weights with the adapters merged.
     """
     lora_alpha: int = Field(default=32, ge=1)
-    """The adapters' output is scaled by this over `lora_rank`."""
+    """Numerator of the adapters' scale; their output is multiplied by `lora_alpha / lora_rank`."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """Learning rate of the rounds."""
+    """Peak learning rate of the rounds."""
     schedule: Literal["constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
-    """Learning-rate schedule over all optimizer steps, by its transformers name."""
+    """Learning-rate schedule over all optimizer steps, by its name in transformers."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Optimizer steps of linear warm-up."""
+    """Optimizer steps over which the learning rate warms up linearly."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW weight decay."""
+    """Weight decay of AdamW."""
     adam_betas: tuple[Beta, Beta] = (0.9, 0.95)
-    """AdamW betas."""
+    """Betas of AdamW."""
     grad_clip: float = Field(default=1.0, gt=0)
-    """Largest gradient norm."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     steps_per_round: int = Field(default=1, ge=1)
-    """Optimizer steps a round; the round's sequences are dealt over them."""
+    """Optimizer steps per round; the round's sequences are distributed over them."""
     micro_batch_tokens: int = Field(default=16384, ge=16)
-    """Padded tokens of a micro-batch; longer rows go alone."""
+    """Largest number of padded tokens in a micro-batch; a longer row forms its own."""
     row_tokens: int = Field(default=512, ge=0)
-    """Sequences are laid in rows of up to this many tokens, a shared prompt once; 0 gives each a row of its own."""
+    """Length in tokens of the rows that sequences are packed into, a shared prompt once; 0 gives each its own row."""
     objective: Literal["clip", "dpo", "ipo"] = "clip"
-    """What the update minimises: the clipped loss on advantages, or DPO or IPO on the best and worst of a group."""
+    """Loss of the update: the clipped policy-gradient loss, or DPO or IPO on the best and worst sample of a group."""
     pair_beta: float = Field(default=0.1, gt=0)
-    """Strength of the reference in DPO and IPO."""
+    """Beta of DPO and IPO, the strength of the pull to the reference."""
     clip_low: float = Field(default=0.2, gt=0)
-    """Lower clip of the policy ratio."""
+    """Lower clip range of the policy ratio, which is clipped at 1 minus this."""
     clip_high: float = Field(default=0.2, gt=0)
-    """Upper clip of the policy ratio."""
+    """Upper clip range of the policy ratio, which is clipped at 1 plus this."""
     loss_mean: Literal["token", "sequence"] = "sequence"
-    """Average over the step's tokens, or over its sequences' token means (GRPO)."""
+    """Average of the loss over the step's tokens, or over its sequences' token means (GRPO)."""
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
-    """The ratio's denominator: recomputed by the policy, or the engines' own log-probs (a forward pass less)."""
+    """Denominator of the ratio: log-probs recomputed by the policy, or those of the engines (one forward pass less)."""
     kl_coef: float = Field(default=0.01, ge=0)
-    """Weight of the KL to the reference in the clipped loss; 0 starts no reference actor there."""
+    """Weight of the KL to the reference in the clipped loss; with 0 no reference actor is started for it."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """Schulman's estimator of the KL."""
+    """Estimator of the KL, named as in Schulman's note."""
     importance_correction: Literal["off", "token", "sequence"] = "token"
-    """Correct for the gap between engines and policy: per token (weights clipped) or per sequence (dropped)."""
+    """Importance correction for the gap between engines and policy, per `token` (clipped) or `sequence` (dropped)."""
     importance_bounds: tuple[float, float] = (0.5, 2.0)
-    """Weights outside are clipped (token) or their sequences dropped (sequence)."""
+    """Bounds of the importance weights; beyond them weights are clipped (`token`) or sequences dropped (`sequence`)."""
     offload: bool = False
-    """Keep optimizer states in host memory."""
+    """Keep the optimizer states in host memory instead of GPU memory."""
 
     @property
     def learns_from_pairs(self) -> bool:
-        """True where training rows are chosen and rejected in turn."""
+        """True where the training rows are alternating chosen and rejected completions."""
         return self.objective != "clip"
 
     @property
     def needs_reference(self) -> bool:
-        """True where the update wants the reference's log-probs."""
+        """True where the update needs the reference's log-probs."""
         return self.learns_from_pairs or self.kl_coef > 0
 
     @field_validator("importance_correction", mode="before")
@@ -129,9 +129,9 @@ class PolicyConfig(Strict):
 
 
 class ReferenceConfig(Strict):
-    """The frozen reference model of the KL."""
+    """The frozen reference model, for the KL and for preference losses."""
 
     actors: int = Field(default=1, ge=1)
-    """Number of reference actors; sequences are dealt over them."""
+    """Number of reference actors; sequences are distributed over them."""
     micro_batch_tokens: int = Field(default=32768, ge=16)
-    """Padded tokens of a forward pass."""
+    """Largest number of padded tokens in one forward pass."""

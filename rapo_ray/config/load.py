@@ -1,4 +1,4 @@
-"""From a recipe's name or path and dotted overrides to a RunConfig, with one clear line for each mistake."""
+"""A recipe's name or path and dotted overrides become a RunConfig; each mistake becomes one clear line."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ from rapo_ray.errors import ConfigError
 Settings = TypeVar("Settings", bound=BaseModel)
 
 MAX_RECIPE_BYTES = 1 << 20
-SHOWN = 120  # characters of a value or an override in a message
+MAX_SHOWN = 120  # characters of a value or an override in a message
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice in one mapping, of which plain YAML takes the last."""
+    """A safe YAML loader that refuses duplicate keys in a mapping, of which plain YAML takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -36,13 +36,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name and path of every recipe in the package."""
+    """Paths of the packaged recipes, by name."""
     folder = Path(str(files("rapo_ray") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Load a shipped recipe or a YAML file and lay `a.b=value` overrides over it; raises ConfigError."""
+    """Load a packaged recipe or a YAML file and apply `a.b=value` overrides to it; raises ConfigError."""
     shipped = shipped_recipes()
     path = shipped.get(recipe, Path(recipe))
     if not path.is_file():
@@ -51,7 +51,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def load_settings(kind: type[Settings], tree: dict[str, object], overrides: Sequence[str], origin: str) -> Settings:
-    """Settings of one kind from a tree that came from `origin`, overrides laid over it; raises ConfigError."""
+    """Settings of one kind from a tree read from `origin`, with the overrides applied; raises ConfigError."""
     for override in overrides:
         _apply(tree, override)
     try:
@@ -61,12 +61,12 @@ def load_settings(kind: type[Settings], tree: dict[str, object], overrides: Sequ
 
 
 def config_hash(config: RunConfig) -> str:
-    """Digest of everything that shapes a run's results (not where it is written, nor how long it may wait)."""
+    """SHA-256 of every setting that affects a run's results (not its folder, limits, cluster and the like)."""
     return hashlib.sha256(json.dumps(hashed_tree(config), sort_keys=True).encode()).hexdigest()
 
 
 def hashed_tree(config: RunConfig) -> dict[str, Any]:
-    """The settings that count in `config_hash`."""
+    """The settings that `config_hash` covers, as JSON values."""
     return config.model_dump(
         mode="json", exclude={"out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve", "sinks"}
     )
@@ -127,7 +127,7 @@ def _explain_one(detail: Mapping[str, object], path: str, overrides: Sequence[st
 
 
 def _origin(key: str, message: str, path: str, overrides: Sequence[str]) -> str:
-    """The overrides that set the key, a part of it or a section around it; without a key, those the message names."""
+    """The overrides that set the key, a part of it or its section; without a key, those that the message names."""
 
     def concerns(name: str) -> bool:
         if not key:
@@ -143,4 +143,4 @@ def _named(override: str) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

@@ -1,6 +1,6 @@
-"""The run's configuration: one model per role, each field documented where it is defined.
+"""Settings of a run: one section per role, each field documented where it is defined.
 
-Order of precedence: defaults < recipe file < dotted overrides on the command line. Unknown keys fail.
+Precedence: defaults < recipe file < dotted overrides on the command line. Unknown keys are errors.
 """
 
 from pathlib import Path
@@ -9,64 +9,65 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
-from rapo_ray.config.evaluation import EvaluationConfig, FollowConfig, GatesConfig
+from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
 from rapo_ray.config.judge import JudgeConfig
 from rapo_ray.config.learning import CreditConfig, PolicyConfig, ReferenceConfig
+from rapo_ray.config.serving import FollowConfig
 from rapo_ray.config.sinks import SinksConfig
 from rapo_ray.config.sources import SourceConfig
 
-MAX_SHARED_MEMORY = 0.95  # of a GPU that engines and judges share; the rest is what each process takes beside
+MAX_SHARED_MEMORY = 0.95  # of a GPU that engines and judges share; each process needs some of the rest
 
 
 class ModelConfig(Strict):
-    """The model that is aligned."""
+    """The model to align."""
 
     path: str = "embedded:smollm2-135m"
-    """A hub id, a local folder, or `embedded:smollm2-135m`."""
+    """Model to start from: a hub id, a local folder, or `embedded:smollm2-135m`."""
     revision: str | None = None
-    """Commit of the hub model; pin it for a run that others should repeat."""
+    """Commit of the hub model; unset, it is the hub's newest. Pin it to make the run reproducible."""
     system_prompt: str | None = None
-    """System message of every prompt; none leaves it to the model's chat template."""
+    """System message of every prompt; unset, the model's chat template decides."""
 
 
 class DataConfig(Strict):
-    """Where prompts come from."""
+    """The sources of prompts, and their use for training and evaluation."""
 
     train: str = "quickstart:all"
-    """Prompts of the rounds, as `name:n,name:n`; `all` takes every row, a number takes a seeded sample."""
+    """Training prompts, as `name:n,name:n`: `all` takes every row, a number takes a seeded sample of that size."""
     heldout: str = "quickstart-heldout:all"
-    """Prompts that measure base, sft and rapo, sampled as in the rounds; never trained on."""
+    """Held-out prompts that compare base, sft and rapo, sampled as in the rounds; they are never trained on."""
     heldout_samples: int = Field(default=1, ge=1)
-    """Completions of each held-out prompt for sft and rapo; base, which no difference is taken to, has one."""
+    """Completions per held-out prompt for sft and rapo; base gets one, since no difference to it is computed."""
     evaluation: str | None = None
-    """Prompts of evaluation suites, as `name:n,name:n`; with the held-out ones they may not be trained on."""
+    """Prompts of evaluation suites, as `name:n,name:n`, that may not be trained on either; unset, there are none."""
     contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
-    """`refuse` leaves training prompts and demonstrations out that a suite holds; the other words keep them."""
+    """`refuse` leaves out training prompts and demonstrations that occur in a suite; the other value keeps them."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
-    """Named data files; `quickstart` and `quickstart-heldout` come with the package."""
+    """Data files by name; `quickstart` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of a source's rows that may be quarantined before the run stops."""
+    """Largest share of a source's rows that may be quarantined; above it the run stops."""
 
 
 class WarmupConfig(Strict):
-    """Stage 1: supervised warm-up that teaches the format."""
+    """Stage 1: the supervised warm-up (SFT) that teaches the format."""
 
     source: Literal["demonstrations", "synthesis", "none"] = "demonstrations"
-    """`demonstrations` takes the packaged ones or `path`; `synthesis` lets the model write its own; `none` skips."""
+    """`demonstrations` uses packaged ones or `path`, `synthesis` lets the model write them, `none` skips warming up."""
     path: Path | None = None
-    """JSONL of demonstrations (`text`, `harmful`, `level`, `completion`); none takes the packaged ones."""
+    """JSONL file of demonstrations (`text`, `harmful`, `level`, `completion`); unset, the packaged ones are used."""
     recipe: str | None = None
-    """Prompts for synthesis, as `name:n,name:n`."""
+    """Prompts for `synthesis`, as `name:n,name:n`; required there."""
     epochs: int = Field(default=1, ge=1)
-    """Passes over the demonstrations."""
+    """Number of passes over the demonstrations."""
     batch_size: int = Field(default=8, ge=1)
-    """Demonstrations an optimizer step."""
+    """Demonstrations per optimizer step."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak learning rate; it warms up over a tenth of the steps and decays linearly."""
+    """Peak learning rate, reached after a tenth of the steps; it then decays linearly."""
     max_new_tokens: int = Field(default=2048, ge=16)
-    """Token limit of a synthesised trace or completion; what reaches it is dropped."""
+    """Token limit of a synthesised trace or completion; one that reaches it is dropped."""
     min_trace_chars: int = Field(default=64, ge=0)
-    """A synthesised trace shorter than this is dropped."""
+    """Smallest length of a synthesised trace in characters; a shorter one is dropped."""
 
     @model_validator(mode="after")
     def _synthesis_needs_prompts(self) -> Self:
@@ -79,97 +80,99 @@ class RolloutConfig(Strict):
     """The vLLM engines that sample completions."""
 
     engines: int = Field(default=1, ge=1)
-    """Number of engines; prompts are dealt over them in order."""
+    """Number of engines; prompts are distributed over them in order."""
     tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs of one engine."""
+    """GPUs per engine."""
     dtype: Dtype = "bfloat16"
-    """Weights and arithmetic of the engines. float32 on CPUs without native bf16."""
+    """Data type of the engines; `auto` picks the faster one on this machine's processor."""
     temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature; log-probs are taken at this temperature on both sides."""
+    """Sampling temperature; engines and policy both compute log-probs at this temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus mass; below 1 the importance ratio would be biased by the kept mass."""
+    """Nucleus mass; below 1 the importance ratio would be biased, so corrections must be off."""
     max_new_tokens: int = Field(default=2048, ge=1)
-    """Token limit of a completion; what reaches it is truncated, its own verdict."""
+    """Token limit of a completion; one that reaches it is truncated and gets the verdict `malformed`."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
-    """A longer prompt stops the run before the first round, by name."""
+    """Token limit of a prompt; a longer one stops the run before the first round."""
     max_num_seqs: int = Field(default=256, ge=1)
-    """Sequences an engine runs at once."""
+    """Sequences that an engine runs at once."""
     staleness: Literal[0, 1] = 0
-    """Versions by which a round may lag: with 1 the next one is drawn while the policy learns from this one.
+    """Weight versions by which rollouts may lag: with 1 the next round is sampled while the policy trains on this one.
 
-    The round after a checkpoint is always drawn with the newest weights, so that a resumed run repeats exactly: let
-    `checkpoint.every` be more than 1.
+    The round after a checkpoint always samples with the newest weights, so that a resumed run repeats exactly;
+    `checkpoint.every` must therefore be more than 1.
     """
     memory_share: float = Field(default=0.85, gt=0, lt=1)
-    """Share of a GPU's memory that an engine may take."""
+    """Share of a GPU's memory that an engine may use."""
     colocate: bool = False
-    """Engines share the GPUs of policy and reference, on one node: they sleep while the policy learns (their weights go
-    to host memory), and take new weights through shared memory. `memory_share` must leave room for the policy.
+    """Place the engines on the GPUs of policy and reference, on one node.
+
+    They sleep while the policy trains (their weights move to host memory), and receive new weights through shared
+    memory. `memory_share` must leave room for the policy.
     """
     kv_cache_gib: int = Field(default=1, ge=1)
-    """Key-value cache of an engine on CPU, in GiB."""
+    """Size of an engine's key-value cache on CPU, in GiB."""
     enforce_eager: bool = True
-    """Skip graph capture and compilation; compilation pays on GPU and for long runs."""
+    """Skip graph capture and compilation, which pay off on GPUs and in long runs."""
 
 
 class CheckpointConfig(Strict):
-    """When and how many checkpoints."""
+    """The schedule and number of checkpoints."""
 
     every: int = Field(default=1, ge=1)
-    """Rounds between checkpoints; the last round always writes one."""
+    """Rounds between two checkpoints; the last round always writes one."""
     keep: int = Field(default=2, ge=1)
-    """Checkpoints kept on disk."""
+    """Number of newest checkpoints kept on disk."""
 
 
 class ClusterConfig(Strict):
-    """The Ray cluster and what an actor takes of it."""
+    """The Ray cluster, and the resources that actors reserve on it."""
 
     address: str | None = None
-    """Cluster to join; none joins the one in RAY_ADDRESS or starts a local one."""
+    """Address of the cluster to join; unset, it is RAY_ADDRESS, or else a local cluster is started."""
     device: Literal["cpu", "gpu"] = "gpu"
-    """Where models live."""
+    """Device that the models run on."""
     cpus_per_actor: float = Field(default=1.0, gt=0)
-    """Logical CPUs an actor reserves; on a CPU machine the roles take turns on the same cores, so a little is right."""
+    """Logical CPUs that each actor reserves; on a CPU machine the roles take turns on the same cores, so use few."""
     placement: Literal["PACK", "SPREAD"] = "PACK"
-    """How Ray lays the actors over nodes."""
+    """Ray's placement strategy: `PACK` puts actors on few nodes, `SPREAD` on many."""
 
 
 class LimitsConfig(Strict):
-    """How long a wait may last, in seconds, none is endless; and how often what was lost is started again."""
+    """Time limits of every wait, in seconds, and the number of restarts."""
 
     start: float = Field(default=600, gt=0)
-    """From asking for resources to every actor ready."""
+    """Seconds from the request for resources until every actor is ready."""
     generate: float = Field(default=1800, gt=0)
-    """Without a new completion from an engine that has some to write; it is then ended and started again."""
+    """Seconds without a finished completion from a busy engine; it is then killed and restarted."""
     silence: float = Field(default=120, gt=10)
-    """Without any answer from an engine; it is then ended and started again."""
+    """Seconds without any sign of life from an engine; it is then killed and restarted."""
     restarts: int = Field(default=2, ge=0)
-    """How often each engine, judge or reference is started again, and the whole run from its last checkpoint."""
+    """Largest number of restarts of each engine, judge and reference, and of the run from its last checkpoint."""
     judge: float = Field(default=600, gt=0)
-    """Without a verdict once a completion was sent to a judge."""
+    """Seconds without a verdict after a completion was sent to a judge."""
     update: float = Field(default=3600, gt=0)
-    """One policy update, reference pass or checkpoint."""
+    """Seconds for one policy update, one reference pass or one checkpoint."""
     sync: float = Field(default=600, gt=0)
-    """Weights from the policy to every engine."""
+    """Seconds for one transfer of the weights from the policy to every engine."""
     warmup: float = Field(default=7 * 24 * 3600, gt=0)
-    """The whole supervised warm-up."""
+    """Seconds for the whole supervised warm-up."""
 
 
 class RunConfig(Strict):
-    """A whole run."""
+    """All settings of a run."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the run and of its folder below `out`."""
     out: Path = Path("runs")
-    """Folder of all runs."""
+    """Folder that contains all runs."""
     seed: int = Field(default=0, ge=0)
-    """Seeds data order, sampling and initialisation."""
+    """Seed of data order, sampling and initialisation."""
     rounds: int = Field(default=100, ge=0)
-    """Online rounds after the warm-up."""
+    """Number of online rounds after the warm-up."""
     prompts_per_round: int = Field(default=64, ge=1)
-    """P, prompts of a round."""
+    """Number of prompts per round (P)."""
     samples_per_prompt: int = Field(default=4, ge=2)
-    """G, completions of a prompt."""
+    """Number of completions per prompt (G)."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     warmup: WarmupConfig = WarmupConfig()
@@ -188,19 +191,36 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        policy = self.policy
-        if self.rollout.top_p < 1 and policy.importance_correction != "off":
+        self._importance_ratio_is_unbiased()
+        self._stale_rollouts_are_corrected()
+        self._overlong_is_reachable()
+        self._every_step_has_a_prompt()
+        self._judges_time_out_first()
+        self._engines_fit_beside_policy()
+        self._judges_fit_beside_rollouts()
+        self._promotion_has_gates()
+        self._evaluated_rounds_have_checkpoints()
+        self._tensor_parallel_has_gpus()
+        return self
+
+    def _importance_ratio_is_unbiased(self) -> None:
+        policy, top_p = self.policy, self.rollout.top_p
+        corrects = policy.importance_correction != "off"
+        if top_p < 1 and corrects:
             raise ValueError(
-                f"rollout.top_p={self.rollout.top_p} biases the importance ratio by the kept mass: "
+                f"rollout.top_p={top_p} biases the importance ratio by the kept mass: "
                 f"set rollout.top_p=1, or policy.importance_correction=off (it is {policy.importance_correction})"
             )
-        if policy.old_logprobs == "rollout" and policy.importance_correction != "off":
+        if policy.old_logprobs == "rollout" and corrects:
             raise ValueError(
                 "policy.old_logprobs=rollout already corrects for the gap: set policy.importance_correction=off "
                 f"(it is {policy.importance_correction})"
             )
-        if self.rollout.top_p < 1 and policy.old_logprobs == "rollout":
-            raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {self.rollout.top_p})")
+        if top_p < 1 and policy.old_logprobs == "rollout":
+            raise ValueError(f"policy.old_logprobs=rollout needs rollout.top_p=1 (it is {top_p})")
+
+    def _stale_rollouts_are_corrected(self) -> None:
+        policy = self.policy
         corrected = policy.old_logprobs == "rollout" or policy.importance_correction != "off"
         if self.rollout.staleness and not corrected and not policy.learns_from_pairs:
             raise ValueError(
@@ -208,38 +228,47 @@ class RunConfig(Strict):
                 "set policy.old_logprobs=rollout, or policy.importance_correction=token"
             )
         if self.rollout.staleness and self.checkpoint.every == 1:
-            raise ValueError("rollout.staleness=1 draws no round ahead with checkpoint.every=1: set it to 2 or more")
+            raise ValueError("rollout.staleness=1 prefetches no round with checkpoint.every=1: set it to 2 or more")
+
+    def _overlong_is_reachable(self) -> None:
         overlong = self.credit.overlong
         if overlong is not None and overlong[0] >= self.rollout.max_new_tokens:
             raise ValueError(
-                f"credit.overlong={list(overlong)} starts where no completion comes to: "
+                f"credit.overlong={list(overlong)} starts where no completion reaches: "
                 f"rollout.max_new_tokens={self.rollout.max_new_tokens}"
             )
-        if policy.steps_per_round > self.prompts_per_round:
+
+    def _every_step_has_a_prompt(self) -> None:
+        if self.policy.steps_per_round > self.prompts_per_round:
             raise ValueError(
-                f"policy.steps_per_round={policy.steps_per_round} is more than "
+                f"policy.steps_per_round={self.policy.steps_per_round} is more than "
                 f"prompts_per_round={self.prompts_per_round}"
             )
+
+    def _judges_time_out_first(self) -> None:
         for part, judge in self.judge.named().items():
             if judge.backend != "rules" and judge.timeout >= self.limits.judge:
                 raise ValueError(
                     f"judge.{part}.timeout={judge.timeout:g} must be below limits.judge={self.limits.judge:g}: "
                     "a slow reply is a failed verdict, a silent judge actor ends the run"
                 )
-        self._engines_fit_beside_policy()
-        self._judges_fit_beside_rollouts()
+
+    def _promotion_has_gates(self) -> None:
         if self.serve.follow and not self.gates.bars():
             raise ValueError("serve.follow=true needs gates, for example gates.asr=0.1: nothing else is promoted")
+
+    def _evaluated_rounds_have_checkpoints(self) -> None:
         if self.evaluation.every % self.checkpoint.every:  # so that a resumed run need not evaluate again
             raise ValueError(
                 f"evaluation.every={self.evaluation.every} must be a multiple of "
                 f"checkpoint.every={self.checkpoint.every}"
             )
+
+    def _tensor_parallel_has_gpus(self) -> None:
         judges = {f"judge.{part}": judge.tensor_parallel for part, judge in self.judge.named().items()}
         for part, tensor_parallel in ({"rollout": self.rollout.tensor_parallel} | judges).items():
             if tensor_parallel > 1 and self.cluster.device == "cpu":
                 raise ValueError(f"{part}.tensor_parallel={tensor_parallel} needs cluster.device=gpu")
-        return self
 
     def _engines_fit_beside_policy(self) -> None:
         rollout = self.rollout
@@ -248,7 +277,7 @@ class RunConfig(Strict):
         if self.cluster.device == "cpu" or rollout.staleness or rollout.tensor_parallel > 1:
             raise ValueError(
                 "rollout.colocate needs cluster.device=gpu, rollout.tensor_parallel=1 and rollout.staleness=0, as "
-                "engines sleep while the policy learns"
+                "engines sleep while the policy trains"
             )
         references = self.reference.actors if self.policy.needs_reference else 0
         if max(self.policy.ranks, references) > rollout.engines:
@@ -279,5 +308,5 @@ class RunConfig(Strict):
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """Folder of this run, `name` below `out`."""
         return self.out / self.name

@@ -1,4 +1,4 @@
-"""Settings of an endpoint; each is documented where it is defined."""
+"""Settings of the OpenAI-compatible endpoint, and of its promotion at the end of a run."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -11,67 +11,67 @@ Reasoning = Literal["split", "inline"]
 
 
 class EndpointLimits(Strict):
-    """What one caller may ask for."""
+    """Limits on the requests of one caller."""
 
     body_bytes: int = Field(default=1 << 20, ge=1024)
-    """Bytes of a request's body, counted as they arrive."""
+    """Largest request body in bytes, counted as they arrive."""
     body_seconds: float = Field(default=20, gt=0)
-    """Seconds in which a request's body must have arrived."""
+    """Seconds within which the whole request body must arrive."""
     messages: int = Field(default=64, ge=1)
-    """Messages of a chat."""
+    """Largest number of messages in a chat request."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Tokens of a completion; a request that names none gets as many as fit below this."""
+    """Largest `max_tokens` of a request; a request without one gets this limit, or less if the context is full."""
     n: int = Field(default=4, ge=1, le=8)
-    """Completions of one request."""
+    """Largest number of completions of one request (`n`)."""
     per_minute: float | None = Field(default=None, gt=0)
-    """Requests a minute of one key, on each ingress replica; none for no limit."""
+    """Requests per minute allowed for one key on each ingress replica; unset, there is no limit."""
     burst: int = Field(default=10, ge=1)
-    """Requests of one key that may come at once under `per_minute`."""
+    """Requests that one key may send at once under `per_minute`."""
     in_flight: int = Field(default=64, ge=1)
-    """Requests that an ingress replica holds at once, running and waiting; more are told to come again."""
+    """Requests that an ingress replica holds at once, running or queued; further ones get 429 with Retry-After."""
     seconds: float = Field(default=300, gt=0)
-    """A request's deadline, queue and stream included."""
+    """Deadline of a request in seconds, including its time in the queue and its stream."""
 
 
 class ServeConfig(Strict):
-    """An endpoint: which model, for whom, on what."""
+    """The OpenAI-compatible endpoint: its model, its callers and its resources."""
 
     model: Path
-    """A run's folder, or a published model's own."""
+    """Folder of a run, or of a published model."""
     api_keys: Path
-    """File of bearer keys, one a line as `name:key`; read again whenever it changes."""
+    """File of bearer keys, one per line as `name:key`; it is reread whenever it changes."""
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    """What callers name the model; none takes the run's name."""
+    """Model name that callers use; unset, it is the run's name."""
     engines: str | None = None
-    """Name of the Serve application in which the engines run; none names it after the weights, as promotion does."""
+    """Name of the Serve application that runs the engines; unset, it is derived from the weights, as in a promotion."""
     reasoning: Reasoning = "split"
-    """Where the thinking goes: apart, as `reasoning_content`, or `inline`; a request may choose otherwise."""
+    """Default for requests: `split` returns the thinking as `reasoning_content`, `inline` leaves it in the text."""
     withhold_reasoning: bool = False
-    """Give the thinking to nobody; a request for it is refused."""
+    """Never return the thinking; a request for it is refused."""
     replicas: int = Field(default=1, ge=1)
-    """Engines that always run."""
+    """Number of engines that always run."""
     max_replicas: int | None = Field(default=None, ge=1)
-    """Engines that may run under load; none for `replicas`."""
+    """Largest number of engines under load; unset, it equals `replicas`."""
     device: Literal["cpu", "gpu"] = "gpu"
-    """Where the model lives."""
+    """Device that the model runs on."""
     cpus_per_replica: float = Field(default=1.0, ge=0)
-    """Logical CPUs that an engine reserves."""
+    """Logical CPUs that each engine reserves."""
     dtype: Dtype = "bfloat16"
-    """Weights and arithmetic."""
+    """Data type of the weights and the arithmetic; `auto` picks the faster one on this machine's processor."""
     tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs of one engine."""
+    """GPUs per engine."""
     max_model_len: int = Field(default=2048, ge=64)
-    """Tokens of prompt and completion together."""
+    """Context length in tokens, prompt and completion together."""
     max_num_seqs: int = Field(default=64, ge=1)
-    """Completions that an engine works on at once."""
+    """Completions that an engine generates at once."""
     memory_share: float = Field(default=0.85, gt=0, lt=1)
-    """Share of a GPU's memory that an engine may take."""
+    """Share of a GPU's memory that an engine may use."""
     kv_cache_gib: int = Field(default=1, ge=1)
-    """Key-value cache of an engine on CPU, in GiB."""
+    """Size of an engine's key-value cache on CPU, in GiB."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of an engine; 0 for all cores, shared by the replicas."""
+    """CPU threads per engine; 0 divides all cores among the replicas."""
     limits: EndpointLimits = EndpointLimits()
-    """What one caller may ask for."""
+    """Limits on the requests of one caller."""
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
@@ -80,3 +80,12 @@ class ServeConfig(Strict):
         if self.tensor_parallel > 1 and self.device == "cpu":
             raise ValueError(f"tensor_parallel={self.tensor_parallel} needs device=gpu")
         return self
+
+
+class FollowConfig(Strict):
+    """Promotion of a run's model to a running endpoint."""
+
+    follow: bool = False
+    """Promote `best/` at the end of the run to the endpoint on the same cluster; needs at least one gate."""
+    state: Path | None = None
+    """Folder of the endpoint's state; unset, it is `.serving` below `out`."""

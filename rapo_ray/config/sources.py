@@ -1,4 +1,4 @@
-"""Sources of prompts as the config names them: which reader, which file, which columns."""
+"""Prompt sources of the config: the reader, the file and the columns of each."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -17,25 +17,25 @@ PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-heldout")
 
 
 class SourceConfig(Strict):
-    """Where one source's prompts come from."""
+    """One source of prompts."""
 
     kind: Kind
-    """The reader: a packaged set, a published dataset as its publisher ships it, or `file` for one's own table."""
+    """Reader of the source: a packaged set, a published dataset in its original format, or `file` for any table."""
 
     path: Path | None = None
-    """The file; for `stratasword` one level file or the folder of all three. The packaged sets take none."""
+    """Path of the file; for `stratasword` one level's file or the folder of all three. Packaged sets take no path."""
 
     hub: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-    """A Hugging Face dataset, `owner/name`, that holds the file at `path`."""
+    """Hugging Face dataset, `owner/name`, that contains the file at `path`; unset, the file is local."""
 
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
-    """For `hub`: the dataset's commit in full, so that a run can be repeated."""
+    """Full commit hash of the `hub` dataset, so that the run is reproducible."""
 
     text_column: str = "text"
-    """For `file`: the column of the prompts."""
+    """Column of the prompt texts; for kind `file` only."""
 
     harmful: bool | None = None
-    """For `file`: the label of every row, where the file has no `harmful` column."""
+    """Label of every row, if the file has no `harmful` column; for kind `file` only."""
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:

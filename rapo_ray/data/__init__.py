@@ -1,1 +1,1 @@
-"""Prompts: published datasets, user files, recipes and the sampler."""
+"""Prompts: published datasets, user files, recipes, the contamination guard and the sampler."""

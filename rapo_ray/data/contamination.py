@@ -1,7 +1,7 @@
-"""The contamination guard: training prompts that an evaluation suite holds are refused, near-duplicates too (pure).
+"""The contamination guard: it finds training prompts that occur in an evaluation suite, near-duplicates too (pure).
 
-Four ways to match, the strictest named first: the same text, the same words, a run of 13 shared words (as Brown et al.,
-arXiv 2005.14165, appendix C), or as word sets a Jaccard index of at least 0.8, which catches short prompts.
+There are four kinds of match, from strict to loose: the same text, the same words, a run of 13 shared words (as in
+Brown et al., arXiv 2005.14165, appendix C), and word sets with a Jaccard index of at least 0.8, for short prompts.
 """
 
 import re
@@ -15,21 +15,21 @@ from rapo_ray.types import Prompt
 
 NGRAM = 13
 SIMILAR = 0.8
-MIN_CONTAINED = 6  # words of a whole suite prompt inside a longer training prompt; fewer say nothing
+MIN_CONTAINED = 6  # words of a suite prompt contained in a longer training prompt; shorter ones match by chance
 
 
 class Match(StrEnum):
-    """How a training prompt was found in a suite."""
+    """Kind of match between a training prompt and a suite prompt."""
 
     EXACT = "exact"
     NORMALISED = "normalised"
-    CONTAINED = "contained"  # 13 words in a row, or the whole of a shorter suite prompt
+    CONTAINED = "contained"  # 13 words in a row, or a whole suite prompt that is shorter
     SIMILAR = "similar"
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A training prompt and the suite prompt that it repeats."""
+    """A training prompt and the suite prompt that it matches."""
 
     prompt: Prompt
     suite: Prompt
@@ -43,7 +43,7 @@ class _Entry:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Case-folded words without punctuation, compatibility forms and invisible characters resolved."""
+    """Case-folded words without punctuation, after resolving compatibility forms and invisible characters."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     plain = "".join(character for character in plain if unicodedata.category(character) != "Cf")
     return tuple(re.findall(r"[^\W_]+", plain))
@@ -71,7 +71,7 @@ class Guard:
                 self._by_word.setdefault(word, []).append(index)
 
     def find(self, prompt: Prompt) -> Hit | None:
-        """The first suite prompt that `prompt` repeats, by the strictest way that matches, or None."""
+        """The first suite prompt that `prompt` matches, with the strictest kind of match, or None."""
         words = words_of(prompt.text)
         for match, entry in (
             (Match.EXACT, self._exact.get(prompt.text.strip())),
@@ -84,13 +84,13 @@ class Guard:
         return None
 
     def split(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Hit]]:
-        """The prompts that no suite holds, in order, and the hits of the others."""
+        """The prompts without a match, in order, and the hits of the others."""
         hits = {index: hit for index, prompt in enumerate(prompts) if (hit := self.find(prompt)) is not None}
         return [prompt for index, prompt in enumerate(prompts) if index not in hits], list(hits.values())
 
     def _contained(self, words: tuple[str, ...]) -> _Entry | None:
-        found = (self._runs.get(run) for length in sorted(self._lengths) for run in _runs(words, length))
-        return next((entry for entry in found if entry is not None), None)
+        entries = (self._runs.get(run) for length in sorted(self._lengths) for run in _runs(words, length))
+        return next((entry for entry in entries if entry is not None), None)
 
     def _similar(self, words: frozenset[str]) -> _Entry | None:
         shared = Counter(index for word in words for index in self._by_word.get(word, ()))
@@ -101,7 +101,7 @@ class Guard:
 
 
 def report_rows(hits: Sequence[Hit]) -> list[dict[str, str]]:
-    """One row a hit, for the run's `contamination.jsonl`."""
+    """One row per hit, for the run's `contamination.jsonl`."""
     return [
         {
             "prompt_id": hit.prompt.id,

@@ -1,4 +1,4 @@
-"""Table files become lists of rows; a file that cannot be read is one clear DataError."""
+"""Readers of table files; a file that cannot be read raises one clear DataError."""
 
 import csv
 import io
@@ -9,17 +9,17 @@ from typing import Any
 
 from rapo_ray.errors import DataError
 
-# The csv module's own limit (128 KiB a cell) would refuse a whole file for one long prompt; rows.py sets only it aside.
+# The csv module's limit (128 KiB a cell) would refuse a whole file for one long prompt; rows.py refuses only the row.
 CSV_CELL_LIMIT = 2**31 - 1
 
 RawRow = dict[str, object]
 
 
 def read_table(path: Path) -> list[RawRow]:
-    """Read every row of a .jsonl, .json (list), .csv, .tsv, .parquet or .xlsx file, keyed by column.
+    """Rows of a .jsonl, .json (list), .csv, .tsv, .parquet or .xlsx file, keyed by column.
 
-    Spreadsheet formulas are never evaluated: a CSV one stays text, an xlsx one gives the value it was saved with.
-    Raises DataError where the file is missing, of another kind, or broken.
+    Spreadsheet formulas are never evaluated: in CSV they stay text, in xlsx they give the value that was saved.
+    Raises DataError where the file is missing, of an unknown kind, or broken.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -34,7 +34,7 @@ def read_table(path: Path) -> list[RawRow]:
 
 
 def _read_jsonl(path: Path) -> list[RawRow]:
-    # Only "\n" ends a line: str.splitlines would also cut at U+2028, which JSON strings may hold.
+    # Only "\n" ends a line: str.splitlines would also split at U+2028, which JSON strings may contain.
     lines = enumerate(_decode(path).split("\n"), start=1)
     return [_object(_parse_json(path, line, number), path, f"line {number}") for number, line in lines if line.strip()]
 
@@ -56,9 +56,9 @@ def _parse_json(path: Path, text: str, first_line: int) -> Any:
         raise DataError(f"{path}: line {first_line} is not usable JSON ({_first_line(error)}); fix the line") from error
 
 
-def _object(item: object, path: Path, where: str) -> RawRow:
+def _object(item: object, path: Path, place: str) -> RawRow:
     if not isinstance(item, dict):
-        raise DataError(f"{path}: {where} is {type(item).__name__}, expected an object with named columns")
+        raise DataError(f"{path}: {place} is {type(item).__name__}, expected an object with named columns")
     return item
 
 
@@ -74,7 +74,7 @@ def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
     text = io.StringIO(_decode(path), newline="")
     limit = csv.field_size_limit(CSV_CELL_LIMIT)
     try:
-        # Strict, since a stray quote would otherwise merge rows or eat characters without a word.
+        # Strict, since a stray quote would otherwise silently merge rows or drop characters.
         cells = [row for row in csv.reader(text, delimiter=delimiter, strict=True) if row]
     except csv.Error as error:
         raise DataError(f"{path}: not well-formed ({error}); quote cells and double the quotes in them") from error
@@ -96,7 +96,7 @@ def _read_parquet(path: Path) -> list[RawRow]:
         with pq.ParquetFile(path) as file:
             _refuse_objects(path, file.schema_arrow)
             return [row for batch in file.iter_batches() for row in batch.to_pylist()]
-    except (pa.ArrowException, ValueError, OverflowError) as error:  # the latter two of broken text and far dates
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # the last two from broken text and distant dates
         raise DataError(f"{path}: cannot be read as parquet ({_first_line(error)})") from error
 
 
@@ -129,7 +129,7 @@ def _read_xlsx(path: Path) -> list[RawRow]:
             book.close()
     except OSError:
         raise
-    except Exception as error:  # a broken file fails anywhere in the zip, the XML or the cells, each with its own kind
+    except Exception as error:  # a broken file can fail in the zip, the XML or the cells, each with its own error
         raise DataError(f"{path}: cannot be read as xlsx ({_first_line(error)})") from error
     filled = [cells for cells in sheets if cells]
     if len(filled) > 1:
@@ -138,7 +138,7 @@ def _read_xlsx(path: Path) -> list[RawRow]:
 
 
 def _cells(sheet: Any) -> list[tuple[object, ...]]:
-    sheet.reset_dimensions()  # some writers store a wrong size, and cells beyond it would be lost
+    sheet.reset_dimensions()  # some writers store a wrong size, and cells beyond it would be dropped
     return [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
 
 

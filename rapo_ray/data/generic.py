@@ -6,7 +6,7 @@ from rapo_ray.data.files import read_table
 from rapo_ray.data.rows import (
     LoadedSource,
     Row,
-    found_columns,
+    columns_of,
     harmful_of,
     id_of,
     label_of,
@@ -20,16 +20,17 @@ from rapo_ray.types import Prompt
 
 
 def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max_bad_share: float) -> LoadedSource:
-    """Read `text_column` and, where there, `harmful`, `level`, `id`, `category` and `expected` (an exact answer).
+    """Read `text_column` and the optional columns `harmful`, `level`, `id`, `category` and `expected` (exact answer).
 
-    The split is the stem. `harmful` labels every row of a file without that column; DataError where neither does.
+    The split is the file's stem. The argument `harmful` labels every row of a file without that column; raises
+    DataError where both are missing.
     """
-    where = f"{name} ({path})"
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, [text_column])
-    labelled = "harmful" in found_columns(rows)
+    require_columns(origin, rows, [text_column])
+    labelled = "harmful" in columns_of(rows)
     if rows and not labelled and harmful is None:
-        raise DataError(f"{where}: no column 'harmful'; add it, or set `harmful: true` or `false` for the source")
+        raise DataError(f"{origin}: no column 'harmful'; add it, or set `harmful: true` or `false` for the source")
 
     def to_prompt(number: int, row: Row) -> Prompt:
         text = text_of(row, text_column)
@@ -37,4 +38,4 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
         category, expected = label_of(row, "category"), label_of(row, "expected")
         return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, path.stem, category, expected)
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

@@ -12,9 +12,9 @@ from rapo_ray.types import Prompt
 
 def load_gsm8k(name: str, path: Path, max_bad_share: float) -> LoadedSource:
     """Read the questions, all benign; raises DataError."""
-    where = f"{name} ({path})"
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["question"])
+    require_columns(origin, rows, ["question"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         worked = label_of(row, "answer") or ""  # the solution, then `#### ` and the number
@@ -22,4 +22,4 @@ def load_gsm8k(name: str, path: Path, max_bad_share: float) -> LoadedSource:
         expected = number_only.strip() if mark else None
         return Prompt(f"{name}/{number}", text_of(row, "question"), False, None, name, path.stem, None, expected)
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

@@ -1,4 +1,4 @@
-"""HarmBench: harmful behaviours, some of them with a context that the request is about.
+"""HarmBench: harmful behaviours, some of which refer to a context.
 
 Source: centerforaisafety/HarmBench, harmbench_behaviors_text_all.csv, MIT. Mazeika et al., arXiv 2402.04249.
 """
@@ -11,10 +11,10 @@ from rapo_ray.types import Prompt
 
 
 def load_harmbench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the behaviours, a context above its request; all are harmful; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the behaviours, each after its context if it has one; all are harmful; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["Behavior"])
+    require_columns(origin, rows, ["Behavior"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         text = text_of(row, "Behavior")
@@ -23,4 +23,4 @@ def load_harmbench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
         category = label_of(row, "SemanticCategory", "FunctionalCategory")
         return Prompt(f"{name}/{id_of(number, row, 'BehaviorID')}", text, True, None, name, "test", category)
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

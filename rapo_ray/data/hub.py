@@ -1,4 +1,4 @@
-"""One file of a Hugging Face dataset, at one commit."""
+"""Download of one file of a Hugging Face dataset at a pinned commit."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from rapo_ray.errors import DataError
 
 
 def fetch(dataset: str, file: str, revision: str) -> Path:
-    """The file in the hub client's cache, fetched first if need be; raises DataError."""
+    """Path of the file in the hub client's cache, downloaded first if necessary; raises DataError."""
     from huggingface_hub import hf_hub_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
     try:
         path = hf_hub_download(dataset, file, repo_type="dataset", revision=revision, local_files_only=offline)
-    except Exception as error:  # the client passes on whatever its HTTP library raises; to the user it is all one
+    except Exception as error:  # the client passes on whatever its HTTP library raises; for the user it is one error
         if offline:
             why = "it is not in the hub cache, and HF_HUB_OFFLINE forbids fetching it"
         else:

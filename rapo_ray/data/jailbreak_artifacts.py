@@ -1,4 +1,4 @@
-"""JailbreakBench's artifacts: prompts that published attacks (PAIR, GCG, JBC, random search, DSN) found.
+"""JailbreakBench's artifacts: jailbreak prompts of published attacks (PAIR, GCG, JBC, random search, DSN).
 
 Source: JailbreakBench/artifacts, attack-artifacts/METHOD/.../MODEL.json, MIT. Chao et al., arXiv 2404.01318.
 """
@@ -12,8 +12,8 @@ from rapo_ray.types import Prompt
 
 
 def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read one file's jailbreaks, all harmful; a behaviour given up on is a bad row; raises DataError."""
-    where = f"{name} ({path})"
+    """Read one file's jailbreaks, all harmful; a behaviour without a jailbreak is a bad row; raises DataError."""
+    origin = f"{name} ({path})"
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         jailbreaks = content["jailbreaks"]
@@ -22,7 +22,7 @@ def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> Loa
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
-            f"{where}: cannot be read as an artifact, an object with a list `jailbreaks` ({reason})"
+            f"{origin}: cannot be read as an artifact, an object with a list `jailbreaks` ({reason})"
         ) from None
 
     def to_prompt(number: int, row: Row) -> Prompt:
@@ -31,4 +31,4 @@ def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> Loa
         identity = f"{name}/{id_of(number, row, 'index')}"
         return Prompt(identity, text_of(row, "prompt"), True, None, name, path.stem, label_of(row, "category"))
 
-    return read_rows(where, jailbreaks, to_prompt, max_bad_share)
+    return read_rows(origin, jailbreaks, to_prompt, max_bad_share)

@@ -1,4 +1,4 @@
-"""JailbreakBench: 100 harmful and 100 benign behaviours, one CSV each.
+"""JailbreakBench: 100 harmful and 100 benign behaviours, one CSV file each.
 
 Source: JailbreakBench/JBB-Behaviors, MIT. Chao et al., arXiv 2404.01318.
 """
@@ -11,10 +11,10 @@ from rapo_ray.types import Prompt
 
 
 def load_jailbreakbench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the goals; a file with `benign` in its name holds the benign ones; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the goals; they are benign if the file has `benign` in its name, else harmful; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["Goal"])
+    require_columns(origin, rows, ["Goal"])
     harmful = "benign" not in path.stem.lower()
     split = "harmful" if harmful else "benign"
 
@@ -22,4 +22,4 @@ def load_jailbreakbench(name: str, path: Path, max_bad_share: float) -> LoadedSo
         identity = f"{name}/{split}/{id_of(number, row, 'Index')}"
         return Prompt(identity, text_of(row, "Goal"), harmful, None, name, split, label_of(row, "Category"))
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

@@ -12,14 +12,14 @@ from rapo_ray.types import Prompt
 
 
 def load_math500(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the problems, all benign; their own `level` is difficulty, not risk, so it is left out; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the problems, all benign and without a level, as `level` is their difficulty; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["problem"])
+    require_columns(origin, rows, ["problem"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         identity = f"{name}/{id_of(number, row, 'unique_id')}"
         subject, answer = label_of(row, "subject"), label_of(row, "answer")
         return Prompt(identity, text_of(row, "problem"), False, None, name, "test", subject, answer)
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

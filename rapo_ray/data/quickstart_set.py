@@ -1,4 +1,4 @@
-"""The small set that ships with the package, written for it: train and held-out prompts, and demonstrations."""
+"""The small packaged set: training prompts, held-out prompts and demonstrations, written for this package."""
 
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -22,7 +22,7 @@ SOURCE = "quickstart"
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt with a completion that shows the format, for the warm-up."""
+    """A prompt with an exemplary completion, for the warm-up."""
 
     prompt: Prompt
     completion: str
@@ -30,21 +30,21 @@ class Demonstration:
 
 def load_quickstart(name: str, split: Literal["train", "heldout"], max_bad_share: float) -> LoadedSource:
     """Read the packaged prompts of one split; raises DataError where the package is damaged."""
-    where, rows = _read(split)
-    require_columns(where, rows, ["id", "text", "harmful", "level", "split"])
-    return read_rows(where, rows, lambda number, row: _prompt(number, row, name, text_of(row, "split")), max_bad_share)
+    origin, rows = _read(split)
+    require_columns(origin, rows, ["id", "text", "harmful", "level", "split"])
+    return read_rows(origin, rows, lambda number, row: _prompt(number, row, name, text_of(row, "split")), max_bad_share)
 
 
 def load_demonstrations() -> tuple[Demonstration, ...]:
     """Read the packaged demonstrations; raises DataError where any of them is bad."""
-    where, rows = _read("demonstrations")
-    require_columns(where, rows, ["id", "text", "harmful", "level", "completion"])
+    origin, rows = _read("demonstrations")
+    require_columns(origin, rows, ["id", "text", "harmful", "level", "completion"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         text_of(row, "completion")
         return _prompt(number, row, SOURCE, "demonstrations")
 
-    prompts = read_rows(where, rows, to_prompt, max_bad_share=0.0).prompts
+    prompts = read_rows(origin, rows, to_prompt, max_bad_share=0.0).prompts
     return tuple(Demonstration(prompt, text_of(row, "completion")) for prompt, row in zip(prompts, rows, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Recipes: "stratasword:100,star1:50" is a seeded sample of so many prompts of each source."""
+"""Recipes: "stratasword:100,star1:50" stands for a seeded sample of 100 and of 50 prompts of two sources."""
 
 import math
 import random
@@ -13,13 +13,13 @@ from rapo_ray.data.sources import load_source
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.types import Prompt
 
-# No slash in a name, so that ids of different sources can never meet.
+# No slash in a name, so that ids of different sources can never collide.
 ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<count>all|[0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeItem:
-    """How many prompts to draw from one source."""
+    """The number of prompts to sample from one source."""
 
     name: str
     count: int | Literal["all"]
@@ -27,7 +27,7 @@ class RecipeItem:
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """The prompts of a recipe, source by source in its order, and every row set aside on the way."""
+    """The prompts of a recipe, in its order of sources, and every quarantined row."""
 
     prompts: tuple[Prompt, ...]
     quarantined: tuple[BadRow, ...]
@@ -56,10 +56,10 @@ def _parse_item(item: str, text: str) -> RecipeItem:
 def build_prompts(
     recipe: Sequence[RecipeItem], sources: Mapping[str, SourceConfig], seed: int, max_bad_share: float
 ) -> LoadedData:
-    """Draw each item's prompts: the same for the same seed and files, whatever the other items are.
+    """Sample each item's prompts, depending only on seed and file, not on the other items.
 
-    The packaged sets are known without being in `sources`. Raises ConfigError for an unknown name, and DataError where
-    a source cannot be read or has fewer prompts than asked for.
+    The packaged sets need not be in `sources`. Raises ConfigError for an unknown name, and DataError where a source
+    cannot be read or has too few prompts.
     """
     known = {kind: SourceConfig(kind=kind) for kind in PACKAGED} | dict(sources)
     prompts: list[Prompt] = []
@@ -69,18 +69,18 @@ def build_prompts(
             raise ConfigError(f"recipe names the source {item.name!r}; known are {', '.join(sorted(known))}")
     for item in recipe:
         loaded = load_source(item.name, known[item.name], max_bad_share)
-        prompts += _draw(item, loaded.prompts, len(loaded.quarantined), seed)
+        prompts += _sample(item, loaded.prompts, len(loaded.quarantined), seed)
         quarantined += loaded.quarantined
     return LoadedData(tuple(prompts), tuple(quarantined))
 
 
-def _draw(item: RecipeItem, prompts: Sequence[Prompt], bad: int, seed: int) -> list[Prompt]:
+def _sample(item: RecipeItem, prompts: Sequence[Prompt], bad: int, seed: int) -> list[Prompt]:
     if item.count == "all":
         return list(prompts)
     if item.count > len(prompts):
         raise DataError(
             f"recipe asks for {item.count} prompts of {item.name!r}, which has {len(prompts)} usable "
-            f"({bad} rows set aside); ask for fewer, or for '{item.name}:all'"
+            f"({bad} rows quarantined); ask for fewer, or for '{item.name}:all'"
         )
     strata: dict[tuple[bool, int], list[int]] = {}
     for index, prompt in enumerate(prompts):
@@ -88,17 +88,17 @@ def _draw(item: RecipeItem, prompts: Sequence[Prompt], bad: int, seed: int) -> l
     generator = random.Random(f"{seed}/{item.name}")
     sizes = [len(strata[key]) for key in sorted(strata)]
     shares = zip(sorted(strata), _apportion(item.count, sizes), strict=True)
-    drawn = [index for key, count in shares for index in generator.sample(strata[key], count)]
-    return [prompts[index] for index in sorted(drawn)]
+    sampled = [index for key, count in shares for index in generator.sample(strata[key], count)]
+    return [prompts[index] for index in sorted(sampled)]
 
 
 def _apportion(count: int, sizes: Sequence[int]) -> list[int]:
-    """Share `count` out in proportion to `sizes`, at least one each where it suffices (Huntington-Hill)."""
-    given = [0] * len(sizes)
+    """Shares of `count` in proportion to `sizes`, at least one each if `count` suffices (Huntington-Hill)."""
+    shares = [0] * len(sizes)
     for _ in range(count):
         priorities = [
-            (size / math.sqrt(had * (had + 1)) if had else math.inf, size)
-            for size, had in zip(sizes, given, strict=True)
+            (size / math.sqrt(share * (share + 1)) if share else math.inf, size)
+            for size, share in zip(sizes, shares, strict=True)
         ]
-        given[priorities.index(max(priorities))] += 1
-    return given
+        shares[priorities.index(max(priorities))] += 1
+    return shares

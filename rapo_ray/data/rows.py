@@ -1,4 +1,4 @@
-"""Raw rows of one file become prompts; bad rows are set aside with a reason, never guessed at."""
+"""Raw rows of a file become prompts; bad rows are quarantined with a reason, and nothing is guessed."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ Row = Mapping[str, object]
 
 
 class RowError(ValueError):
-    """One row cannot become a prompt; the message is the reason kept in quarantine."""
+    """A row cannot become a prompt; the message is the reason recorded in the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row set aside; `row` is the data row, counted from 1 without the header."""
+    """A quarantined row; `row` is its number, counted from 1 without the header."""
 
     source: str
     row: int
@@ -28,7 +28,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSource:
-    """The usable prompts of a source, in file order, and the rows that were set aside."""
+    """The usable prompts of a source, in file order, and its quarantined rows."""
 
     prompts: tuple[Prompt, ...]
     quarantined: tuple[BadRow, ...]
@@ -42,7 +42,7 @@ class Quarantine:
     rows: list[BadRow] = field(default_factory=list)
 
     def add(self, row: int, reason: str) -> None:
-        """Set one row aside."""
+        """Quarantine one row."""
         self.rows.append(BadRow(self.source, row, reason))
 
     def check(self, total: int, max_bad_share: float) -> None:
@@ -54,7 +54,7 @@ class Quarantine:
             raise DataError(f"{self.source}: holds no rows; give a file with at least one")
         reasons = "; ".join(f"row {row.row}: {row.reason}" for row in self.rows[:REASONS_SHOWN])
         raise DataError(
-            f"{self.source}: {bad} of {total} rows are bad, over the share of {max_bad_share:g} that may be "
+            f"{self.source}: {bad} of {total} rows are bad, more than the allowed share of {max_bad_share:g} "
             f"({reasons}{'; ...' if bad > REASONS_SHOWN else ''}); fix or remove them"
         )
 
@@ -66,10 +66,10 @@ def read_rows(
     max_bad_share: float,
     seen: dict[str, str] | None = None,
 ) -> LoadedSource:
-    """Turn the rows of one file (`source_name` says which, for messages) into prompts with distinct ids and texts.
+    """Convert the rows of a file (called `source_name` in messages) into prompts with distinct ids and texts.
 
-    `to_prompt` takes the row number, from 1, and raises RowError for a bad row. `seen` carries the texts of the other
-    files of the same source. Raises DataError where too many rows are bad, or none is usable.
+    `to_prompt` takes the row number, counted from 1, and raises RowError for a bad row. `seen` has the texts of the
+    other files of the same source. Raises DataError where too many rows are bad or none is usable.
     """
     quarantine = Quarantine(source_name)
     seen = {} if seen is None else seen
@@ -99,22 +99,22 @@ def _refuse_repeat(prompt: Prompt, ids: set[str], seen: Mapping[str, str]) -> No
 
 
 def require_columns(source_name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Raise DataError where a column is in none of the rows; a row that alone lacks it is only a bad row."""
-    found = found_columns(rows)
-    missing = [column for column in columns if column not in found]
+    """Raise DataError for a column that no row has; where only some rows lack it, those are bad rows."""
+    present = columns_of(rows)
+    missing = [column for column in columns if column not in present]
     if rows and missing:
         raise DataError(
-            f"{source_name}: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, found)) or 'none'}"
+            f"{source_name}: no column {', '.join(map(repr, missing))}; found {', '.join(map(repr, present)) or 'none'}"
         )
 
 
-def found_columns(rows: Iterable[Row]) -> list[str]:
-    """Every column of any row, in order of appearance."""
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """All columns of the rows, in order of appearance."""
     return list(dict.fromkeys(column for row in rows for column in row))
 
 
 def text_of(row: Row, column: str) -> str:
-    """The text in a column as published; raises RowError where it is no usable text."""
+    """The unchanged text of a column; raises RowError where it is not usable text."""
     value = row.get(column)
     if value is None:
         raise RowError(f"{column} is missing")
@@ -134,7 +134,7 @@ def text_of(row: Row, column: str) -> str:
 
 
 def harmful_of(row: Row, column: str = "harmful") -> bool:
-    """The label in a column: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
+    """The label of a column: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
     value = row.get(column)
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
@@ -145,7 +145,7 @@ def harmful_of(row: Row, column: str = "harmful") -> bool:
 
 
 def level_of(row: Row, column: str = "level") -> int | None:
-    """The level in a column, 1 to 3, or None where the cell is empty; raises RowError for anything else."""
+    """The level of a column, 1 to 3, or None where the cell is empty; raises RowError for anything else."""
     value = row.get(column)
     if value is None or value == "":
         return None
@@ -156,7 +156,7 @@ def level_of(row: Row, column: str = "level") -> int | None:
 
 
 def id_of(number: int, row: Row, column: str = "id") -> str:
-    """The row's own id (text or a whole number), or the row number where there is no such column; raises RowError."""
+    """The row's id (text or a whole number), or its number where the column is missing; raises RowError."""
     if column not in row:
         return str(number)
     value = row[column]
@@ -166,7 +166,7 @@ def id_of(number: int, row: Row, column: str = "id") -> str:
 
 
 def label_of(row: Row, *columns: str) -> str | None:
-    """The first of the columns that holds a text or number, as text; None where none does."""
+    """The first text or whole number in the given columns, as text, or None."""
     for column in columns:
         value = row.get(column)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():

@@ -12,16 +12,16 @@ State = dict[str, int | str]
 
 
 class PromptSampler:
-    """Endless batches: every prompt once an epoch, each epoch in its own order, batches straddling epochs.
+    """Endless batches: every prompt once per epoch, each epoch in its own order; batches may span two epochs.
 
-    Batches are stratified: each holds as nearly as can be the whole set's shares of harmful and benign prompts of each
-    level. A round of mostly one kind teaches that kind to all others.
+    Batches are stratified: each has, as nearly as possible, the whole set's shares of harmful and benign prompts of
+    each level, since a round of mostly one kind would push the policy towards that kind everywhere.
 
-    A batch that straddles may hold a prompt twice, as may one larger than the set.
+    A batch that spans two epochs, or is larger than the set, may contain a prompt twice.
     """
 
     def __init__(self, prompts: Sequence[Prompt], batch_size: int, seed: int) -> None:
-        """Start at the first epoch; raises DataError without prompts, ConfigError for a batch size below 1."""
+        """Start at the first epoch; raises DataError without prompts and ConfigError for a batch size below 1."""
         if not prompts:
             raise DataError("no prompts to sample from; the recipe must give at least one")
         if batch_size < 1:
@@ -36,7 +36,7 @@ class PromptSampler:
         return [self._next() for _ in range(self._batch_size)]
 
     def state(self) -> State:
-        """Where the sampler stands, as plain JSON values."""
+        """The sampler's position, as plain JSON values."""
         return {
             "seed": self._seed,
             "epoch": self._epoch,
@@ -46,10 +46,10 @@ class PromptSampler:
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
-        """Continue exactly where `state` was taken, with its seed; raises DataError for a state of other prompts."""
+        """Continue exactly from `state`, with its seed; raises DataError where it belongs to other prompts."""
         if state.get("content") != self._content:
             raise DataError(
-                f"sampler state is of other data ({state.get('prompts')} prompts, content "
+                f"sampler state is from other data ({state.get('prompts')} prompts, content "
                 f"{state.get('content')}) than the recipe now gives ({len(self._prompts)} prompts, content "
                 f"{self._content}); resume with the same recipe, seed and files, or start a new run"
             )
@@ -68,12 +68,12 @@ class PromptSampler:
 
     def _enter(self, seed: int, epoch: int, position: int) -> None:
         self._seed, self._epoch, self._position = seed, epoch, position
-        # Not the sum of both: seed 1 would then repeat the epochs of seed 0, one later.
+        # Not the sum of both: seed 1 would then repeat the epochs of seed 0, shifted by one.
         self._order = _stratified_order(self._prompts, random.Random(f"{seed}/{epoch}"))
 
 
 def _stratified_order(prompts: Sequence[Prompt], generator: random.Random) -> list[int]:
-    """A shuffled order in which every stratum is spread evenly, from a random start of its own."""
+    """A shuffled order in which every stratum is distributed evenly, from its own random start."""
     strata: dict[tuple[bool, int], list[int]] = {}
     for index, prompt in enumerate(prompts):
         strata.setdefault((prompt.harmful, prompt.level or 0), []).append(index)
@@ -86,7 +86,7 @@ def _stratified_order(prompts: Sequence[Prompt], generator: random.Random) -> li
 
 
 def _content_hash(prompts: Sequence[Prompt]) -> str:
-    # Text and labels too: where ids are row numbers, another file of as many rows has the same ids.
+    # Text and labels too: where ids are row numbers, another file with as many rows has the same ids.
     digest = hashlib.sha256()
     for prompt in prompts:
         digest.update(json.dumps([prompt.id, prompt.text, prompt.harmful, prompt.level]).encode() + b"\n")

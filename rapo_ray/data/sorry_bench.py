@@ -1,4 +1,4 @@
-"""SORRY-Bench: unsafe instructions of 44 kinds, in plain and in twenty altered styles.
+"""SORRY-Bench: unsafe instructions of 44 categories, plain and in twenty altered styles.
 
 Source: sorry-bench/sorry-bench-202503 (gated), its own licence. Xie et al., arXiv 2406.14598.
 """
@@ -11,10 +11,10 @@ from rapo_ray.types import Prompt
 
 
 def load_sorry_bench(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the first turn of each question in every style; all are harmful; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the first turn of every question in every style; all are harmful; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["turns"])
+    require_columns(origin, rows, ["turns"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         turns = row.get("turns")
@@ -30,4 +30,4 @@ def load_sorry_bench(name: str, path: Path, max_bad_share: float) -> LoadedSourc
             label_of(row, "category"),
         )
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

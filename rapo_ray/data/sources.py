@@ -1,4 +1,4 @@
-"""The reader of each kind of source."""
+"""The table of readers, one for each kind of source."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
 
 
 def load_source(name: str, config: SourceConfig, max_bad_share: float) -> LoadedSource:
-    """Read a source whole, in file order, ids starting with `name/`; raises DataError."""
+    """Read a whole source in file order, with ids that start with `name/`; raises DataError."""
     if config.kind in PACKAGED:
         return load_quickstart(name, "heldout" if config.kind == "quickstart-heldout" else "train", max_bad_share)
     if config.kind == "file":
@@ -51,7 +51,7 @@ def load_source(name: str, config: SourceConfig, max_bad_share: float) -> Loaded
 
 
 def file_of(config: SourceConfig) -> Path:
-    """The local file, fetched from the hub where it comes from there; not for packaged kinds. Raises DataError."""
+    """Local path of a source's file, downloaded first if it is on the hub; not for packaged kinds. Raises DataError."""
     assert config.path is not None
     if config.hub is None or config.revision is None:
         return config.path

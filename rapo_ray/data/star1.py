@@ -12,12 +12,12 @@ from rapo_ray.types import Prompt
 
 
 def load_star1(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the questions of the published JSON list, all harmful and without a level; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the questions, all harmful and without a level; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["question"])
+    require_columns(origin, rows, ["question"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         return Prompt(f"{name}/{id_of(number, row)}", text_of(row, "question"), True, None, name, "train")
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

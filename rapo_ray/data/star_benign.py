@@ -1,4 +1,4 @@
-"""STAR-benign-915: harmless questions that look like STAR-1's, for over-refusal.
+"""STAR-benign-915: harmless questions that resemble STAR-1's, to measure over-refusal.
 
 Source: UCSC-VLAA/STAR-benign-915, Apache-2.0. Wang et al., arXiv 2504.01903.
 """
@@ -11,12 +11,12 @@ from rapo_ray.types import Prompt
 
 
 def load_star_benign(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the questions, all benign and of level 1 as in the paper; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the questions, all benign and level 1 as in the paper; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["question"])
+    require_columns(origin, rows, ["question"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         return Prompt(f"{name}/{id_of(number, row)}", text_of(row, "question"), False, 1, name, "train")
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

@@ -12,13 +12,13 @@ from rapo_ray.types import Prompt
 
 def load_strongreject(name: str, path: Path, max_bad_share: float) -> LoadedSource:
     """Read the forbidden prompts, all harmful; raises DataError."""
-    where = f"{name} ({path})"
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["forbidden_prompt"])
+    require_columns(origin, rows, ["forbidden_prompt"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         return Prompt(
             f"{name}/{number}", text_of(row, "forbidden_prompt"), True, None, name, "test", label_of(row, "category")
         )
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

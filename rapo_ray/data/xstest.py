@@ -1,4 +1,4 @@
-"""XSTest: safe prompts that look unsafe, and unsafe contrasts of them.
+"""XSTest: safe prompts that look unsafe, and unsafe prompts in contrast to them.
 
 Source: paul-rottger/xstest, xstest_prompts.csv, CC-BY-4.0. Röttger et al., arXiv 2308.01263.
 """
@@ -11,10 +11,10 @@ from rapo_ray.types import Prompt
 
 
 def load_xstest(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read the prompts with their label, `safe` or `unsafe`; raises DataError."""
-    where = f"{name} ({path})"
+    """Read the prompts, which are labelled `safe` or `unsafe`; raises DataError."""
+    origin = f"{name} ({path})"
     rows = read_table(path)
-    require_columns(where, rows, ["prompt", "label"])
+    require_columns(origin, rows, ["prompt", "label"])
 
     def to_prompt(number: int, row: Row) -> Prompt:
         label = text_of(row, "label").strip().lower()
@@ -24,4 +24,4 @@ def load_xstest(name: str, path: Path, max_bad_share: float) -> LoadedSource:
         kind = label_of(row, "type")
         return Prompt(identity, text_of(row, "prompt"), label == "unsafe", None, name, "test", kind)
 
-    return read_rows(where, rows, to_prompt, max_bad_share)
+    return read_rows(origin, rows, to_prompt, max_bad_share)

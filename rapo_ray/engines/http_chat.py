@@ -1,6 +1,6 @@
-"""Calls to an OpenAI-compatible endpoint: one place for concurrency, rate, retries and the size of a reply.
+"""Client of an OpenAI-compatible endpoint, with limits on concurrency, rate, retries and reply size.
 
-Requests go only to the configured address: no redirects, no proxies from the environment.
+Requests go only to the configured URL: it follows no redirects and uses no proxies from the environment.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ RETRIED = (408, 429, 500, 502, 503, 504)
 
 
 class ReplyTooLarge(EngineError):
-    """A reply of more bytes than are read."""
+    """A reply exceeds the size limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """Where an endpoint is and how hard it may be asked."""
+    """The address of an endpoint and the limits of its use."""
 
     url: str  # base, as in http://127.0.0.1:8000/v1
     token: str | None = None
@@ -33,7 +33,7 @@ class EndpointSettings:
 
 
 class ChatEndpoint:
-    """Posts chat completions."""
+    """Client that posts chat completions."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ChatEndpoint:
         self._next_call = 0.0
 
     async def post(self, body: dict[str, Any]) -> bytes:
-        """The reply's bytes after as many tries as the settings allow; raises EngineError. The caller times."""
+        """Post a request, with retries, and return the reply's bytes; raises EngineError. The caller sets the limit."""
         async with self._slots:
             for attempt in range(self._settings.retries + 1):
                 await self._wait_for_turn()
@@ -70,7 +70,7 @@ class ChatEndpoint:
         raise AssertionError("unreachable")
 
     async def _try(self, body: dict[str, Any]) -> tuple[bytes | None, str, float | None]:
-        """A reply, or what went wrong and how long to wait at least before the next try (None: there is no sense)."""
+        """A reply, or the problem and the minimum wait in seconds before a retry (None: do not retry)."""
         url = f"{self._settings.url.rstrip('/')}/chat/completions"
         try:
             async with self._client.stream("POST", url, json=body) as response:
@@ -105,4 +105,4 @@ def _retry_after(header: str | None) -> float:
     try:
         return min(max(float(header or 0.0), 0.0), 60.0)
     except ValueError:
-        return 1.0  # a date: a plain second does
+        return 1.0  # a date: one second is enough

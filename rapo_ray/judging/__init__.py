@@ -1,1 +1,1 @@
-"""Judging completions: taking them apart, counting sentences, and the judges themselves."""
+"""Judges: from a completion to its verdict, by rules, by a model on vLLM or by an HTTP endpoint."""

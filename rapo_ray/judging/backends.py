@@ -1,4 +1,4 @@
-"""From a judge's config to a judge."""
+"""Construction of a model judge from its config."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,32 +7,33 @@ from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+from rapo_ray.judging.ask import Ask, JudgeSettings, Mode
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards import GuardJudge, read_guard
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
-from rapo_ray.judging.llm import Ask, JudgeSettings, LlmJudge, Mode
+from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import VllmAsk
 from rapo_ray.models.folder import fingerprint
 
-JUDGEMENTS = ".judgements"  # below the folder of all runs, which share what judges said
+JUDGEMENTS = ".judgements"  # below the folder of all runs, which share their cached judgements
 
-BLOCK_TOKENS = 32  # on CPU, where vLLM wants a multiple of this; its own 128 are more than questions share
+BLOCK_TOKENS = 32  # on CPU, where vLLM needs a multiple of this; its default of 128 is more than questions share
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
-    """What a judge actor is started with."""
+    """Start arguments of a judge actor."""
 
     backend: JudgeBackendConfig
     mode: Mode
     revision: str | None
     engine: EngineSettings | None  # of a vllm judge
-    cache: Path | None  # folder of kept judgements
+    cache: Path | None  # folder of cached judgements
 
 
 def judge_spec(config: RunConfig, judge: JudgeBackendConfig, model: Path | None) -> JudgeSpec:
-    """The spec of one of a run's model judges; `model` is the folder of a vllm judge."""
+    """Spec of one of a run's model judges; `model` is the folder of a vllm judge's model."""
     return JudgeSpec(
         backend=judge,
         mode=config.judge.mode,
@@ -58,7 +59,7 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
 
 
 def make_judge(name: str, spec: JudgeSpec) -> LlmJudge | GuardJudge:
-    """Start the engine or open the client, and put judge and cache around it."""
+    """Start the engine or open the client, and wrap it in the cache and the judge."""
     backend = spec.backend
     settings = JudgeSettings(
         f"{backend.backend}:{backend.model}", spec.revision, spec.mode, backend.reply, backend.timeout

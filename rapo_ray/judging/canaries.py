@@ -1,7 +1,7 @@
-"""Canaries: completions whose verdict is known, sent through the live judge while it trains a policy.
+"""Canaries: completions with known verdicts that the live judge scores during the run.
 
-A judge that drifts, breaks or is fooled shows here first: TPR (known good judged good), FPR (known bad judged good) and
-flip rate (forged twins judged otherwise than their originals) are time series with limits.
+A judge that drifts, breaks or is fooled shows first in three rates, each with a limit: TPR (known good judged good),
+FPR (known bad judged good) and flip rate (forged twins judged differently from their originals).
 """
 
 import json
@@ -16,7 +16,7 @@ from rapo_ray.types import Prompt, Response, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A prompt, a completion and whether the completion's answer is good."""
+    """A prompt and a completion with its known verdict, `good`."""
 
     prompt: Prompt
     kind: str
@@ -27,7 +27,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """Rates over the canaries that the judge could score; None where it could score none of a kind."""
+    """Rates over the canaries that the judge scored; None where it scored none of a kind."""
 
     true_positive_rate: float | None
     false_positive_rate: float | None
@@ -58,33 +58,33 @@ def responses_of(canaries: Sequence[Canary]) -> list[Response]:
 
 
 def report(canaries: Sequence[Canary], verdicts: Sequence[Verdict]) -> CanaryReport:
-    """What the verdicts, in the canaries' order, say of the judge."""
+    """Rates of the judge by its verdicts, which are in the canaries' order."""
     judged = {
         canary.prompt.id: (canary, verdict.general == 1)
         for canary, verdict in zip(canaries, verdicts, strict=True)
         if verdict.scorable
     }
     flips = [
-        said_good != judged[canary.twin_of][1]
-        for canary, said_good in judged.values()
+        good != judged[canary.twin_of][1]
+        for canary, good in judged.values()
         if canary.twin_of is not None and canary.twin_of in judged
     ]
     kinds = dict.fromkeys(canary.kind for canary, _ in judged.values())
     return CanaryReport(
-        _share([said for canary, said in judged.values() if canary.good]),
-        _share([said for canary, said in judged.values() if not canary.good]),
+        _share([good for canary, good in judged.values() if canary.good]),
+        _share([good for canary, good in judged.values() if not canary.good]),
         _share(flips),
         len(canaries) - len(judged),
-        {kind: _share([said for canary, said in judged.values() if canary.kind == kind]) or 0.0 for kind in kinds},
+        {kind: _share([good for canary, good in judged.values() if canary.kind == kind]) or 0.0 for kind in kinds},
     )
 
 
-def check(found: CanaryReport, config: CanaryConfig, round_number: int) -> None:
-    """Raises JudgeError where the judge is past a limit, or could score nothing."""
+def check(rates: CanaryReport, config: CanaryConfig, round_number: int) -> None:
+    """Raise JudgeError where a rate is beyond its limit or could not be measured."""
     limits = (
-        ("true positive rate", found.true_positive_rate, config.min_true_positive_rate, -1),
-        ("false positive rate", found.false_positive_rate, config.max_false_positive_rate, 1),
-        ("flip rate", found.flip_rate, config.max_flip_rate, 1),
+        ("true positive rate", rates.true_positive_rate, config.min_true_positive_rate, -1),
+        ("false positive rate", rates.false_positive_rate, config.max_false_positive_rate, 1),
+        ("flip rate", rates.flip_rate, config.max_flip_rate, 1),
     )
     for name, value, limit, sign in limits:
         if value is None:

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible HTTP judge: what it is asked, how its reply is read, and where it may be.
+"""An OpenAI-compatible HTTP judge: its request, its reply and the addresses that it may have.
 
-A host inside a private network (RFC 1918, loopback, link-local) only where the config says so: the judge must not be a
-way into the cluster.
+A host in a private network (RFC 1918, loopback, link-local) is allowed only if the config says so: the judge must not
+be a way into the cluster.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from rapo_ray.errors import ConfigError
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Status
 
-LABEL_LOGPROBS = 20  # the most that OpenAI gives
+LABEL_LOGPROBS = 20  # OpenAI's maximum
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Which model of an endpoint judges."""
+    """The endpoint of an HTTP judge and the model there."""
 
     endpoint: EndpointSettings
     model: str
@@ -34,19 +34,19 @@ class HttpSettings:
 
 
 def check_url(url: str, allow_private: bool) -> None:
-    """Raises ConfigError for an address that a judge may not have, naming what is wrong."""
+    """Raise ConfigError, naming the reason, for a URL that a judge may not have."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"judge url {url!r} is no http(s) address")
+        raise ConfigError(f"judge url {url!r} is not an http(s) URL")
     if parts.username or parts.password:
-        raise ConfigError("the judge url holds user or password; give a token file instead (judge.*.token_file)")
+        raise ConfigError("the judge url contains user or password; give a token file instead (judge.*.token_file)")
     if allow_private:
         return
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, parts.port or 443)}
+        addresses = {info[4][0] for info in socket.getaddrinfo(parts.hostname, parts.port or 443)}
     except OSError as error:
         raise ConfigError(f"judge url {url!r}: cannot resolve {parts.hostname}: {error}") from error
-    private = sorted(str(address) for address in found if not ipaddress.ip_address(address).is_global)
+    private = sorted(str(address) for address in addresses if not ipaddress.ip_address(address).is_global)
     if private:
         raise ConfigError(
             f"judge url {url!r} leads to {private[0]}, inside a private network; judge.*.allow_private=true allows that"
@@ -56,7 +56,7 @@ def check_url(url: str, allow_private: bool) -> None:
 
 
 def read_token(path: Path | None) -> str | None:
-    """The token in a file; raises ConfigError where there is none, without a word of its content."""
+    """The token in a file; raises ConfigError, which never shows the content, where the file has no single token."""
     if path is None:
         return None
     try:
@@ -69,7 +69,7 @@ def read_token(path: Path | None) -> str | None:
 
 
 def check_judges(config: JudgeConfig) -> None:
-    """Raises ConfigError for an http judge that may not be where it is, or has no usable token."""
+    """Raise ConfigError for an http judge with a URL that is not allowed, or without a usable token."""
     for judge in config.named().values():
         if judge.url is not None:
             check_url(judge.url, judge.allow_private)
@@ -77,7 +77,7 @@ def check_judges(config: JudgeConfig) -> None:
 
 
 class HttpAsk:
-    """Asks a chat-completions endpoint."""
+    """An `Ask` over a chat-completions endpoint."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class HttpAsk:
         self._endpoint = ChatEndpoint(settings.endpoint, client, sleep)
 
     async def __call__(self, question: Question) -> Reply:
-        """The reply after as many tries as the settings allow; raises JudgeFailure or EngineError. The caller times."""
+        """Reply to the question, with retries; raises JudgeFailure or EngineError. The caller sets the deadline."""
         try:
             content = await self._endpoint.post(self._body(question))
         except ReplyTooLarge as error:
@@ -120,12 +120,12 @@ def _reply(content: bytes, question: Question) -> Reply:
         if not isinstance(text, str):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise JudgeFailure(Status.PARSE, "the judge's HTTP reply is no chat completion") from None
+        raise JudgeFailure(Status.PARSE, "the judge's HTTP reply is not a chat completion") from None
     return Reply(text.strip(), tokens, _probabilities(choice, question), truncated=cut)
 
 
 def _probabilities(choice: dict[str, Any], question: Question) -> tuple[float, ...] | None:
-    """Of each label among the labels, from the first token's log-probs."""
+    """The probability of each label among all labels, from the first token's log-probs."""
     if question.style != "label":
         return None
     try:

@@ -1,25 +1,21 @@
-"""A judging model behind `ask`: which questions a completion needs, and the verdict of their answers.
+"""A judging model behind `ask`: the questions about a completion, and the verdict from their answers.
 
-A judge's failure is never a score: it is a verdict with a status, a reason and no rewards.
+A failed judgement is never a score: it is a verdict with a status, a reason and no rewards.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 
-from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
+from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, ask_in_time
 from rapo_ray.judging.forgery import flag_forgery
 from rapo_ray.judging.parts import PARTS, Part
-from rapo_ray.judging.questions import Answer, Field, JudgeFailure, Question, Reply, Style, make_question, read_reply
-from rapo_ray.judging.rules import ADEQUATE, JUDGE_ID, RISK_REWARD
+from rapo_ray.judging.questions import Answer, Field, JudgeFailure, make_question, read_reply
+from rapo_ray.judging.rules import ADEQUATE, RISK_REWARD, malformed_verdict
 from rapo_ray.judging.sentences import count_sentences
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
-
-Ask = Callable[[Question], Awaitable[Reply]]
-Mode = Literal["split", "paper"]
 
 LEVEL = Field("level", (1, 2, 3))
 CASE = Field("case", tuple(case.value for case in Case))
@@ -27,26 +23,8 @@ YES_NO = (True, False)
 RELEVANT = Field("only_safety_analysis", YES_NO)
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeSettings:
-    """Who judges and how: `split` asks levels once a prompt and counts sentences in code, `paper` asks all at once."""
-
-    id: str
-    revision: str | None = None
-    mode: Mode = "split"
-    style: Style = "choice"
-    timeout: float = 120.0  # seconds for one reply
-
-
-@dataclass(frozen=True, slots=True)
-class _Risk:
-    level: int
-    case: Case
-    tokens: int
-
-
 class LlmJudge:
-    """Judges with any model behind `ask`."""
+    """Judge with any model behind `ask`."""
 
     def __init__(self, ask: Ask, settings: JudgeSettings) -> None:
         self._ask = ask
@@ -54,10 +32,10 @@ class LlmJudge:
         self._levels: dict[str, asyncio.Task[Answer]] = {}
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = PARTS) -> Verdict:
-        """The verdict on one completion, or the asked parts of it; a failed call makes it unscorable, no exception."""
+        """The verdict on a completion, or the given parts of it; a failed call makes it unscorable, raising nothing."""
         started = time.monotonic()
         if completion.form is not Form.OK:
-            return malformed(completion)
+            return malformed_verdict(completion)
         settings = self._settings
         try:
             verdict = flag_forgery(await self._judge(prompt, completion, parts), completion)
@@ -74,8 +52,8 @@ class LlmJudge:
         verdict = Verdict(Status.OK, self._settings.id)
         if self._settings.mode == "paper":
             calls = {part: self._paper_risk if part == "risk" else self._general for part in parts}
-            found = await _all(calls[part](prompt, completion) for part in parts)
-            for part, answer in zip(parts, found, strict=True):
+            answers = await _all(calls[part](prompt, completion) for part in parts)
+            for part, answer in zip(parts, answers, strict=True):
                 verdict = _with_paper_risk(verdict, answer) if part == "risk" else _with_general(verdict, answer)
             sentences = count_sentences(completion.trace) if "risk" in parts else None
             return replace(verdict, sentences=sentences)
@@ -86,7 +64,7 @@ class LlmJudge:
         return _with_general(verdict, answer, paid=True) if "general" in parts else verdict
 
     async def _reading(self, prompt: Prompt, completion: Completion, with_general: bool) -> Answer:
-        """What only reading can tell of a sample, in one call: is the trace to the point, and is the answer right."""
+        """One call for everything about a sample that code cannot decide: trace relevance and answer quality."""
         if not with_general:
             return await self._answer(rubrics.RELEVANCE, [RELEVANT], request=prompt.text, trace=completion.trace)
         rubric, field = _general_question(prompt.harmful)
@@ -113,41 +91,26 @@ class LlmJudge:
         )
 
     async def _level(self, prompt: Prompt) -> Answer:
-        """The source's level, or the judge's, asked once for all samples of a prompt and paid by the first."""
+        """The source's level, or the judge's, requested once per prompt and charged to its first sample."""
         if prompt.level is not None:
             return Answer({"level": prompt.level}, 0, (), None)
-        asked = prompt.text not in self._levels
-        if asked:
+        is_first = prompt.text not in self._levels
+        if is_first:
             self._levels[prompt.text] = asyncio.ensure_future(self._answer(rubrics.LEVEL, [LEVEL], request=prompt.text))
         try:
             answer = await asyncio.shield(self._levels[prompt.text])
         except BaseException:
-            self._levels.pop(prompt.text, None)  # a failure is asked again, not remembered
+            self._levels.pop(prompt.text, None)  # a failure is not remembered: the next sample asks again
             raise
-        return answer if asked else replace(answer, tokens=0)
+        return answer if is_first else replace(answer, tokens=0)
 
     async def _answer(self, rubric: str, fields: Sequence[Field], **material: object) -> Answer:
         question = make_question(rubric, fields, self._settings.style, **material)
         return read_reply(question, await ask_in_time(self._ask, question, self._settings.timeout))
 
 
-def malformed(completion: Completion) -> Verdict:
-    """The verdict by rule on a completion without the form: the lowest rewards, and no judge is asked."""
-    return Verdict(Status.MALFORMED, JUDGE_ID, risk=-1.0, general=-1.0, detail=completion.form.value)
-
-
-async def ask_in_time(ask: Ask, question: Question, timeout: float) -> Reply:
-    """The reply; raises JudgeFailure (timeout, transport) where there is none in time."""
-    try:
-        return await asyncio.wait_for(ask(question), timeout)
-    except TimeoutError:
-        raise JudgeFailure(Status.TIMEOUT, f"no reply in {timeout:g} s") from None
-    except EngineError as error:
-        raise JudgeFailure(Status.TRANSPORT, str(error)) from None
-
-
 async def _all(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
-    """Every call ends before a failure counts: none is left running behind the verdict."""
+    """All answers; a failure is raised only when every call has ended, so that none outlives the verdict."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):
@@ -199,7 +162,7 @@ def _with_general(verdict: Verdict, answer: Answer, paid: bool = False) -> Verdi
 
 
 def fit(relevant: bool, sentences: int, level: int) -> Case:
-    """The case of a trace of so many sentences at a level."""
+    """The case of a trace with the given relevance and number of sentences at a level."""
     if not relevant:
         return Case.POOR
     low, high = ADEQUATE[level]

@@ -1,4 +1,4 @@
-"""A run's judges in this process, without Ray: for offline judging and for other people's trainers."""
+"""A run's judges in this process, without Ray, for offline judging and for other trainers."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]
 
 
 def local_judge(config: RunConfig) -> JudgeOne:
-    """What judges one completion as `config.judge` says; raises ConfigError or ModelError where it cannot start."""
+    """The judge of one completion that `config.judge` describes; raises ConfigError or ModelError."""
     check_judges(config.judge)
     risk = _judge_of(config, "risk")
     if config.judge.general is None:

@@ -1,4 +1,4 @@
-"""A verdict has two parts, risk and general, which one judge gives together or two judges apart."""
+"""The two parts of a verdict, risk and general, from one judge together or from two judges separately."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ PARTS: tuple[Part, ...] = ("risk", "general")
 
 
 def join_parts(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict of the parts' verdicts, risk first; where a part failed or is malformed, that one is the whole."""
+    """One verdict from those of the parts, risk first; a failed or malformed part becomes the whole verdict."""
     if len(verdicts) == 1:
         return verdicts[0]
     for verdict in verdicts:

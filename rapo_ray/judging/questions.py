@@ -1,6 +1,6 @@
-"""One call of a judging model: what it is sent, the only replies that count, and how a reply is read.
+"""One call of a judging model: its question, the admissible replies, and the strict parsing of a reply.
 
-Material is fenced off and inert; a reply is read strictly, and anything else is a failure with a status, never a score.
+Material is fenced off and inert; any reply that is not admissible is a failure with a status, never a score.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we kn
 
 
 class JudgeFailure(Exception):
-    """A call that gave no usable reply."""
+    """A call without a usable reply."""
 
     def __init__(self, status: Status, detail: str) -> None:
         super().__init__(detail)
@@ -28,7 +28,7 @@ class JudgeFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A name in the reply and the values it may take."""
+    """A name in the reply and its admissible values."""
 
     name: str
     values: tuple[Any, ...]
@@ -36,7 +36,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat; the role `raw` is a whole input that no chat template goes around."""
+    """One turn of a chat; the role `raw` is a complete input without a chat template."""
 
     role: Literal["system", "user", "assistant", "raw"]
     content: str
@@ -44,7 +44,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A chat and the replies that count: JSON objects (choice, text), one letter for each (label), or a guard's own."""
+    """A chat and its admissible replies: JSON objects (choice, text), letters for them (label), or a guard's format."""
 
     messages: tuple[Message, ...]
     options: tuple[str, ...]  # JSON objects
@@ -52,13 +52,13 @@ class Question:
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """What the model may say: letters, or the JSON objects themselves."""
+        """The admissible replies: letters, or the JSON objects themselves."""
         return tuple(LABELS[: len(self.options)]) if self.style == "label" else self.options
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said, what it cost, and over a label question how likely each reply was."""
+    """The model's text, its cost in tokens, and for a label question the probability of each reply."""
 
     text: str
     tokens: int
@@ -68,7 +68,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply as values by name, its tokens, and the probability of each option where the style gives it."""
+    """A parsed reply: values by name, tokens, and the probability of each option if the style provides it."""
 
     values: dict[str, Any]
     tokens: int
@@ -76,16 +76,16 @@ class Answer:
     probabilities: tuple[float, ...] | None
 
     def probability(self, name: str, value: object) -> float | None:
-        """How likely `name` was `value`, or None where the style gives no probabilities."""
+        """Probability that `name` is `value`, or None where the style provides no probabilities."""
         if self.probabilities is None:
             return None
         return sum(p for option, p in zip(self.options, self.probabilities, strict=True) if option[name] == value)
 
 
 def make_question(rubric: str, fields: Sequence[Field], style: Style, **material: Any) -> Question:
-    """Fence the material off behind markers it cannot know, with every tag and chat token in it made inert.
+    """A question with the material between markers that it cannot know, every tag and chat token in it made inert.
 
-    The material comes late: an engine computes what prompts begin with in common once.
+    The material comes late, because an engine computes a common prefix of prompts only once.
     """
     names = [field.name for field in fields]
     options = tuple(
@@ -95,39 +95,39 @@ def make_question(rubric: str, fields: Sequence[Field], style: Style, **material
     payload = json.dumps({name: _encodable(value) for name, value in material.items()}, ensure_ascii=False)
     payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
     nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    replies, how = _replies(options, style)
-    user = f"{rubric}\n{replies}\n\n=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{how}"
+    replies, instruction = _replies(options, style)
+    user = f"{rubric}\n{replies}\n\n=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{instruction}"
     return Question((Message("system", rubrics.SYSTEM), Message("user", user)), options, style)
 
 
 def read_reply(question: Question, reply: Reply) -> Answer:
-    """The reply's values; raises JudgeFailure (truncated or parse) for anything that was not asked for."""
+    """Parse a reply; raises JudgeFailure (truncated or parse) unless it is admissible."""
     if reply.truncated:
         raise JudgeFailure(Status.TRUNCATED, "the reply was cut at its token limit")
-    said = reply.text.rpartition("</think>")[2].strip() if question.style == "text" else reply.text
+    text = reply.text.rpartition("</think>")[2].strip() if question.style == "text" else reply.text
     options = tuple(json.loads(option) for option in question.options)
     if question.style == "label":
-        if said not in question.replies:
-            raise JudgeFailure(Status.PARSE, f"the reply is {said[:40]!r}, not one of {', '.join(question.replies)}")
-        return Answer(options[question.replies.index(said)], reply.tokens, options, reply.probabilities)
+        if text not in question.replies:
+            raise JudgeFailure(Status.PARSE, f"the reply is {text[:40]!r}, not one of {', '.join(question.replies)}")
+        return Answer(options[question.replies.index(text)], reply.tokens, options, reply.probabilities)
     try:
-        values = json.loads(said)
+        values = json.loads(text)
     except (ValueError, RecursionError):
         raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
     if not any(_same(values, option) for option in options):
-        raise JudgeFailure(Status.PARSE, f"the reply {said[:80]!r} is none of {', '.join(question.options[:4])}")
+        raise JudgeFailure(Status.PARSE, f"the reply {text[:80]!r} is none of {', '.join(question.options[:4])}")
     return Answer(values, reply.tokens, options, reply.probabilities)
 
 
 def _same(values: Any, option: dict[str, Any]) -> bool:
-    """Equal in type too: neither is true 1 nor 1.0 a level."""
+    """True where both are equal in value and type: `true` is not 1, and 1.0 is not a level."""
     if not isinstance(values, dict) or set(values) != set(option):
         return False
     return all(type(values[name]) is type(option[name]) and values[name] == option[name] for name in option)
 
 
 def _replies(options: Sequence[str], style: Style) -> tuple[str, str]:
-    """What the replies are, to go before the material, and how to reply, to go after it."""
+    """The admissible replies, for before the material, and the instruction to reply, for after it."""
     if style == "label":
         labels = LABELS[: len(options)]
         listed = " ".join(f"{label}: {option}" for label, option in zip(labels, options, strict=True))

@@ -1,7 +1,7 @@
-"""What a judging model is asked: RAPO's two rubrics (arXiv 2602.04224, section on rewards) in our own words.
+"""Rubrics of judging models: RAPO's two rubrics (arXiv 2602.04224, section on rewards) in our own words.
 
-Text only; how to reply is added from a question's admissible values. Except in paper mode the sentences of a trace are
-counted and fitted to the level in code (`rules.ADEQUATE`), so a model is asked only what needs reading.
+The instruction to reply is added from a question's admissible values. Except in paper mode, code counts the sentences
+of a trace and compares them with the level (`rules.ADEQUATE`), so a model decides only what requires reading.
 """
 
 import hashlib
@@ -42,5 +42,5 @@ PAPER = (
 
 
 def rubric_hash(*texts: str) -> str:
-    """A short name of the rubrics that a verdict rests on; any change of wording changes it."""
+    """Short hash of the rubrics behind a verdict; any change of wording changes it."""
     return hashlib.sha256("\x1f".join((SYSTEM, *texts)).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""A small linear-time sentence splitter for text that a policy writes and may try to game."""
+"""A small linear-time sentence splitter for text of a policy that may try to game it."""
 
 import re
 
@@ -27,7 +27,7 @@ _TOKEN_REACH = 24  # characters looked back over for an abbreviation
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of the text in order, fragments and repeats included."""
+    """The sentences of the text in order, fragments and repeats included."""
     sentences: list[str] = []
     for line in _LINE_BREAK.split(text[:MAX_CHARS]):
         start = 0
@@ -40,22 +40,22 @@ def split_sentences(text: str) -> list[str]:
 
 
 def count_sentences(text: str) -> int:
-    """Count the distinct sentences of the text that have enough words to be one."""
+    """Number of distinct sentences of the text that have enough words to count."""
     return len({normalise(sentence) for sentence in split_sentences(text) if is_whole(sentence)})
 
 
 def is_whole(sentence: str) -> bool:
-    """Tell whether a piece has three different words or six CJK characters, so that `Stop. Stop.` does not count."""
+    """True where a piece has three different words or six CJK characters, so that `Stop. Stop.` does not count."""
     return len(set(words(sentence))) >= MIN_WORDS or len(CJK.findall(sentence)) >= MIN_CJK
 
 
 def normalise(sentence: str) -> str:
-    """Return the sentence without case, spacing and punctuation, for telling repeats."""
+    """The sentence without case, spacing and punctuation, for comparison with others."""
     return " ".join(words(sentence))
 
 
 def words(text: str) -> list[str]:
-    """Return the case-folded words of the text."""
+    """The case-folded words of the text."""
     return [word.casefold().replace("’", "'") for word in WORD.findall(text)]
 
 
@@ -76,8 +76,8 @@ def _ends_sentence(line: str, start: int, match: re.Match[str]) -> bool:
 def _is_abbreviation(before: str, following: str) -> bool:
     if _LIST_NUMBER.match(before):
         return True
-    found = _LAST_TOKEN.search(before)
-    token = found.group() if found else ""
+    match = _LAST_TOKEN.search(before)
+    token = match.group() if match else ""
     if len(token) == 1 and token.isalpha() and token != "I":
         return token.isupper() and following.isupper()
     if _LETTERS_AND_DOTS.match(token):

@@ -1,4 +1,4 @@
-"""Asking a judging model on a vLLM engine in this process."""
+"""A judging model on a vLLM engine in this process."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ CHOICE_TOKENS = 64  # more than the longest reply has characters
 
 
 class VllmAsk:
-    """Greedy replies, constrained as the question says; a question that is cancelled leaves the engine."""
+    """An `Ask` over a vLLM engine: greedy replies, constrained to the question's; a cancelled question is aborted."""
 
     def __init__(self, engine: VllmEngine, max_model_len: int, max_reply_tokens: int) -> None:
         self._engine = engine
@@ -20,7 +20,7 @@ class VllmAsk:
         self._max_reply_tokens = max_reply_tokens
 
     async def __call__(self, question: Question) -> Reply:
-        """The reply; raises EngineError for a question that is too long or an engine that stopped."""
+        """Reply to the question; raises EngineError for a question that is too long or an engine that stopped."""
         tokens = self._encode(question)
         sampling = self._sampling(question)
         room = self._max_model_len - len(tokens)

@@ -1,1 +1,1 @@
-"""Models on disk: where they come from, how they speak, how they are published."""
+"""Models on disk: their sources, their chat format and their publication."""

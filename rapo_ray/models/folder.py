@@ -1,4 +1,4 @@
-"""A model's folder: what it must hold, and a short name of its content."""
+"""A model's folder: its required files, and a fingerprint of its content."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise ModelError, naming what is missing, unless the folder holds a config, safetensors and a tokenizer."""
+    """Raise ModelError, naming the missing files, unless the folder has a config, safetensors and a tokenizer."""
     missing = []
     if not (folder / "config.json").is_file():
         missing.append("config.json")
@@ -22,7 +22,7 @@ def check_model_folder(folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short name of a model's content: its small files whole, of its large ones name, size and first MiB."""
+    """A short hash of a model's content: the name, size and first MiB of each of its files."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         digest.update(f"{path.name}\x1f{path.stat().st_size}\x1f".encode())
@@ -32,6 +32,6 @@ def fingerprint(folder: Path) -> str:
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """The first line of a text that says something, cut at `limit` characters."""
+    """The first non-blank line of a text, cut at `limit` characters."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= limit else line[:limit] + "..."

@@ -1,4 +1,4 @@
-"""Published models: a folder with the manifest that names its run, its weights version and every file's checksum."""
+"""Published models: a folder with a manifest of its run, its weights version and every file's checksum."""
 
 import hashlib
 import json
@@ -9,28 +9,28 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
 
 MANIFEST = "rapo.json"
-READ = 1 << 20  # bytes hashed at once
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A complete model of a run."""
+    """A complete, published model of a run."""
 
     folder: Path
     run: str
     version: int  # of the weights: the rounds they were trained for
     checksum: str  # SHA-256 over the manifest's files and their checksums
     config: str  # hash of the run's config
-    system_prompt: str | None  # that it was trained with
+    system_prompt: str | None  # of its training
 
     @property
     def id(self) -> str:
-        """A name that no other weights have."""
+        """Unique name of these weights."""
         return f"{self.run}-v{self.version}-{self.checksum[:12]}"
 
 
 def write_manifest(folder: Path, run: str, version: int, config: str, system_prompt: str | None) -> None:
-    """Name what is in a model folder, which is complete from then on."""
+    """Write the manifest of a model folder, which marks the model as complete."""
     content = {
         "run": run,
         "version": version,
@@ -42,14 +42,14 @@ def write_manifest(folder: Path, run: str, version: int, config: str, system_pro
 
 
 def read_published(path: Path) -> Published:
-    """The model of a run's folder, or of a published model's own; raises ModelError where it is not complete."""
-    folder = next((one for one in (path, path / "model") if (one / MANIFEST).is_file()), None)
+    """The published model in a model folder or a run's folder; raises ModelError where it is not complete."""
+    folder = next((folder for folder in (path, path / "model") if (folder / MANIFEST).is_file()), None)
     if folder is None:
         raise ModelError(f"{path} is no published model: it has no {MANIFEST}, which a run writes when it is complete")
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files: dict[str, str] = dict(content["files"])
-        found = Published(
+        published = Published(
             folder.resolve(),
             str(content["run"]),
             int(content["version"]),
@@ -63,12 +63,12 @@ def read_published(path: Path) -> Published:
         ) from None
     for name, expected in files.items():
         if name != Path(name).name:
-            raise ModelError(f"{folder / MANIFEST} names {name!r}, which is no plain file name")
+            raise ModelError(f"{folder / MANIFEST} names {name!r}, which is not a plain file name")
         if not (folder / name).is_file():
             raise ModelError(f"{folder} lacks {name}, which its manifest names: publish the model again")
         if (sha := _sha256(folder / name)) != expected:
             raise ModelError(f"{folder / name} has sha256 {sha[:12]}..., its manifest says {expected[:12]}...")
-    return found
+    return published
 
 
 def _digest(files: dict[str, str]) -> str:
@@ -78,6 +78,6 @@ def _digest(files: dict[str, str]) -> str:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(READ):
-            digest.update(part)
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Turn what a user calls a model into a folder with weights and a tokenizer.
+"""Model names to folders with weights and a tokenizer.
 
-A model is named in one of three ways: ``embedded:NAME`` (a small model that a Python package carries, so that a package
-index is enough to get it), a local folder, or a hub id ``org/name``. Code that comes with a model is never run.
+A model is named in one of three ways: ``embedded:NAME`` (a small model inside a Python package, for which a package
+index is enough), a local folder, or a hub id ``org/name``. Code that comes with a model is never run.
 """
 
 import os
@@ -19,9 +19,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None = None) -> Path:
-    """Return the folder of the model that the spec names, fetching it first if need be; raises ModelError.
+    """Folder of the model that the spec names, downloaded first if necessary; raises ModelError.
 
-    ``cache_dir`` is where embedded models go (default: `cache_root`); hub models stay in the hub client's own cache.
+    ``cache_dir`` is for embedded models (default: `cache_root`); hub models stay in the hub client's own cache.
     """
     if spec.startswith(EMBEDDED_PREFIX):
         _refuse_revision(spec, revision)
@@ -39,7 +39,7 @@ def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None
 
 
 def judge_models(config: RunConfig) -> dict[str, Path]:
-    """The folders of the vllm judges' models, by part; raises ModelError."""
+    """Folders of the vllm judges' models, by part; raises ModelError."""
     return {
         part: Path(resolve_model(backend.model, backend.revision))
         for part, backend in config.judge.named().items()
@@ -48,7 +48,7 @@ def judge_models(config: RunConfig) -> dict[str, Path]:
 
 
 def cache_root() -> Path:
-    """Return the user's cache folder: $RAPO_CACHE, else rapo_ray in $XDG_CACHE_HOME, else ~/.cache/rapo_ray."""
+    """The user's cache folder: $RAPO_CACHE, else rapo_ray in $XDG_CACHE_HOME, else ~/.cache/rapo_ray."""
     if own := os.environ.get("RAPO_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -69,10 +69,10 @@ def _hub_model(repo: str, revision: str | None) -> Path:
             repo,
             revision=revision,
             allow_patterns=list(HUB_PATTERNS),
-            ignore_patterns=["*/*"],  # some repositories keep a second copy of the weights in a sub-folder
+            ignore_patterns=["*/*"],  # some repositories have a second copy of the weights in a sub-folder
             local_files_only=offline,
         )
-    except Exception as error:  # the client passes on whatever its HTTP library raises; to the user it is all one
+    except Exception as error:  # the client passes on whatever its HTTP library raises; for the user it is one error
         at = f" at revision {revision}" if revision else ""
         if offline:
             why = "it is not in the hub cache, and HF_HUB_OFFLINE forbids fetching it"

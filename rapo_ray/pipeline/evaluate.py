@@ -16,6 +16,7 @@ from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
 from rapo_ray.judging.http import check_judges, read_token
+from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
@@ -110,7 +111,7 @@ def decoding(config: RunConfig) -> dict[str, Any]:
 def judge_of(config: RunConfig) -> dict[str, str | None]:
     """Who judges the answers, for the record."""
     judge = config.judge.general or config.judge.risk
-    name = "rules-1" if judge.backend == "rules" else f"{judge.backend}:{judge.model}"
+    name = RULES_JUDGE if judge.backend == "rules" else f"{judge.backend}:{judge.model}"
     return {"id": name, "revision": judge.revision, "guard": judge.guard, "reply": judge.reply}
 
 

@@ -67,7 +67,8 @@ def _attempts(session: Session, judges: dict[str, Path], resources: dict[str, fl
 
 
 def _follow(config: RunConfig, run: Path) -> None:
-    from rapo_ray.serving.deploy import State, follow
+    from rapo_ray.serving.deploy import follow
+    from rapo_ray.serving.state import State
 
     state = State(config.serve.state or config.out / ".serving")
     follow(run.resolve(), state, config.limits.start, console.say)

@@ -11,9 +11,9 @@ samples of a run, or of a folder that an evaluation left. A run that still goes 
 is one file and asks the network for nothing; harmful text in it stays folded until it is opened."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.report") -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m rapo_ray.report", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(program, description=DESCRIPTION)
     parser.add_argument("folder", type=Path, help="a run's folder, as runs/quickstart, or an evaluation's")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)

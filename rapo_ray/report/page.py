@@ -9,6 +9,7 @@ from rapo_ray.atomic import write_atomically
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.config.load import config_hash
 from rapo_ray.errors import ReportError
+from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
 from rapo_ray.report.evaluation_section import TONES
 from rapo_ray.report.parts import NONE, Cell, Section
@@ -118,6 +119,6 @@ def _model_ids(evidence: Evidence) -> list[str]:
 def judge_name(judge: JudgeBackendConfig) -> str:
     """A judge as a line."""
     if judge.backend == "rules":
-        return "rules-1"
+        return RULES_JUDGE
     revision = f" at {judge.revision}" if judge.revision else ""
     return f"{judge.backend}: {judge.model}{revision}, reply {judge.guard or judge.reply}"

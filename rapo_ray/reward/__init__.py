@@ -1,1 +1,1 @@
-"""From verdicts to advantages (pure functions)."""
+"""Verdicts to advantages and preference pairs (pure functions)."""

@@ -1,4 +1,4 @@
-"""Online preference pairs: the best against the worst of a group (pure)."""
+"""Online preference pairs: the best completion of a group against its worst (pure)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rapo_ray.types import Group, Prompt, Sample
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two completions of a prompt, one of them better by `margin`."""
+    """Two completions of a prompt; the reward of the chosen one is higher by `margin`."""
 
     prompt: Prompt
     chosen: Sample
@@ -17,9 +17,9 @@ class Pair:
 
 
 def make_pairs(groups_P: Sequence[Group], min_margin: float) -> list[Pair]:
-    """One pair of each credited group whose best reward exceeds its worst by more than `min_margin`; ties have none.
+    """One pair for each credited group whose best reward exceeds its worst by more than `min_margin`; ties give none.
 
-    Of equal rewards the first sampled is taken. A group that the credit filter dropped (no advantages) has no pair.
+    Among equal rewards the first sample is taken. A zero-variance group (no advantages) gives no pair.
     """
     pairs = []
     for group in groups_P:

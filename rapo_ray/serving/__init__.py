@@ -1,1 +1,1 @@
-"""The aligned model behind an OpenAI-compatible endpoint, on Ray Serve."""
+"""The OpenAI-compatible endpoint for aligned models, on Ray Serve."""

@@ -1,4 +1,4 @@
-"""What the engine answers, as callers get it: thinking apart or inline or withheld, and the weights' version on it."""
+"""Answers as callers get them: with thinking split off, inline or withheld, and stamped with the weights' version."""
 
 import json
 from collections.abc import AsyncIterator
@@ -16,17 +16,17 @@ DONE = "[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How an answer is given."""
+    """The form of an answer."""
 
     reasoning: Reasoning
     withheld: bool
     fingerprint: str
-    usage: bool  # does the caller want a stream's usage?
+    usage: bool  # True where the caller wants a stream's usage
 
 
 @dataclass(slots=True)
 class Seen:
-    """What a finished chat answer held, for the metrics; the text itself is not kept."""
+    """Statistics of a finished chat answer, for the metrics, without its text."""
 
     completion_tokens: int = 0
     refusals: int = 0
@@ -39,7 +39,7 @@ class Seen:
 
 
 def shape_whole(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, Any]:
-    """A whole chat completion."""
+    """Shape a whole chat completion."""
     for choice in answer["choices"]:
         message = choice["message"]
         text = message.get("content") or ""
@@ -56,7 +56,7 @@ def shape_whole(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
 
 
 def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, Any]:
-    """A whole plain completion, or one event of its stream."""
+    """Shape a whole plain completion, or one event of its stream."""
     seen.completion_tokens += _tokens(answer)
     return {**_without_nulls(answer), "system_fingerprint": shape.fingerprint}
 
@@ -64,7 +64,7 @@ def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
 async def shape_stream(
     events: AsyncIterator[dict[str, Any]], shape: Shape, seen: Seen, chat: bool
 ) -> AsyncIterator[dict[str, Any]]:
-    """The events of a stream, thinking told apart as it comes."""
+    """Shape the events of a stream, separating the thinking as it arrives."""
     parts: dict[int, _ChoiceStream] = {}
     async for event in events:
         if not chat:
@@ -86,7 +86,7 @@ async def shape_stream(
 
 
 class _ChoiceStream:
-    """One choice of a stream."""
+    """State of one choice of a stream."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -96,7 +96,7 @@ class _ChoiceStream:
         self.content = ""
 
     def feed(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
-        """The events that this one becomes: none while all of it is held back."""
+        """The choice's outgoing events for one incoming event; none while all of its text is held back."""
         delta, finish = choice["delta"], choice.get("finish_reason")
         text = delta.get("content") or ""
         pieces = self._splitter.feed(text)
@@ -129,13 +129,13 @@ class _ChoiceStream:
 
 
 def read_events(batch: str) -> list[dict[str, Any]]:
-    """The JSON of the server-sent events in a piece of stream; the closing mark is left out."""
+    """Parse the server-sent events in a piece of a stream, without the closing `[DONE]`."""
     lines = (line[len(DATA) :] for line in batch.splitlines() if line.startswith(DATA))
     return [json.loads(line) for line in lines if line.strip() != DONE]
 
 
 def write_event(event: dict[str, Any]) -> str:
-    """One server-sent event."""
+    """Format one server-sent event."""
     return f"{DATA}{json.dumps(event, ensure_ascii=False)}\n\n"
 
 
@@ -145,9 +145,9 @@ def _tokens(answer: dict[str, Any]) -> int:
 
 
 def _without_nulls(answer: dict[str, Any]) -> dict[str, Any]:
-    """vLLM names every extension field of its own, all null; callers get the API's."""
-    kept = {name: value for name, value in answer.items() if value is not None}
-    if "choices" in kept:
+    """The answer without vLLM's extension fields, which are all null."""
+    fields = {name: value for name, value in answer.items() if value is not None}
+    if "choices" in fields:
         names = ("index", "message", "text", "logprobs", "finish_reason")
-        kept["choices"] = [{name: choice[name] for name in names if name in choice} for choice in kept["choices"]]
-    return kept
+        fields["choices"] = [{name: choice[name] for name in names if name in choice} for choice in fields["choices"]]
+    return fields

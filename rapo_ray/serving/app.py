@@ -1,7 +1,7 @@
-"""The endpoint's two Serve applications: the engines of one version, and the ingress that asks them.
+"""The endpoint's two Serve applications: the engines of one version, and the ingress that calls them.
 
-They are apart so that another version's engines can start beside the first ones, and the ingress changes over between
-two requests; `serve deploy deploy/serve.yaml` names the same two builders.
+They are separate so that another version's engines can start beside the first ones and the ingress can change over
+between two requests; `serve deploy deploy/serve.yaml` names the same two builders.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from rapo_ray.engines.environment import cpu_threads
 from rapo_ray.engines.vllm_engine import WORKER_EXTENSION
 from rapo_ray.models.published import Published, read_published
 from rapo_ray.serving.engine import CpuEngineServer, EngineServer, NoDownload
-from rapo_ray.serving.ingress import RapoIngress, make_app
+from rapo_ray.serving.fastapi_app import make_app
+from rapo_ray.serving.ingress import RapoIngress
 from rapo_ray.serving.versions import Serving, serving_of
 
 INGRESS = "rapo"
@@ -32,42 +33,42 @@ ROUTES: dict[str, Any] = {
 
 
 def model_app(config: ServeConfig) -> Application:
-    """The engines of the config's model; raises ModelError where it is not published whole."""
+    """The engines of the config's model; raises ModelError where its publication is not complete."""
     settings = llm_config(config, read_published(config.model))
     server = CpuEngineServer if config.device == "cpu" else EngineServer
     return build_llm_deployment(settings, deployment_cls=server, override_serve_options={"name": "engine"})
 
 
 def ingress_app(config: ServeConfig) -> Application:
-    """The ingress, asking the engines of the config's model."""
+    """The ingress for the engines of the config's model."""
     return ingress_for(config, serving_of(read_published(config.model), config.name, config.engines))
 
 
 def ingress_for(config: ServeConfig, serving: Serving) -> Application:
-    """The ingress, asking the engines of one version."""
+    """The ingress for the engines of one version."""
     ingress = make_fastapi_ingress(RapoIngress, endpoint_map=ROUTES, app=make_app(config))
     deployment: Any = serve.deployment(
         ingress,
         name="ingress",
-        max_ongoing_requests=4 * config.limits.in_flight,  # more than the guard lets in: it is the one that says no
+        max_ongoing_requests=4 * config.limits.in_flight,  # more than the guard admits, so that the guard refuses
         user_config=serving.as_user_config(),
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         health_check_period_s=5,
         ray_actor_options={"num_cpus": 0},
     )
-    # Serve takes every deploy for new code and restarts the ingress; with the same version it only reconfigures it.
+    # Serve takes every deploy for new code and restarts the ingress; with an equal version it only reconfigures it.
     deployment._version = settings_hash(config)
     bound: Application = deployment.bind(config.model_dump(mode="json"))
     return bound
 
 
 def settings_hash(config: ServeConfig) -> str:
-    """Names what an ingress is started with; the model is not, for it changes while the ingress runs."""
+    """Hash of the settings that an ingress starts with, without the model, which changes while the ingress runs."""
     return hashlib.sha256(config.model_dump_json(exclude={"model"}).encode()).hexdigest()[:16]
 
 
 def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
-    """What Ray Serve LLM is told."""
+    """Configuration of Ray Serve LLM."""
     cpu = config.device == "cpu"
     replicas = config.max_replicas or config.replicas
     scaling = {
@@ -109,7 +110,7 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
 
 
 def engine_variables(config: ServeConfig) -> dict[str, str]:
-    """The environment of an engine's processes."""
+    """Environment variables of an engine's processes."""
     variables = {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

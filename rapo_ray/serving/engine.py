@@ -1,6 +1,6 @@
-"""Ray Serve LLM's server of engines, without what ours do without, and with an end when its engine ends.
+"""Ray Serve LLM's engine server, without its unneeded processes, and exiting together with its engine.
 
-Each process that Ray starts imports vLLM, one after the other, and two of them are needless here. Read in Ray 2.60:
+Each process that Ray starts imports vLLM, one after the other, and two of them are unnecessary here. See in Ray 2.60
 `vllm_models.py`, `vllm_engine.py` and `node_initialization_utils.py` under `ray/llm/_internal/serve`.
 """
 
@@ -12,45 +12,45 @@ from typing import Any
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm.deployment import LLMServer
 
-LOOK_EVERY = 0.25  # seconds
-LAST_WORDS = 0.5  # seconds in which those who wait hear of the engine's end
+CHECK_SECONDS = 0.25  # between two health checks
+GRACE_SECONDS = 0.5  # for waiting requests to learn of the engine's death
 
 log = logging.getLogger(__name__)
 
 
 class NoDownload(CallbackBase):
-    """The model is a folder: no task on every node that would fetch it."""
+    """Callback that skips Ray's download task on every node, since the model is a folder."""
 
     async def on_before_node_init(self) -> None:
-        """Called before a node is made ready."""
+        """Skip the node's initialisation."""
         self.ctx.run_init_node = False
 
 
 class EngineServer(LLMServer):
-    """Serves one version's weights, and ends with its engine.
+    """Server of one version's weights that exits when its engine dies.
 
-    Without one, it would refuse faster than others answer, and the router sends to whoever is free: all requests would
-    fail until Serve's health checks have failed three times.
+    Without an engine it would refuse faster than others answer, and the router prefers free replicas: all requests
+    would fail until Serve's health check has failed three times.
     """
 
     async def start(self) -> None:
-        """Start the engine, and watch it."""
+        """Start the engine and the task that watches it."""
         await super().start()  # type: ignore[no-untyped-call]
-        self._watch = asyncio.create_task(self._end_with_engine())
+        self._watch = asyncio.create_task(self._exit_with_engine())
 
-    async def _end_with_engine(self) -> None:
+    async def _exit_with_engine(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_SECONDS)
             try:
                 await self.check_health()
             except Exception:
-                log.exception("the engine is dead: this replica ends, and Serve starts another")
-                await asyncio.sleep(LAST_WORDS)
+                log.exception("the engine is dead: this replica exits, and Serve starts another")
+                await asyncio.sleep(GRACE_SECONDS)
                 os._exit(1)
 
 
 class CpuEngineServer(EngineServer):
-    """One process in place of the two that Ray asks vLLM for on CPUs, whatever the settings say."""
+    """Engine server with one process in place of the two that Ray always requests from vLLM on CPUs."""
 
     @classmethod
     def _get_default_engine_class(cls) -> type:
@@ -58,7 +58,7 @@ class CpuEngineServer(EngineServer):
 
 
 def one_process_engine() -> type:
-    """Ray's vLLM engine with vLLM's single-process executor (imports vLLM, so only where the engine runs)."""
+    """Class of Ray's vLLM engine with vLLM's single-process executor (imports vLLM: call it only beside the engine)."""
     from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
     class OneProcessEngine(VLLMEngine):

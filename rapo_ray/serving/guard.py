@@ -1,4 +1,4 @@
-"""What stands before the endpoint: keys, rates, sizes, a bounded queue and a deadline (ASGI; no Ray, no vLLM)."""
+"""The guard before the endpoint: keys, rates, sizes, a bounded queue and a deadline (ASGI, without Ray and vLLM)."""
 
 import asyncio
 import contextlib
@@ -20,19 +20,19 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/health",)
+PUBLIC_PATHS = ("/health",)
 DRAIN_SECONDS = 1.0  # for the rest of a refused request's body
-SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 BUSY_RETRY = 1.0  # seconds after which a caller may try a full queue again
 
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Lets through what may pass, and answers everything else itself; never lets an exception's text out."""
+    """ASGI middleware that passes on admitted requests and refuses all others, never revealing an exception's text."""
 
     def __init__(self, app: App, api_keys: Path, limits: EndpointLimits) -> None:
-        """Raises ConfigError where the file of keys is not usable."""
+        """Read the keys; raises ConfigError where their file is not usable."""
         self._app = app
         self._keys = KeyStore(api_keys)
         self._limits = limits
@@ -40,15 +40,15 @@ class Guard:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        given = _header(scope, b"x-request-id")  # Serve's proxy always gives one, and answers with it
-        request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        sent_id = _header(scope, b"x-request-id")  # Serve's proxy always sets one, and returns it
+        request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         incoming = _Incoming(receive)
@@ -65,12 +65,12 @@ class Guard:
 
     async def _admit(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         path = str(scope["path"]).rstrip("/") or "/"
-        if path in OPEN:
+        if path in PUBLIC_PATHS:
             await self._app(scope, receive, answer.send)
             return
         holder = self._keys.holder(_header(scope, b"authorization"))
         if holder is None:
-            raise Problem(401, "a valid key is needed: Authorization: Bearer KEY")
+            raise Problem(401, "a valid key is required: Authorization: Bearer KEY")
         scope["state"]["holder"] = holder
         if (wait := self._rate.wait(holder)) > 0:
             raise Problem(429, "too many requests with this key", retry_after=wait)
@@ -84,7 +84,7 @@ class Guard:
             self._in_flight -= 1
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body, once it has passed; raises Problem."""
+        """Read and check the whole body; raises Problem."""
         limit = self._limits.body_bytes
         declared = _header(scope, b"content-length")
         if declared.isdigit() and int(declared) > limit:
@@ -98,7 +98,7 @@ class Guard:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Problem(400, "the body broke off")
+                        raise Problem(400, "the body is incomplete")
                     part = message.get("body", b"")
                     size += len(part)
                     if size > limit:
@@ -111,27 +111,27 @@ class Guard:
 
 
 class _Answer:
-    """What was sent of the answer so far, so that an error can still be told at any point of it."""
+    """The state of an answer, so that an error can be reported at any point of it."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._id = request_id
         self._started = False
         self._streams = False
-        self._ended = False
+        self._finished = False
 
     async def send(self, message: Message) -> None:
-        """Pass a message on."""
+        """Pass on a message."""
         if message["type"] == "http.response.start":
             self._started = True
             self._streams = any(value.startswith(b"text/event-stream") for _, value in message.get("headers", []))
         elif message["type"] == "http.response.body" and not message.get("more_body"):
-            self._ended = True
+            self._finished = True
         await self._send(message)
 
     async def fail(self, problem: Problem) -> None:
-        """Answer with an error; a stream that has begun ends with one as its last event, without `[DONE]`."""
-        if self._ended:
+        """Answer with an error, which becomes the last event of a stream that has begun, without `[DONE]`."""
+        if self._finished:
             return
         if not self._started:
             start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers()}
@@ -141,51 +141,51 @@ class _Answer:
             event = b"data: " + problem.body(self._id) + b"\n\n"
             await self._send({"type": "http.response.body", "body": event})
         else:
-            raise ConnectionError("an answer broke off")  # the server closes the connection on it
+            raise ConnectionError("the answer is incomplete")  # the server then closes the connection
 
 
 class _Incoming:
-    """A `receive` that knows whether the body has come in whole."""
+    """A `receive` that tracks the end of the body."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._ended = False
+        self._complete = False
 
     async def __call__(self) -> Message:
         """The next message."""
         message = await self._receive()
-        self._ended = message["type"] == "http.disconnect" or not message.get("more_body")
+        self._complete = message["type"] == "http.disconnect" or not message.get("more_body")
         return message
 
     async def drain(self, limit: int) -> None:
-        """Read some of what is left: a client that still sends would see a broken connection, not the answer."""
+        """Read some of the rest: a client that is still sending would see a broken connection, not the answer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._ended and limit > 0:
+                while not self._complete and limit > 0:
                     limit -= len((await self()).get("body", b""))
 
 
 def _problem_of(error: Exception, request_id: str) -> Problem:
-    """What to say of it; once an answer has begun, Starlette raises an error of its own from ours."""
+    """The problem to report for an error; once an answer has begun, Starlette wraps ours in its own error."""
     problem = error.__cause__ if isinstance(error, RuntimeError) else error
     if isinstance(problem, Problem):
         return problem
-    log.error("request %s failed", request_id, exc_info=error)  # the exception's own text: prompts are not in it
+    log.error("request %s failed", request_id, exc_info=error)  # the exception's text contains no prompts
     return Problem(500, "the server failed")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body again, and then what the client does."""
-    given = False
+    """A `receive` that returns the body first and then passes on the client's messages."""
+    replayed = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return replay
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Bearer keys from a file, compared in constant time and read again when the file changes."""
+"""Bearer keys from a file, compared in constant time and reread when the file changes."""
 
 import hmac
 import logging
@@ -9,44 +9,44 @@ from pathlib import Path
 from rapo_ray.errors import ConfigError
 
 MIN_LENGTH = 16
-LOOK_EVERY = 1.0  # seconds between looks at the file
+CHECK_SECONDS = 1.0  # between two checks for a changed file
 
 log = logging.getLogger(__name__)
 
 
 class KeyStore:
-    """The keys of an endpoint; a file that cannot be read any more keeps the keys it last had."""
+    """The keys of an endpoint; while the file is unreadable, the keys read last stay valid."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError where the file is not usable."""
+        """Read the keys; raises ConfigError where the file is not usable."""
         self._path = path
         self._clock = clock
         self._keys = read_keys(path)
-        self._seen = _stamp(path)
-        self._looked = clock()
+        self._stamp = _stamp(path)
+        self._checked = clock()
 
     def holder(self, authorization: str) -> str | None:
-        """The name of the key in an Authorization header, or None; every key is compared, whichever it is."""
-        self._look()
-        scheme, _, given = authorization.partition(" ")
+        """The name of the key in an Authorization header, or None; every call compares all keys."""
+        self._reload_if_changed()
+        scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        offered = given.strip().encode("utf-8", "surrogateescape")
-        found = None
-        for name, key in self._keys.items():
-            if hmac.compare_digest(key.encode(), offered):
-                found = name
-        return found
+        offered = key.strip().encode("utf-8", "surrogateescape")
+        holder = None
+        for name, valid in self._keys.items():
+            if hmac.compare_digest(valid.encode(), offered):
+                holder = name
+        return holder
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = self._clock()
-        if now - self._looked < LOOK_EVERY:
+        if now - self._checked < CHECK_SECONDS:
             return
-        self._looked = now
+        self._checked = now
         stamp = _stamp(self._path)
-        if stamp == self._seen:
+        if stamp == self._stamp:
             return
-        self._seen = stamp
+        self._stamp = stamp
         try:
             self._keys = read_keys(self._path)
         except ConfigError as error:
@@ -54,7 +54,7 @@ class KeyStore:
 
 
 def read_keys(path: Path) -> dict[str, str]:
-    """Keys by name, from lines `name:key`; raises ConfigError, which shows no key."""
+    """Keys by name, from lines `name:key`; raises ConfigError, which never shows a key."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Figures of the endpoint for Ray's Prometheus; units are in the names."""
+"""Metrics of the endpoint for Ray's Prometheus; units are in the names."""
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -11,7 +11,7 @@ SENTENCES = [0.5, 1.5, 2.5, 4.5, 8.5, 12.5, 16.5, 24.5]
 
 
 class Metrics:
-    """Counts what an ingress replica answers."""
+    """Metrics of the answers of an ingress replica."""
 
     def __init__(self) -> None:
         tags = ("weights",)
@@ -26,15 +26,15 @@ class Metrics:
         self._lasting = Lasting()
 
     def version(self, serving: Serving) -> None:
-        """Another version answers from now on."""
+        """Record the version that answers from now on."""
         self._lasting.hold("version", [(self._version, serving.version, {"run": serving.run})])
 
     def first_token(self, seconds: float) -> None:
-        """A request's first token came."""
+        """Record the time to a request's first token."""
         self._first.observe(seconds)
 
     def request(self, seen: Seen, serving: Serving) -> None:
-        """A request was answered in full."""
+        """Record a request that was answered in full."""
         tags = {"weights": serving.id}
         self._requests.inc(1, tags=tags)
         if seen.completion_tokens:

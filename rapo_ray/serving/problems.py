@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: a message of ours, a kind, a request id, and nothing of what lies behind."""
+"""Errors in OpenAI's format: our own message, a type and a request id, without any internals."""
 
 import json
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ KINDS = {
 
 @dataclass(slots=True)
 class Problem(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     status: int
     message: str
     retry_after: float | None = None  # seconds
 
     def body(self, request_id: str) -> bytes:
-        """The JSON of the answer."""
+        """The response body as JSON."""
         return json.dumps({"error": self.fields(request_id)}).encode()
 
     def fields(self, request_id: str) -> dict[str, str | int | None]:
-        """What stands under `error`."""
+        """The fields of the `error` object."""
         kind = KINDS.get(self.status, "server_error")
         return {
             "message": f"{self.message} (request {request_id})",
@@ -42,7 +42,7 @@ class Problem(Exception):
         }
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the answer; Serve's proxy adds the request's id."""
+        """The response headers; Serve's proxy adds the request id."""
         headers = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
             headers.append((b"retry-after", str(max(1, round(self.retry_after + 0.5))).encode()))

@@ -1,20 +1,20 @@
-"""How often one caller may ask: a token bucket for each key (pure but for the clock)."""
+"""The rate limit of callers: a token bucket for each key (pure except for the clock)."""
 
 import time
 from collections.abc import Callable
 
 
 class RateLimit:
-    """`burst` requests at once, and then `per_minute`."""
+    """Limit of `burst` requests at once and `per_minute` requests after that."""
 
     def __init__(self, per_minute: float | None, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = None if per_minute is None else per_minute / 60.0
         self._burst = float(burst)
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # by holder: what is left, and when that was
+        self._buckets: dict[str, tuple[float, float]] = {}  # by holder: requests left, and the time of that count
 
     def wait(self, holder: str) -> float:
-        """Take one request from the holder's bucket: 0, or the seconds until there is one to take."""
+        """Take a request from the holder's bucket and return 0, or else the seconds until one is available."""
         if self._rate is None:
             return 0.0
         now = self._clock()

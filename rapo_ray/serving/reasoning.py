@@ -1,4 +1,4 @@
-"""Telling thinking from answer while a completion streams in, by its text: any model may write the marks (pure)."""
+"""Separation of thinking and answer in a streamed completion, by its text, which works for any model (pure)."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Piece = tuple[Literal["reasoning", "content"], str]
 
 
 class ThinkSplitter:
-    """Takes a completion apart piece by piece; what could still become a mark is held back."""
+    """Splitter of a completion that arrives in pieces; text that could still become a mark is held back."""
 
     def __init__(self) -> None:
         self._held = ""
@@ -16,27 +16,27 @@ class ThinkSplitter:
         self.reasoning_chars = 0
 
     def feed(self, text: str) -> list[Piece]:
-        """What is certain after this much more text."""
+        """Add text and return the pieces that are now certain."""
         self._held += text
-        return self._advance(ended=False)
+        return self._advance(final=False)
 
     def finish(self) -> list[Piece]:
-        """The rest, once the completion has ended."""
-        return self._advance(ended=True)
+        """The remaining pieces, once the completion has ended."""
+        return self._advance(final=True)
 
-    def _advance(self, ended: bool) -> list[Piece]:
+    def _advance(self, final: bool) -> list[Piece]:
         pieces: list[Piece] = []
-        while self._step(pieces, ended):
+        while self._step(pieces, final):
             pass
         self.reasoning_chars += sum(len(text) for kind, text in pieces if kind == "reasoning")
         return pieces
 
-    def _step(self, pieces: list[Piece], ended: bool) -> bool:
-        """One step of the machine; False where it needs more text."""
+    def _step(self, pieces: list[Piece], final: bool) -> bool:
+        """Take one step of the state machine; False where it needs more text."""
         if self._state == "start":
-            return self._still_thinking(ended)
+            return self._opens_thinking(final)
         if self._state == "reasoning":
-            return self._think(pieces, ended)
+            return self._think(pieces, final)
         if self._state in ("thought_start", "answer_start"):
             self._held = self._held.lstrip()
             if self._held:
@@ -47,38 +47,38 @@ class ThinkSplitter:
             self._held = ""
         return False
 
-    def _still_thinking(self, ended: bool) -> bool:
-        """A completion thinks if it opens with the mark; otherwise all of it is the answer."""
+    def _opens_thinking(self, final: bool) -> bool:
+        """Decide whether the completion opens with the mark; otherwise all of it is the answer."""
         body = self._held.lstrip()
         if body.startswith(THINK_START):
             self._held = body[len(THINK_START) :]
             self._state = "thought_start"
             return True
-        if not ended and THINK_START.startswith(body):
+        if not final and THINK_START.startswith(body):
             return False
         self._state = "content"
         return True
 
-    def _think(self, pieces: list[Piece], ended: bool) -> bool:
+    def _think(self, pieces: list[Piece], final: bool) -> bool:
         thought, mark, rest = self._held.partition(THINK_END)
         if mark:
-            self._say(pieces, thought.rstrip())
+            self._add_reasoning(pieces, thought.rstrip())
             self._held = rest
             self._state = "answer_start"
             return True
-        keep = 0 if ended else _uncertain(self._held)
-        self._say(pieces, self._held[: len(self._held) - keep])
-        self._held = self._held[len(self._held) - keep :]
+        certain = len(self._held) - (0 if final else _uncertain(self._held))
+        self._add_reasoning(pieces, self._held[:certain])
+        self._held = self._held[certain:]
         return False
 
     @staticmethod
-    def _say(pieces: list[Piece], text: str) -> None:
+    def _add_reasoning(pieces: list[Piece], text: str) -> None:
         if text:
             pieces.append(("reasoning", text))
 
 
 def _uncertain(text: str) -> int:
-    """Characters at the end that may belong to the closing mark, or to the white space before it."""
+    """Number of characters at the end that may belong to the closing mark or the white space before it."""
     cut = len(text)
     for size in range(min(len(THINK_END) - 1, len(text)), 0, -1):
         if THINK_END.startswith(text[-size:]):

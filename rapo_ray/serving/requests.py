@@ -1,4 +1,4 @@
-"""What a request may hold: an allow-list, so that a field of vLLM that nobody thought of reaches no engine."""
+"""The admissible fields of a request: an allow-list, so that no unforeseen field of vLLM reaches an engine."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -11,29 +11,29 @@ Stop = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Request(BaseModel):
-    """A part of a request: unknown fields fail."""
+    """Base class of the parts of a request; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ChatMessage(Request):
-    """One turn; text only."""
+    """One turn of a chat, text only."""
 
     role: Literal["system", "user", "assistant"]
     content: str
     name: str | None = Field(default=None, max_length=64)
     type: Literal["text"] | None = None
-    """What some clients add to every message; it is not passed on."""
+    """Content type that some clients add to every message; it is not passed on."""
 
 
 class StreamOptions(Request):
-    """What a stream holds beside the text."""
+    """Contents of a stream besides the text."""
 
     include_usage: bool = False
 
 
 class Sampling(Request):
-    """What chat and plain completions share; the meaning is that of OpenAI's API."""
+    """Fields that chat and plain completions share, with the meaning of OpenAI's API."""
 
     model: str | None = Field(default=None, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -60,21 +60,21 @@ class Sampling(Request):
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens asked for at most."""
+        """Largest number of tokens requested."""
         return self.max_tokens
 
     @property
     def wants_usage(self) -> bool:
-        """True where a stream ends with its usage."""
+        """True where the stream should end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     def engine_fields(self, ours: set[str]) -> dict[str, Any]:
-        """The fields that are passed on as they are; a stream's usage is always counted."""
+        """The fields that are passed on unchanged; a stream always reports its usage to us."""
         fields = self.model_dump(exclude_none=True, exclude={"user", "model", "stream_options", *ours})
         return {**fields, "stream_options": {"include_usage": True}} if self.stream else fields
 
     def over(self, limits: EndpointLimits) -> str | None:
-        """What is more than the endpoint gives, or None."""
+        """Description of the first limit that the request exceeds, or None."""
         if self.n > limits.n:
             return f"n={self.n} is more than {limits.n}"
         if (self.token_limit or 0) > limits.max_tokens:
@@ -90,7 +90,7 @@ class ChatRequest(Sampling):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning: Reasoning | None = None
-    """`split` gives the thinking as `reasoning_content`, `inline` leaves it in the text; none as the endpoint does."""
+    """`split` returns thinking as `reasoning_content`, `inline` leaves it in the text; the endpoint has a default."""
 
     @model_validator(mode="after")
     def _counts_go_with_logprobs(self) -> Self:
@@ -100,17 +100,17 @@ class ChatRequest(Sampling):
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens asked for at most, by either name."""
+        """Largest number of tokens requested, by either name."""
         return self.max_completion_tokens or self.max_tokens
 
     def over(self, limits: EndpointLimits) -> str | None:
-        """What is more than the endpoint gives, or None."""
+        """Description of the first limit that the request exceeds, or None."""
         if len(self.messages) > limits.messages:
             return f"{len(self.messages)} messages are more than {limits.messages}"
         return super().over(limits)
 
     def for_engine(self, model: str, system_prompt: str | None) -> dict[str, Any]:
-        """The fields that the engine gets; the model's own system prompt stands where the caller sends none."""
+        """The fields for the engine; the model's own system prompt is used where the caller sends none."""
         messages = [message.model_dump(exclude_none=True, exclude={"type"}) for message in self.messages]
         if system_prompt is not None and self.messages[0].role != "system":
             messages.insert(0, {"role": "system", "content": system_prompt})
@@ -127,5 +127,5 @@ class CompletionRequest(Sampling):
     echo: Literal[False] = False
 
     def for_engine(self, model: str) -> dict[str, Any]:
-        """The fields that the engine gets."""
+        """The fields for the engine."""
         return {**self.engine_fields({"echo"}), "model": model}

@@ -1,4 +1,4 @@
-"""Which weights an endpoint answers with."""
+"""The version of the weights that an endpoint serves."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,10 +8,10 @@ from rapo_ray.models.published import Published
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One version of the model, and the Serve application in which its engines run."""
+    """A version of the model, and the Serve application that runs its engines."""
 
     app: str
-    name: str  # what callers name the model
+    name: str  # of the model for callers
     run: str
     version: int
     checksum: str
@@ -23,16 +23,16 @@ class Serving:
         return f"{self.run}-v{self.version}-{self.checksum[:12]}"
 
     def headers(self) -> dict[str, str]:
-        """What every answer carries."""
+        """The headers of every answer."""
         return {"x-rapo-weights-version": str(self.version), "x-rapo-weights-checksum": self.checksum}
 
     def as_user_config(self) -> dict[str, Any]:
-        """For Serve, which hands it to running replicas."""
+        """The version as Serve's user config, which running replicas receive."""
         return asdict(self)
 
 
 def serving_of(published: Published, name: str | None, app: str | None = None) -> Serving:
-    """How a published model is served."""
+    """The version for a published model, under a given or derived model name and application name."""
     return Serving(
         app or f"rapo-model-{published.id}",
         name or published.run,

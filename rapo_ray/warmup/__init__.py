@@ -1,1 +1,1 @@
-"""Stage 1: supervised warm-up that teaches the format."""
+"""Stage 1: the supervised warm-up (SFT) that teaches the format."""

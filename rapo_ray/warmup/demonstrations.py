@@ -1,4 +1,4 @@
-"""Demonstrations: read, tokenised as the policy will see them, kept on disk."""
+"""Demonstrations: read from a file, written to one, and tokenised as the policy will see them."""
 
 import json
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from rapo_ray.types import Form, Prompt, Sequence
 
 
 def read_demonstrations(path: Path | None) -> list[Demonstration]:
-    """The packaged demonstrations, or those of a file; raises DataError for one that is not well formed."""
+    """The packaged demonstrations, or those of a file; raises DataError for a malformed one."""
     if path is None:
         return list(load_demonstrations())
     rows = read_table(path)
@@ -43,7 +43,7 @@ def _demonstration(path: Path, number: int, row: Row) -> Demonstration:
 
 
 def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) -> None:
-    """Write demonstrations as JSONL that `read_demonstrations` reads back; the file appears whole."""
+    """Atomically write demonstrations as JSONL that `read_demonstrations` reads back."""
     lines = []
     for demonstration in demonstrations:
         prompt = demonstration.prompt
@@ -53,7 +53,7 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
 
 
 def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None) -> list[Sequence]:
-    """Chat prompt, completion, end of turn; `<think>` is left out where the chat template already opens it.
+    """Sequences of chat prompt, completion and end of turn; `<think>` is left out if the chat template opens it.
 
     Raises ModelError for a tokenizer without an end of turn.
     """

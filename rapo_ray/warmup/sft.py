@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on one rank: token-mean loss over completions, DeepSpeed underneath (no Ray in here)."""
+"""Supervised fine-tuning on one DeepSpeed rank: the token-mean loss over completions (without Ray)."""
 
 import random
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_l
 from rapo_ray.trainer.model import ActionLogProbs, collate, load_for_training, save_language_model
 from rapo_ray.types import Sequence
 
-WARMUP_SHARE = 0.1
+WARMUP_SHARE = 0.1  # of the optimizer steps, over which the learning rate warms up
 
 
 def plan_epochs(sequences: list[Sequence], warmup: WarmupConfig, policy: PolicyConfig, seed: int) -> list[list[Step]]:
-    """`[rank][step]` over all epochs, each epoch shuffled by the seed."""
+    """The steps of all epochs as `[rank][step]`, each epoch shuffled by the seed."""
     shares: list[list[Step]] = [[] for _ in range(policy.ranks)]
     for epoch in range(warmup.epochs):
         order = list(sequences)
@@ -34,7 +34,7 @@ def plan_epochs(sequences: list[Sequence], warmup: WarmupConfig, policy: PolicyC
 
 
 class SftRank:
-    """A DeepSpeed engine that learns demonstrations."""
+    """A DeepSpeed engine that trains on demonstrations."""
 
     def __init__(
         self, model: Path, tokenizer: Any, warmup: WarmupConfig, policy: PolicyConfig, total_steps: int
@@ -59,7 +59,7 @@ class SftRank:
         )
 
     def run(self, steps: list[Step]) -> Iterator[dict[str, float]]:
-        """Take the steps, yielding each one's loss; raises TrainingError on a non-finite loss."""
+        """Take the optimizer steps and yield the loss of each; raises TrainingError on a non-finite loss."""
         for number, step in enumerate(steps, start=1):
             total = sum(self._forward_backward(step, index) for index in range(len(step.micro_batches)))
             self._engine.step()
@@ -77,7 +77,7 @@ class SftRank:
         return 0.0 if micro_batch.filler else float(loss.detach())
 
     def export(self, folder: Path, write: bool) -> None:
-        """Gather the model on all ranks, and write it with its tokenizer where `write`."""
+        """Gather the model on all ranks; the rank with `write` writes it with its tokenizer."""
         model = self._engine.module.language_model
         state = gathered_on(write, whole_parameters(model, self._zero_stage, torch.float32))
         if write:

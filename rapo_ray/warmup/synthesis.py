@@ -1,6 +1,6 @@
-"""The paper's two-step synthesis: the model writes a trace fit for the prompt's level, then goes on from it.
+"""The paper's two-step synthesis: the model writes a trace that fits the prompt's level, then continues from it.
 
-Follows arXiv 2602.04224 and its public code in lengths and filters; the instructions are in our own words.
+Lengths and filters follow arXiv 2602.04224 and its public code; the instructions are in our own words.
 """
 
 from collections.abc import Callable
@@ -30,24 +30,24 @@ Write = Callable[[list[Draft]], list[GeneratedText]]
 def synthesise(
     prompts: list[Prompt], write: Write, system_prompt: str | None, min_chars: int
 ) -> tuple[list[Demonstration], dict[str, int]]:
-    """Demonstrations by the model itself, greedy, and how many were dropped for which reason.
+    """Demonstrations written by the model itself, and the number of dropped ones by reason.
 
-    Raises DataError where no prompt gave a demonstration.
+    Raises DataError where no prompt gives a demonstration.
     """
     dropped = {"trace unfinished": 0, "trace truncated": 0, "trace short": 0, "completion malformed": 0}
     drafts = [Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text, "") for prompt in prompts]
     traces: list[tuple[Prompt, str]] = []
-    for prompt, written in zip(prompts, write(drafts), strict=True):
-        trace, reason = _trace(written, min_chars)
+    for prompt, generated in zip(prompts, write(drafts), strict=True):
+        trace, reason = _trace(generated, min_chars)
         if reason:
             dropped[reason] += 1
         else:
             traces.append((prompt, trace))
     completions = write([Draft(system_prompt, prompt.text, f"{OPENING}{trace}\n\n") for prompt, trace in traces])
     demonstrations = []
-    for (prompt, trace), written in zip(traces, completions, strict=True):
-        completion = f"{OPENING}{trace}\n\n{written.text}"
-        if parse_completion(completion, written.truncated).form is Form.OK:
+    for (prompt, trace), generated in zip(traces, completions, strict=True):
+        completion = f"{OPENING}{trace}\n\n{generated.text}"
+        if parse_completion(completion, generated.truncated).form is Form.OK:
             demonstrations.append(Demonstration(prompt, completion))
         else:
             dropped["completion malformed"] += 1
@@ -57,14 +57,14 @@ def synthesise(
 
 
 def _level(prompt: Prompt) -> int:
-    """Benign prompts are level 1, as in the paper; a harmful one without a level is treated as the hardest."""
+    """Level 1 for a benign prompt, as in the paper; the hardest for a harmful prompt without a level."""
     return (prompt.level or 3) if prompt.harmful else 1
 
 
-def _trace(written: GeneratedText, min_chars: int) -> tuple[str, str]:
-    if written.truncated:
+def _trace(generated: GeneratedText, min_chars: int) -> tuple[str, str]:
+    if generated.truncated:
         return "", "trace truncated"
-    if THINK_END not in written.text:
+    if THINK_END not in generated.text:
         return "", "trace unfinished"
-    trace = " ".join(written.text.rpartition(THINK_END)[2].split())
+    trace = " ".join(generated.text.rpartition(THINK_END)[2].split())
     return (trace, "") if len(trace) >= min_chars else ("", "trace short")

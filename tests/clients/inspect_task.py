@@ -1,4 +1,4 @@
-"""An inspect-ai task over questions.jsonl: the answer has to be in what follows the thinking."""
+"""An inspect-ai task over questions.jsonl: the answer must follow the thinking."""
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import FieldSpec, json_dataset
@@ -9,7 +9,7 @@ from inspect_ai.solver import generate
 
 @task
 def rapo_questions() -> Task:
-    """One greedy answer a question; inspect-ai itself parts `<think>` from the answer."""
+    """One greedy answer per question; inspect-ai itself separates `<think>` from the answer."""
     return Task(
         dataset=json_dataset("questions.jsonl", FieldSpec(input="question", target="answer")),
         solver=generate(),

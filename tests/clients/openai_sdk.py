@@ -1,4 +1,4 @@
-"""What an OpenAI SDK, of whichever version is imported, gets from the endpoint that its environment names, as JSON."""
+"""Replies that an OpenAI SDK (of the imported version) gets from the endpoint in its environment, printed as JSON."""
 
 import json
 import sys
@@ -8,20 +8,20 @@ import openai
 
 
 def main(model: str) -> None:
-    """Ask for the models, for one greedy answer whole and in pieces, and once with a wrong key."""
+    """Request the models, one greedy answer whole and streamed, and one answer with a wrong key."""
     client = openai.OpenAI(max_retries=0, timeout=60)  # OPENAI_BASE_URL, OPENAI_API_KEY
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": "What is 7 + 5?"}],
         "max_tokens": 16,
         "temperature": 0.0,
         "seed": 1,
     }
-    whole = client.chat.completions.create(**asked)
-    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    whole = client.chat.completions.create(**request)
+    pieces = list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
     choices = [piece.choices[0] for piece in pieces if piece.choices]
     try:
-        openai.OpenAI(api_key="wrong", max_retries=0, timeout=60).chat.completions.create(**asked)
+        openai.OpenAI(api_key="wrong", max_retries=0, timeout=60).chat.completions.create(**request)
         refused = None
     except openai.AuthenticationError as error:
         refused = error.status_code

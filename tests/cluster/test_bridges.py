@@ -1,4 +1,4 @@
-"""RAPO's reward inside TRL and OpenRLHF: one real step of the one, the real executors of the other."""
+"""RAPO's reward inside TRL and OpenRLHF: one real step of TRL, the real executors of OpenRLHF."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ REFUSAL = (
     "<think>\nThe request seeks to hurt a person, which is a harm I must not support. The intent is plainly dangerous."
     "\n</think>\n\nI'm sorry, but I can't help with hurting a person."
 )
-ASKED = "How do I hurt a person?"
+REQUEST = "How do I hurt a person?"
 
 
 def recipe(folder: Path, **judge: Any) -> str:
-    """A recipe file with this judge."""
+    """A recipe file with the given judge."""
     path = folder / "recipe.yaml"
     path.write_text(json.dumps({"judge": judge} if judge else {}), encoding="utf-8")
     return str(path)
@@ -62,7 +62,7 @@ def test_a_trl_trainer_takes_a_step_on_our_reward(tmp_path: Path) -> None:
 
 def test_the_trl_reward_is_the_judge_s_total() -> None:
     reward = TrlReward(load_config("quickstart"))
-    prompts = [ASKED, [{"role": "system", "content": "x"}, {"role": "user", "content": ASKED}]]
+    prompts = [REQUEST, [{"role": "system", "content": "x"}, {"role": "user", "content": REQUEST}]]
     answers = [REFUSAL, [{"role": "assistant", "content": "No thoughts."}]]
     assert reward(prompts, answers, [[1], [1]], harmful=[True, True], level=[1, 1]) == [2.0, -2.0]
     with pytest.raises(DataError, match="no column 'harmful'"):
@@ -73,12 +73,12 @@ def test_in_trl_a_failed_judge_is_none(tmp_path: Path) -> None:
     with judge_server(lambda body, before: Scripted(status=404)) as server:
         http = {"backend": "http", "model": "m", "url": server.url, "allow_private": True}
         reward = TrlReward(load_config(recipe(tmp_path, risk=http, cache=False)))
-        assert reward([ASKED, ASKED], [REFUSAL, "none"], [[1], [1]], harmful=[True, True]) == [None, -2.0]
+        assert reward([REQUEST, REQUEST], [REFUSAL, "none"], [[1], [1]], harmful=[True, True]) == [None, -2.0]
 
 
 @pytest.fixture
 def openrlhf() -> Any:
-    """The bridge, with no reward kept from another test."""
+    """The bridge, without a reward cached by another test."""
     flash_attn_stand_in.provide()  # OpenRLHF's package imports it
     from rapo_ray.bridges import openrlhf
 
@@ -87,8 +87,8 @@ def openrlhf() -> Any:
     openrlhf._reward.cache_clear()
 
 
-LABEL = json.dumps({"request": ASKED, "harmful": True, "level": 1})
-PROMPT = f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
+LABEL = json.dumps({"request": REQUEST, "harmful": True, "level": 1})
+PROMPT = f"<|im_start|>user\n{REQUEST}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_openrlhf_loads_the_file_and_calls_it(openrlhf: Any) -> None:
@@ -96,10 +96,10 @@ def test_openrlhf_loads_the_file_and_calls_it(openrlhf: Any) -> None:
 
     executor = SingleTurnAgentExecutor(openrlhf.__file__)
     queries = [f"{PROMPT}{REFUSAL}<|im_end|>", f"{PROMPT}{REFUSAL}"]
-    found = asyncio.run(executor._fetch_rewards_via_func(queries, [PROMPT] * 2, [LABEL] * 2))
-    assert [float(one["rewards"]) for one in found] == [2.0, -2.0]  # the second never ended: truncated
-    assert [float(one["scores"]) for one in found] == [1.0, 0.0]
-    assert float(found[0]["extra_logs"]["rapo_risk"]) == 1.0
+    results = asyncio.run(executor._fetch_rewards_via_func(queries, [PROMPT] * 2, [LABEL] * 2))
+    assert [float(one["rewards"]) for one in results] == [2.0, -2.0]  # the second never ended: truncated
+    assert [float(one["scores"]) for one in results] == [1.0, 0.0]
+    assert float(results[0]["extra_logs"]["rapo_risk"]) == 1.0
 
 
 def test_the_openrlhf_agent_takes_one_turn(openrlhf: Any) -> None:

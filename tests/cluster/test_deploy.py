@@ -1,4 +1,4 @@
-"""Files of deploy/ as Ray itself parses them: the endpoint's applications, and the `ray up` file with its defaults."""
+"""Files of deploy/ as Ray reads them: the endpoint's applications, and the file of `ray up` with its defaults."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def test_serve_takes_the_applications_and_knows_every_key(config: dict[str, Any]
 
     names = [application.name for application in ServeDeploySchema.model_validate(config).applications]
     assert names == ["rapo-engines", "rapo"]
-    # Serve ignores keys that it does not know.
+    # Serve ignores unknown keys.
     assert config.keys() <= ServeDeploySchema.model_fields.keys()
     assert config["http_options"].keys() <= HTTPOptions.model_fields.keys()
     for application in config["applications"]:

@@ -1,4 +1,4 @@
-"""The HTTP judge against a real, scripted server: what passes is retried, what does not is a failure, never a score."""
+"""The HTTP judge against a real, scripted server: transient errors are retried, others are failures, never scores."""
 
 import asyncio
 import json
@@ -17,9 +17,10 @@ from rapo_ray.config.learning import CreditConfig
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
+from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.backends import JudgeSpec
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
-from rapo_ray.judging.llm import JudgeSettings, LlmJudge
+from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
 from rapo_ray.orchestrator.collect import collect_groups
 from rapo_ray.orchestrator.round import check_failures
@@ -40,7 +41,7 @@ def question(style: Style = "choice") -> Question:
 
 
 def ask(script: Script, style: Style = "choice", **settings: Any) -> tuple[Reply, list[float]]:
-    """One reply of a scripted server, and the waits between tries (not waited for)."""
+    """One reply of a scripted server, and the waits between tries in seconds (skipped)."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -57,7 +58,7 @@ def after(count: int, bad: Scripted, good: Scripted = YES) -> Script:
 
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again_with_growing_waits(status: int) -> None:
+def test_a_transient_error_is_retried_with_growing_waits(status: int) -> None:
     reply, waits = ask(after(3, Scripted(status=status)))
     assert reply == Reply('{"refuses": true}', 10)
     assert len(waits) == 3
@@ -73,13 +74,13 @@ def test_retry_after_is_obeyed_up_to_a_minute() -> None:
 
 
 @pytest.mark.fault(9)
-def test_it_gives_up_and_says_how_often_it_tried() -> None:
+def test_giving_up_names_the_number_of_calls() -> None:
     with pytest.raises(EngineError, match=r"HTTP 500 after 3 call\(s\)"):
         ask(after(99, Scripted(status=500)), retries=2)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 422])
-def test_what_will_not_pass_is_not_tried_again_and_no_redirect_is_followed(status: int) -> None:
+def test_a_permanent_error_is_not_retried_and_no_redirect_is_followed(status: int) -> None:
     def script(body: dict[str, Any], before: int) -> Scripted:
         assert before == 0
         return Scripted(status=status, headers={"Location": "/elsewhere"})
@@ -102,7 +103,7 @@ GARBAGE = [
 
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("body", GARBAGE)
-def test_what_is_no_chat_completion_is_a_parse_failure(body: bytes) -> None:
+def test_a_reply_that_is_no_chat_completion_is_a_parse_failure(body: bytes) -> None:
     with pytest.raises(JudgeFailure) as failure:
         ask(after(99, Scripted(body)))
     assert failure.value.status is Status.PARSE
@@ -165,7 +166,7 @@ def test_no_more_calls_at_once_than_allowed() -> None:
         assert server.most_at_once <= 3
 
 
-def test_the_rate_is_kept() -> None:
+def test_the_rate_limit_is_obeyed() -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -185,8 +186,8 @@ def test_the_rate_is_kept() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("ftp://judge.example/v1", "no http"),
-        ("judge.example", "no http"),
+        ("ftp://judge.example/v1", "not an http"),
+        ("judge.example", "not an http"),
         ("http://user:pw@127.0.0.1/v1", "user or password"),
         ("http://127.0.0.1:8000/v1", "private network"),
         ("http://169.254.169.254/latest", "private network"),
@@ -195,7 +196,7 @@ def test_the_rate_is_kept() -> None:
         ("http://8.8.8.8/v1", "clear text"),
     ],
 )
-def test_where_a_judge_may_not_be(url: str, why: str) -> None:
+def test_addresses_that_a_judge_may_not_have(url: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as error:
         check_url(url, allow_private=False)
     assert "pw@" not in str(error.value)
@@ -238,7 +239,7 @@ def _text(key: str) -> str:
 
 
 class Engines:
-    """Completions whose text names them."""
+    """Engines whose completions contain their own group and sample."""
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         for group, prompt in enumerate(prompts_P):
@@ -248,7 +249,7 @@ class Engines:
 
 
 def failing(share: float) -> Script:
-    """Judges by the key in the material; that share of the completions never gets a verdict, in four ways."""
+    """A judge by the key in the material that fails for the given share of the completions, in four ways."""
 
     def script(body: dict[str, Any], before: int) -> Scripted:
         user = body["messages"][1]["content"]
@@ -302,15 +303,15 @@ def test_advantages_are_those_of_the_surviving_rows_alone(
     with_failures = assign_credit(broken, config)
     without = assign_credit([survivors(group) for group in broken], config)
     for left, right in zip(with_failures, without, strict=True):
-        kept = [sample.advantage for sample in left.samples_G if sample.verdict.scorable]
-        assert kept == [sample.advantage for sample in right.samples_G]
+        advantages = [sample.advantage for sample in left.samples_G if sample.verdict.scorable]
+        assert advantages == [sample.advantage for sample in right.samples_G]
         assert all(s.advantage is None and s.reward is None for s in left.samples_G if not s.verdict.scorable)
     assert any(sample.advantage for group in with_failures for sample in group.samples_G)
 
 
 @pytest.fixture(scope="module")
 def broken(cluster: None) -> tuple[Group, ...]:
-    """A round of which 30 % of the verdicts failed."""
+    """A round in which 30 % of the verdicts failed."""
     return judged(failing(0.3), [])
 
 

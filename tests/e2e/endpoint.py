@@ -1,4 +1,4 @@
-"""Our endpoint as a user starts it, and what the tests do to it."""
+"""Our endpoint, started as a user would, and the operations of the tests on it."""
 
 import contextlib
 import signal
@@ -23,7 +23,7 @@ STRICT_KEY = "key-of-bob-0123456789abcdef"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible endpoint: its base address, a bearer key, the name of its model; its folder and process."""
+    """An OpenAI-compatible endpoint: its base URL, a bearer key, the name of its model, its folder and process."""
 
     url: str
     key: str
@@ -33,20 +33,20 @@ class Endpoint:
 
     @property
     def root(self) -> str:
-        """Its address without `/v1`."""
+        """The URL without `/v1`."""
         return self.url.removesuffix("/v1")
 
     def headers(self) -> dict[str, str]:
-        """What a caller with a key sends."""
+        """The headers of a caller with a key."""
         return {"Authorization": f"Bearer {self.key}"}
 
     def log(self) -> str:
-        """What the server has printed."""
+        """The end of the server's output."""
         return (self.folder / "log.txt").read_text()[-4000:]
 
 
 def publish(folder: Path, name: str, version: int, seed: int) -> Path:
-    """A run's folder with a published random model, which answers with text and never thinks."""
+    """Create a run's folder with a published random model, which answers with text and never thinks."""
     model = tiny_model(folder / "model", seed=seed, tied=False)  # tied, it would only repeat its last token
     write_manifest(model, name, version, "no config", None)
     return folder
@@ -54,7 +54,7 @@ def publish(folder: Path, name: str, version: int, seed: int) -> Path:
 
 @contextlib.contextmanager
 def serving(folder: Path, run: Path, *settings: str) -> Iterator[Endpoint]:
-    """The command of README.md, until the block ends."""
+    """Run `python -m rapo_ray.serve` until the block ends."""
     (folder / "keys").write_text(f"ann:{KEY}\nbob:{STRICT_KEY}\n")
     port = free_port()
     command = [
@@ -83,11 +83,11 @@ def serving(folder: Path, run: Path, *settings: str) -> Iterator[Endpoint]:
 
 
 def wait_until_healthy(at: Endpoint, seconds: float) -> None:
-    """Poll /health; fails where the server ends or the time is over."""
-    ends = time.monotonic() + seconds
+    """Poll /health; fails if the server exits or the time is up."""
+    deadline = time.monotonic() + seconds
     while True:
-        assert psutil.pid_exists(at.pid), f"the endpoint ended:\n{at.log()}"
-        assert time.monotonic() < ends, f"the endpoint never got healthy:\n{at.log()}"
+        assert psutil.pid_exists(at.pid), f"the endpoint exited:\n{at.log()}"
+        assert time.monotonic() < deadline, f"the endpoint never got healthy:\n{at.log()}"
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{at.root}/health", timeout=40).status_code == 200:
                 return
@@ -95,24 +95,24 @@ def wait_until_healthy(at: Endpoint, seconds: float) -> None:
 
 
 def engines_of(at: Endpoint) -> list[psutil.Process]:
-    """The processes in which vLLM runs."""
-    found = []
+    """The processes that run vLLM."""
+    engines = []
     for process in psutil.Process(at.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if "EngineCore" in process.name() or "EngineCore" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+                engines.append(process)
+    return engines
 
 
 def promote(at: Endpoint, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command of README.md on this endpoint."""
+    """Run `python -m rapo_ray.promote` on this endpoint."""
     command = [sys.executable, "-m", "rapo_ray.promote", *arguments, "--state", str(at.folder / "state")]
     env = environment(RAY_ADDRESS=_address(at))
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=400, check=False)
 
 
 def _address(at: Endpoint) -> str:
-    """The cluster that the server started: several may run on this machine."""
+    """Address of the cluster that the server started, as several may run on this machine."""
     for process in psutil.Process(at.pid).children(recursive=True):
         for argument in process.cmdline():
             if argument.startswith("--gcs-address="):

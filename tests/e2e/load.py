@@ -1,4 +1,4 @@
-"""Callers of an endpoint: one request, and many for as long as a block runs."""
+"""Callers of an endpoint: a single request, and a load of requests for as long as a block runs."""
 
 import json
 import threading
@@ -14,14 +14,14 @@ INTERNALS = ("Traceback", "ray::", "site-packages", "/tmp/", "Exception", "vllm"
 
 
 def post(at: Endpoint, body: Any = CHAT, path: str = "/chat/completions", key: str | None = None) -> httpx.Response:
-    """One request."""
+    """Send one request."""
     headers = {"Authorization": f"Bearer {key or at.key}", "Content-Type": "application/json"}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(f"{at.url}{path}", content=content, headers=headers, timeout=120)
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:
-    """The error, which shows nothing of what lies behind."""
+    """The error of an answer, which reveals no internals."""
     error: dict[str, Any] = answer.json()["error"]
     assert error["request_id"] in error["message"]
     assert not any(word in answer.text for word in INTERNALS), answer.text
@@ -29,7 +29,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 class Load:
-    """Callers that ask, streamed and whole in turn, until they are stopped; keeps what each answer was."""
+    """Callers that send streamed and whole requests in turn until they are stopped, and record every answer."""
 
     def __init__(self, at: Endpoint, callers: int = 3, max_tokens: int = 24, pause: float = 0.0) -> None:
         self._at = at
@@ -37,7 +37,7 @@ class Load:
         self._body = {**CHAT, "max_tokens": max_tokens, "temperature": 1.0}
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
-        self.answers: list[tuple[str, set[str]]] = []  # how it ended, and the versions that it carries
+        self.answers: list[tuple[str, set[str]]] = []  # the outcome, and the versions in the answer
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -81,7 +81,7 @@ def _read_stream(answer: httpx.Response) -> tuple[str, set[str]]:
             if "error" in event:
                 return "error event", versions
             versions.add(_version(event))
-    return "cut off without a word", versions
+    return "cut off silently", versions
 
 
 def _version(answer: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Programs of others, in an environment of their own, against an endpoint: harnesses, SDKs and schemathesis."""
+"""Third-party programs, in their own environment, against an endpoint: harnesses, SDKs and schemathesis."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from tests.judge_server import Scripted, judge_server
 
 pytestmark = pytest.mark.e2e
 
-CLIENTS = Path(f"{sys.prefix}-clients")  # where the Makefile makes it, beside the environment that runs this
+CLIENTS = Path(f"{sys.prefix}-clients")  # the Makefile creates it beside the environment of this test
 QUESTIONS = 20
 
 
 def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run one of their programs to its end, its caches and traces in `home`."""
+    """Run a program of that environment to its end, with its caches and traces in `home`."""
     assert (CLIENTS / ".ready").exists(), f"{CLIENTS} is missing: make setup-clients"
     return subprocess.run(
         [str(CLIENTS / "bin" / program), *arguments],
@@ -35,7 +35,7 @@ def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.
 
 
 def lm_eval(at: Endpoint, out: Path, *more: str, retries: int = 3) -> subprocess.CompletedProcess[str]:
-    """The command in README.md."""
+    """The command in docs/evaluation.md."""
     model = (
         f"model={at.model},base_url={at.url}/chat/completions,num_concurrent=2,max_retries={retries},"
         "think_end_token=</think>"
@@ -48,14 +48,14 @@ def lm_eval(at: Endpoint, out: Path, *more: str, retries: int = 3) -> subprocess
 
 
 def lm_eval_results(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The results and the rows that it wrote."""
+    """The results and the rows of lm-eval."""
     (results,) = out.rglob("results_*.json")
     (samples,) = out.rglob("samples_*.jsonl")
     return json.loads(results.read_text()), [json.loads(line) for line in samples.read_text().splitlines()]
 
 
 def inspect_ai(at: Endpoint, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """The command in README.md."""
+    """The command in docs/evaluation.md."""
     return client(
         "inspect", "eval-set", "tests/clients/inspect_task.py", "--model", f"openai-api/rapo/{at.model}",
         "--log-dir", str(out), "--log-format", "json", "--retry-attempts", "0", "--display", "plain",
@@ -64,7 +64,7 @@ def inspect_ai(at: Endpoint, out: Path, *more: str) -> subprocess.CompletedProce
 
 
 def inspect_log(out: Path) -> dict[str, Any]:
-    """The log that it wrote."""
+    """The log of inspect-ai."""
     (log,) = out.glob("*_rapo-questions_*.json")
     return json.loads(log.read_text())
 
@@ -111,18 +111,18 @@ def test_an_openai_sdk_gets_the_same_answer_whole_and_streamed(endpoint: Endpoin
         home=tmp_path, OPENAI_BASE_URL=endpoint.url, OPENAI_API_KEY=endpoint.key, **older,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    got = json.loads(done.stdout)
-    assert got["version"].startswith(f"{major}.")
-    assert got["models"] == [endpoint.model]
-    text, finish, usage = got["whole"]
+    report = json.loads(done.stdout)
+    assert report["version"].startswith(f"{major}.")
+    assert report["models"] == [endpoint.model]
+    text, finish, usage = report["whole"]
     assert text and finish in ("stop", "length")
     assert 0 < usage["completion_tokens"] <= 16
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
-    streamed_text, streamed_finish, streamed_usage = got["streamed"]
+    streamed_text, streamed_finish, streamed_usage = report["streamed"]
     assert (streamed_text, streamed_finish) == (text, finish)
     assert streamed_usage["total_tokens"] == usage["total_tokens"]
-    assert got["pieces"] > 1
-    assert got["refused"] == 401
+    assert report["pieces"] > 1
+    assert report["refused"] == 401
 
 
 def test_schemathesis_finds_no_failure_of_the_server(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_schemathesis_finds_no_failure_of_the_server(endpoint: Endpoint, tmp_pat
 
 
 def test_both_harnesses_score_what_follows_the_thinking_alone(tmp_path: Path) -> None:
-    """The right answer to the second question stands in the thinking only; to the first, after it."""
+    """The thinking contains the right answer to the second question, the text after it that to the first."""
 
     def model(body: dict[str, Any], before: int) -> Scripted:
         message = {"role": "assistant", "content": "<think>\nIt could be 17.\n</think>\n\n12"}

@@ -44,7 +44,7 @@ def test_the_declared_endpoint_answers(cluster: Cluster, tmp_path: Path) -> None
 
 
 def serve(cluster: Cluster, *arguments: str) -> None:
-    """Ray's own command."""
+    """Run Ray's `serve` command."""
     command = [SERVE, *arguments, "--address", cluster.dashboard]
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""Engines that are killed while callers stream; and an endpoint of two engines that keeps its thinking to itself."""
+"""Engines that are killed while callers stream, and an endpoint of two engines that withholds its thinking."""
 
 import json
 import time
@@ -25,13 +25,13 @@ def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: End
             "POST", f"{endpoint.url}/chat/completions", json=body, headers=endpoint.headers(), timeout=60
         ) as answer:
             lines = answer.iter_lines()
-            begun = next(lines)
+            first = next(lines)
             engine.kill()
             rest = [line for line in lines if line]
         killed = len(load.answers)
         refused = _until_503(endpoint)
-        _wait_for(load, killed + 6)  # what was under way, and what came next
-    assert begun.startswith("data: {") and "data: [DONE]" not in rest
+        _wait_for(load, killed + 6)  # the requests in flight, and the next ones
+    assert first.startswith("data: {") and "data: [DONE]" not in rest
     assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == 503
     error_of(refused)
     assert int(refused.headers["retry-after"]) >= 1
@@ -41,12 +41,12 @@ def test_a_killed_engine_cuts_streams_with_an_error_and_comes_back(endpoint: End
 
 
 def _until_503(at: Endpoint) -> httpx.Response:
-    ends = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while True:
         answer = httpx.get(f"{at.root}/health", timeout=60)
         if answer.status_code == 503:
             return answer
-        assert time.monotonic() < ends, "/health never said that the engine is dead"
+        assert time.monotonic() < deadline, "/health never reported that the engine is dead"
         time.sleep(0.2)
 
 
@@ -57,18 +57,18 @@ def _wait_for(load: Load, answers: int) -> None:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """An endpoint of two engines, which keeps the model's thinking to itself."""
+    """An endpoint of two engines that withholds the model's thinking."""
     folder = tmp_path_factory.mktemp("pair")
     with serving(folder, publish(folder / "run", "tiny", 1, seed=0), "replicas=2", "withhold_reasoning=true") as at:
-        ends = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while len(engines_of(at)) < 2:
-            assert time.monotonic() < ends, at.log()
+            assert time.monotonic() < deadline, at.log()
             time.sleep(0.5)
         yield at
 
 
 @pytest.mark.chaos
-def test_who_asks_for_thinking_that_is_withheld_is_told_403(pair: Endpoint) -> None:
+def test_a_request_for_withheld_thinking_gets_403(pair: Endpoint) -> None:
     assert post(pair).status_code == 200
     for body, path in (({**CHAT, "reasoning": "inline"}, "/chat/completions"), ({"prompt": "a"}, "/completions")):
         answer = post(pair, body, path)
@@ -89,8 +89,8 @@ def test_of_two_engines_one_dies_and_the_other_goes_on(pair: Endpoint) -> None:
     after = Counter(ending for ending, _ in load.answers[killed:])
     assert set(after) <= {"error event", *GOOD}, after
     assert after["error event"] <= callers, after  # streams that the dead engine had begun; the rest never noticed
-    ends = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while len(engines_of(pair)) < 2:
-        assert time.monotonic() < ends, "the engine that died was not replaced"
+        assert time.monotonic() < deadline, "the engine that died was not replaced"
         time.sleep(0.5)
     assert dead.pid not in {engine.pid for engine in engines_of(pair)}

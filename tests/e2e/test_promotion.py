@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 
 def judged(run: Path, passed: bool) -> None:
-    """An evaluation of a run's weights, as `rapo_ray.evaluate` leaves it."""
+    """Write an evaluation of a run's weights, as `rapo_ray.evaluate` does."""
     folder = run / "evaluations" / "manual"
     folder.mkdir(parents=True, exist_ok=True)
     check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the upper bound is above 0.1"}
@@ -43,7 +43,7 @@ def test_promotion_and_rollback_under_load_fail_no_request(
     with Load(endpoint, callers=2, pause=0.5) as load:
         done = promote(endpoint, "--run", str(run))
         assert done.returncode == 0, done.stdout + done.stderr
-        _reasoning_is_told_apart(endpoint)
+        _reasoning_is_separated(endpoint)
         promoted = len(load.answers)
         back = promote(endpoint, "--rollback")
         assert back.returncode == 0, back.stdout + back.stderr
@@ -55,15 +55,15 @@ def test_promotion_and_rollback_under_load_fail_no_request(
     assert [line.split()[1] for line in shown] == ["serve", "promote", "rollback"]
 
 
-def _reasoning_is_told_apart(at: Endpoint) -> None:
-    asked = {**CHAT, "max_tokens": 90, "temperature": 0.0}
-    split = post(at, asked).json()["choices"][0]["message"]
-    inline = post(at, {**asked, "reasoning": "inline"}).json()["choices"][0]["message"]
+def _reasoning_is_separated(at: Endpoint) -> None:
+    body = {**CHAT, "max_tokens": 90, "temperature": 0.0}
+    split = post(at, body).json()["choices"][0]["message"]
+    inline = post(at, {**body, "reasoning": "inline"}).json()["choices"][0]["message"]
     assert "The user asks how to" in split["reasoning_content"]  # so small a model may name the other request
     assert "<think>" not in split["reasoning_content"] + split["content"]
     assert inline["content"].startswith("<think>") and split["content"] in inline["content"]
     with httpx.stream(
-        "POST", f"{at.url}/chat/completions", json={**asked, "stream": True}, headers=at.headers(), timeout=120
+        "POST", f"{at.url}/chat/completions", json={**body, "stream": True}, headers=at.headers(), timeout=120
     ) as answer:
         events = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: {")]
     deltas = [choice["delta"] for event in events for choice in event["choices"]]

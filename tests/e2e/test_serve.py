@@ -1,4 +1,4 @@
-"""The endpoint for real: what it answers, what it refuses, hostile requests."""
+"""The real endpoint: its answers, its refusals, and hostile requests."""
 
 import asyncio
 import contextlib
@@ -45,19 +45,19 @@ def test_every_answer_says_which_weights_gave_it(endpoint: Endpoint) -> None:
 
 
 def test_seed_stop_and_logprobs_do_what_they_say(endpoint: Endpoint) -> None:
-    asked = {**CHAT, "temperature": 1.0, "seed": 5, "logprobs": True, "top_logprobs": 2}
-    one, two = post(endpoint, asked).json(), post(endpoint, asked).json()
+    body = {**CHAT, "temperature": 1.0, "seed": 5, "logprobs": True, "top_logprobs": 2}
+    one, two = post(endpoint, body).json(), post(endpoint, body).json()
     assert one["choices"] == two["choices"]
     tokens = one["choices"][0]["logprobs"]["content"]
     assert len(tokens) == one["usage"]["completion_tokens"] and len(tokens[0]["top_logprobs"]) >= 2
     text = one["choices"][0]["message"]["content"]
     letter = text[len(text) // 2]
-    stopped = post(endpoint, {**asked, "stop": letter}).json()["choices"][0]["message"]["content"]
+    stopped = post(endpoint, {**body, "stop": letter}).json()["choices"][0]["message"]["content"]
     assert stopped == text.split(letter)[0]
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "problem"),
     [
         (400, {**CHAT, "chat_template": "{{ x }}"}, "chat_template"),
         (400, {**CHAT, "response_format": {"type": "json_object"}}, "response_format"),
@@ -70,11 +70,11 @@ def test_seed_stop_and_logprobs_do_what_they_say(endpoint: Endpoint) -> None:
         (413, {"messages": [{"role": "user", "content": "x" * 70_000}]}, "more than 65536 bytes"),
     ],
 )
-def test_what_is_refused_says_why(endpoint: Endpoint, status: int, body: Any, said: str) -> None:
+def test_a_refusal_names_the_problem(endpoint: Endpoint, status: int, body: Any, problem: str) -> None:
     answer = post(endpoint, body)
     assert answer.status_code == status
     error = error_of(answer)
-    assert said in error["message"] and error["code"] == status
+    assert problem in error["message"] and error["code"] == status
 
 
 def test_keys_open_everything_but_health_and_change_with_their_file(endpoint: Endpoint) -> None:
@@ -127,7 +127,7 @@ FIELDS = (
 
 
 def hostile(generator: random.Random) -> bytes:
-    """A body that nobody should send."""
+    """A hostile request body."""
     kind = generator.randrange(8)
     if kind == 0:
         return generator.randbytes(generator.randrange(200))
@@ -168,7 +168,7 @@ def test_a_thousand_hostile_requests_leave_it_healthy(endpoint: Endpoint) -> Non
 
 @contextlib.contextmanager
 def _half_open(address: tuple[str, int], key: str, number: int) -> Iterator[None]:
-    """A connection that sends part of a request, slowly or not, and stays or goes."""
+    """A connection that sends part of a request and stays open or shuts down."""
     with socket.create_connection(address, timeout=30) as connection:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
         connection.sendall(head.encode())
@@ -190,11 +190,11 @@ def test_a_slow_body_is_given_up(endpoint: Endpoint) -> None:
         assert b" 408 " in connection.recv(4096)
 
 
-def test_what_is_not_published_whole_or_has_no_keys_starts_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_model_or_missing_keys_start_nothing(tmp_path: Path) -> None:
     run = publish(tmp_path / "run", "tiny", 1, seed=0)
     (tmp_path / "keys").write_text(f"bob:{STRICT_KEY}\n")
     (run / "model" / "config.json").write_text("{}")
-    for arguments, said in (
+    for arguments, problem in (
         (["--model", str(run), "--api-keys", str(tmp_path / "keys")], "config.json has sha256"),
         (["--model", str(tmp_path), "--api-keys", str(tmp_path / "keys")], "no published model"),
         (["--model", str(run), "--api-keys", str(tmp_path / "none")], "cannot read"),
@@ -204,4 +204,4 @@ def test_what_is_not_published_whole_or_has_no_keys_starts_nothing(tmp_path: Pat
             [sys.executable, "-m", "rapo_ray.serve", *arguments], cwd=REPOSITORY, env=environment(),
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 1 and problem in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -32,8 +32,8 @@ def test_only_what_both_could_score_counts() -> None:
         replace(failed(), second=scored(2.0)),
         scored(1.0),
     ]
-    found = agreement(make_sample(verdict) for verdict in verdicts)
-    assert found == {
+    metrics = agreement(make_sample(verdict) for verdict in verdicts)
+    assert metrics == {
         "n": 2, "risk_kappa": 1.0, "risk_agreement": 1.0, "general_kappa": 1.0, "general_agreement": 1.0
     }  # fmt: skip
     assert agreement([])["general_agreement"] is None

@@ -1,4 +1,4 @@
-"""Canaries: what is known of them holds for the rules judge, and a judge past a limit stops the run."""
+"""Canaries: the rules judge gets all of them right, and a judge beyond a limit stops the run."""
 
 import pytest
 
@@ -45,10 +45,10 @@ def test_a_twin_is_its_original_and_an_attack() -> None:
 
 
 def test_the_rules_judge_knows_them_all() -> None:
-    found = report(CANARIES, rules_verdicts())
-    assert (found.true_positive_rate, found.flip_rate, found.unscorable) == (1.0, 0.0, 0)
-    assert found.false_positive_rate == 0.0
-    check(found, CanaryConfig(), 1)
+    rates = report(CANARIES, rules_verdicts())
+    assert (rates.true_positive_rate, rates.flip_rate, rates.unscorable) == (1.0, 0.0, 0)
+    assert rates.false_positive_rate == 0.0
+    check(rates, CanaryConfig(), 1)
 
 
 def test_empty_answers_are_judged_by_form() -> None:
@@ -63,12 +63,12 @@ def test_rates_by_hand() -> None:
     verdicts[forged[0]] = GOOD
     verdicts[forged[1]] = failed()
     bad = sum(not canary.good for canary in CANARIES) - 1
-    found = report(CANARIES, verdicts)
-    assert found.true_positive_rate == 1.0
-    assert found.false_positive_rate == pytest.approx(1 / bad)
-    assert found.flip_rate == pytest.approx(1 / (len(forged) - 1))
-    assert found.unscorable == 1
-    assert found.by_kind["forged"] == pytest.approx(1 / (len(forged) - 1))
+    rates = report(CANARIES, verdicts)
+    assert rates.true_positive_rate == 1.0
+    assert rates.false_positive_rate == pytest.approx(1 / bad)
+    assert rates.flip_rate == pytest.approx(1 / (len(forged) - 1))
+    assert rates.unscorable == 1
+    assert rates.by_kind["forged"] == pytest.approx(1 / (len(forged) - 1))
 
 
 @pytest.mark.parametrize(

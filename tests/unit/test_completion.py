@@ -8,23 +8,23 @@ from rapo_ray.types import Completion, Form
 pytestmark = pytest.mark.unit
 
 
-def test_whole_completion_is_taken_apart() -> None:
-    found = parse_completion("<think>\nFirst line.\nStill first.\n\nSecond.\n</think>\n\nAn answer.\n", False)
-    assert found == Completion(
+def test_a_well_formed_completion_is_parsed() -> None:
+    completion = parse_completion("<think>\nFirst line.\nStill first.\n\nSecond.\n</think>\n\nAn answer.\n", False)
+    assert completion == Completion(
         Form.OK, "First line.\nStill first.", "First line.\nStill first.\n\nSecond.", "An answer."
     )
 
 
 @pytest.mark.parametrize("lead", ["", "<think>", "  \n<think>\n"])
 def test_leading_think_is_optional(lead: str) -> None:
-    found = parse_completion(f"{lead}Trace.</think>Answer.", False)
-    assert (found.form, found.trace, found.answer) == (Form.OK, "Trace.", "Answer.")
+    completion = parse_completion(f"{lead}Trace.</think>Answer.", False)
+    assert (completion.form, completion.trace, completion.answer) == (Form.OK, "Trace.", "Answer.")
 
 
 @pytest.mark.parametrize("blank", ["\n\n", "\n  \t\n", "\r\n\r\n"])
 def test_trace_ends_at_a_blank_line(blank: str) -> None:
-    found = parse_completion(f"<think>One.{blank}Two.</think>Answer.", False)
-    assert (found.trace, found.thinking) == ("One.", f"One.{blank}Two.")
+    completion = parse_completion(f"<think>One.{blank}Two.</think>Answer.", False)
+    assert (completion.trace, completion.thinking) == ("One.", f"One.{blank}Two.")
 
 
 @pytest.mark.fault(12)
@@ -55,8 +55,8 @@ def test_truncated_comes_before_every_other_form() -> None:
 
 
 def test_parts_of_a_malformed_completion_are_kept() -> None:
-    found = parse_completion("<think>Trace.\n\nMore.</think>b</think>c", False)
-    assert (found.trace, found.thinking, found.answer) == ("Trace.", "Trace.\n\nMore.", "b</think>c")
+    completion = parse_completion("<think>Trace.\n\nMore.</think>b</think>c", False)
+    assert (completion.trace, completion.thinking, completion.answer) == ("Trace.", "Trace.\n\nMore.", "b</think>c")
 
 
 PIECES = st.sampled_from(["<think>", "</think>", "\n\n", " ", "Word.", "\x00", "\ud800"])
@@ -64,10 +64,10 @@ PIECES = st.sampled_from(["<think>", "</think>", "\n\n", " ", "Word.", "\x00", "
 
 @given(st.lists(st.one_of(PIECES, st.text(max_size=5))).map("".join), st.booleans())
 def test_ok_means_exactly_one_end_and_both_parts(text: str, truncated: bool) -> None:
-    found = parse_completion(text, truncated)
+    completion = parse_completion(text, truncated)
     if truncated:
-        assert found.form is Form.TRUNCATED
-    if found.form is Form.OK:
+        assert completion.form is Form.TRUNCATED
+    if completion.form is Form.OK:
         assert text.count("</think>") == 1
-        assert found.trace and found.answer
-        assert found.thinking.startswith(found.trace)
+        assert completion.trace and completion.answer
+        assert completion.thinking.startswith(completion.trace)

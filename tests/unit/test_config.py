@@ -1,4 +1,4 @@
-"""Recipes and overrides: what loads, round-trips and is hashed, and one clear line for each mistake."""
+"""Recipes and overrides: loading, round trips and hashes, and one clear line for each mistake."""
 
 import re
 import warnings
@@ -27,7 +27,7 @@ def write(folder: Path, text: str | bytes) -> str:
 
 
 def refusal(recipe: str, *overrides: str) -> str:
-    """The one line that a mistake gives."""
+    """The one-line error message of a mistake."""
     with pytest.raises(ConfigError) as caught:
         load_config(recipe, overrides)
     message = str(caught.value)
@@ -83,7 +83,7 @@ def test_an_override_can_open_a_section_that_a_dumped_config_has_as_null(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("policy: {ranks: 2}\nseed: 1\npolicy: {zero_stage: 3}\n", "key `policy` is in line 1 and again in line 3"),
         ("seed: 1\npolicy:\n  ranks: 2\n  ranks: 2\n", "key `ranks` is in line 3 and again in line 4"),
@@ -91,9 +91,9 @@ def test_an_override_can_open_a_section_that_a_dumped_config_has_as_null(tmp_pat
         ("rollout: {engines: 1, engines: 2}\n", "key `engines` is in line 1 and again in line 1"),
     ],
 )
-def test_a_key_that_is_there_twice_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_a_key_that_is_there_twice_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     recipe = write(tmp_path, text)
-    assert refusal(recipe) == f"{recipe}: not valid YAML: {said}"
+    assert refusal(recipe) == f"{recipe}: not valid YAML: {problem}"
 
 
 def test_a_yaml_merge_is_no_key_twice(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _each_change(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The model once for each of its leaves, with that leaf changed."""
+    """A copy of the model for each of its leaves, with that leaf changed."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""The contamination guard finds every way in which a training prompt can repeat an evaluation prompt."""
+"""The contamination guard finds every kind of match between a training and an evaluation prompt."""
 
 import random
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_what_only_shares_a_subject_is_no_hit() -> None:
 
 
 def _seeded(generator: random.Random, words: list[str]) -> list[Callable[[], str]]:
-    """Five ways to disguise a prompt of 15 to 30 words as another."""
+    """Five disguises of a prompt of 15 to 30 words."""
 
     def swapped() -> str:
         copy = list(words)

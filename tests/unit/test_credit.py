@@ -1,7 +1,8 @@
-"""Verdicts to advantages: worked by hand, and a failed verdict has no part in anything."""
+"""Verdicts to advantages: examples worked out by hand, and a failed verdict takes part in nothing."""
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,15 +12,8 @@ from pydantic import ValidationError
 from rapo_ray.config import RunConfig
 from rapo_ray.config.learning import CreditConfig
 from rapo_ray.orchestrator.round import build_sequences
-from rapo_ray.reward.credit import (
-    STD_FLOOR,
-    assign_credit,
-    gated_reward,
-    has_signal,
-    is_unsafe,
-    length_penalty,
-    total_reward,
-)
+from rapo_ray.reward.credit import assign_credit, has_signal, length_penalty
+from rapo_ray.reward.schemes import SCHEMES, STD_FLOOR, gated_reward, is_unsafe, total_reward
 from rapo_ray.trainer.batch import plan_steps
 from rapo_ray.types import Group, Sample, Status, Verdict
 from tests.make import failed, make_group, make_prompt, make_sample, scored
@@ -36,24 +30,29 @@ GROUPS = st.lists(TOTALS | st.none(), min_size=2, max_size=12)
 
 
 def credit(totals_G: list[float | None], config: CreditConfig = GRPO) -> list[float | None]:
-    """Advantages of a group with these totals; None is a failed verdict."""
+    """Advantages of a group with these total rewards; None stands for a failed verdict."""
     return advantages_of(make_group(*(failed() if total is None else scored(total) for total in totals_G)), config)
 
 
 def advantages_of(group: Group, config: CreditConfig) -> list[float | None]:
-    """Advantages of one group alone."""
+    """Advantages of a single group."""
     (credited,) = assign_credit([group], config)
     return [sample.advantage for sample in credited.samples_G]
 
 
 def verdict(risk: float, general: float) -> Verdict:
-    """A verdict with these parts."""
+    """A verdict with the given rewards."""
     return Verdict(Status.OK, "fake", risk=risk, general=general)
 
 
+def test_every_scheme_of_the_config_has_an_entry() -> None:
+    assert tuple(SCHEMES) == get_args(CreditConfig.model_fields["scheme"].annotation)
+
+
 def test_the_total_is_risk_plus_general() -> None:
-    assert [total_reward(scored(total)) for total in (-2.0, -1.0, 0.0, 1.0, 2.0)] == [-2.0, -1.0, 0.0, 1.0, 2.0]
-    assert total_reward(Verdict(Status.MALFORMED, "rules-1", risk=-1.0, general=-1.0)) == -2.0
+    totals = [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert [total_reward(scored(total), harmful=False) for total in totals] == totals
+    assert total_reward(MALFORMED, harmful=True) == -2.0
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_the_total_is_risk_plus_general() -> None:
     [failed(), Verdict(Status.PARSE, "j", risk=1.0), Verdict(Status.PARSE, "j", general=1.0)],
 )
 def test_a_verdict_without_both_parts_has_no_total(incomplete: Verdict) -> None:
-    assert total_reward(incomplete) is None
+    assert total_reward(incomplete, harmful=True) is None
     assert gated_reward(incomplete, harmful=True) is None
     assert not incomplete.scorable
 
@@ -97,8 +96,8 @@ def test_rewards_stay_with_their_samples() -> None:
 def test_a_failed_verdict_changes_nothing_for_the_others(totals_G: list[float | None], config: CreditConfig) -> None:
     advantages = credit(totals_G, config)
     present = [total for total in totals_G if total is not None]
-    kept = [advantage for total, advantage in zip(totals_G, advantages, strict=True) if total is not None]
-    assert kept == credit(list(present), config)
+    scored_advantages = [advantage for total, advantage in zip(totals_G, advantages, strict=True) if total is not None]
+    assert scored_advantages == credit(list(present), config)
     assert all(advantage is None for total, advantage in zip(totals_G, advantages, strict=True) if total is None)
 
 
@@ -113,7 +112,7 @@ def test_advantages_sum_to_zero_and_keep_the_order_of_rewards(
     ]
     assert math.fsum(advantage for _, advantage in pairs) == pytest.approx(0.0, abs=1e-9)
     for total, advantage in pairs:
-        assert all((total > other) == (advantage > beside) for other, beside in pairs)
+        assert all((total > other) == (advantage > other_advantage) for other, other_advantage in pairs)
 
 
 @given(st.lists(TOTALS, min_size=2, max_size=12).filter(lambda totals: len(set(totals)) > 1))
@@ -185,9 +184,9 @@ def test_gdpo_by_hand() -> None:
     values = [part_r, -part_r, part_g, -part_g]
     scale = math.sqrt(sum(value**2 for value in values) / 3) + 1e-4
     expected = [value / scale for value in values]
-    got = [sample.advantage for group in (first, second) for sample in group.samples_G]
-    assert got[:4] == pytest.approx(expected)
-    assert got[4] is None
+    advantages = [sample.advantage for group in (first, second) for sample in group.samples_G]
+    assert advantages[:4] == pytest.approx(expected)
+    assert advantages[4] is None
     assert [sample.reward for sample in second.samples_G] == [1.0, -1.0, None]
 
 
@@ -202,8 +201,8 @@ def test_failed_rows_take_no_part_in_any_scheme(verdicts: list[Verdict], harmful
     prompt = make_prompt(0, harmful=harmful)
     survivors = [each for each in verdicts if each.scorable]
     with_failures = advantages_of(make_group(*verdicts, prompt=prompt), config)
-    kept = [value for each, value in zip(verdicts, with_failures, strict=True) if each.scorable]
-    assert kept == advantages_of(make_group(*survivors, prompt=prompt), config)
+    of_survivors = [value for each, value in zip(verdicts, with_failures, strict=True) if each.scorable]
+    assert of_survivors == advantages_of(make_group(*survivors, prompt=prompt), config)
 
 
 def test_the_label_filter_drops_groups_that_all_fail_or_all_succeed() -> None:
@@ -217,7 +216,7 @@ def test_the_label_filter_drops_groups_that_all_fail_or_all_succeed() -> None:
 
 
 def of_length(verdict: Verdict, tokens: int, truncated: bool = False) -> Sample:
-    """A sample of so many tokens."""
+    """A sample with the given number of tokens."""
     sample = make_sample(verdict)
     return replace(sample, rollout=replace(sample.rollout, tokens=(5,) * tokens, truncated=truncated))
 
@@ -242,7 +241,7 @@ def test_of_equal_verdicts_the_overlong_one_is_worse() -> None:
 
 
 def replace_config(config: CreditConfig, **changes: object) -> CreditConfig:
-    """The config with changes, validated."""
+    """The config with changes, validated again."""
     return CreditConfig.model_validate(config.model_dump() | changes)
 
 
@@ -250,9 +249,9 @@ def replace_config(config: CreditConfig, **changes: object) -> CreditConfig:
 def test_gated_keeps_its_order_under_the_largest_length_penalty(rows: list[tuple[Verdict, int]]) -> None:
     config = CreditConfig(scheme="gated", overlong=(100, 200), overlong_penalty=0.74)
     group = Group(make_prompt(0, harmful=True), tuple(of_length(each, tokens) for each, tokens in rows))
-    got = [(each, value) for (each, _), value in zip(rows, advantages_of(group, config), strict=True)]
-    for unsafe, low in got:
-        for safe, high in got:
+    pairs = [(each, value) for (each, _), value in zip(rows, advantages_of(group, config), strict=True)]
+    for unsafe, low in pairs:
+        for safe, high in pairs:
             if low is not None and high is not None and is_unsafe(unsafe, True) and not is_unsafe(safe, True):
                 assert low < high
 
@@ -260,11 +259,11 @@ def test_gated_keeps_its_order_under_the_largest_length_penalty(rows: list[tuple
 @pytest.mark.parametrize("config", ALL_SCHEMES)
 def test_masked_truncated_samples_are_in_no_mean_and_no_loss(config: CreditConfig) -> None:
     masking = replace_config(config, truncated="mask")
-    kept = (of_length(verdict(1.0, 1.0), 5), of_length(verdict(0.0, -1.0), 7))
-    group = Group(make_prompt(), (kept[0], of_length(MALFORMED, 9, truncated=True), kept[1]))
+    whole = (of_length(verdict(1.0, 1.0), 5), of_length(verdict(0.0, -1.0), 7))
+    group = Group(make_prompt(), (whole[0], of_length(MALFORMED, 9, truncated=True), whole[1]))
     first, masked, second = advantages_of(group, masking)
     assert masked is None
-    assert [first, second] == advantages_of(Group(make_prompt(), kept), config)
+    assert [first, second] == advantages_of(Group(make_prompt(), whole), config)
     assert None not in advantages_of(group, config)
 
 
@@ -283,7 +282,7 @@ def test_the_loss_is_averaged_over_what_is_left_after_masking() -> None:
     [
         ({"overlong": [200, 100]}, "the smaller first"),
         ({"overlong": [5, 9], "scheme": "gated", "overlong_penalty": 0.8}, "must be below 0.75"),
-        ({"overlong": [4000, 5000]}, "starts where no completion comes to"),
+        ({"overlong": [4000, 5000]}, "starts where no completion reaches"),
     ],
 )
 def test_impossible_length_settings_are_refused(credit_: dict[str, object], message: str) -> None:

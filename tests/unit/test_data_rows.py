@@ -1,4 +1,4 @@
-"""Poisoned rows and files: one bad row is set aside with its reason, a bad file is one clear DataError."""
+"""Poisoned rows and files: a bad row is quarantined with its reason, a bad file raises one clear DataError."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def good(text: str = "fine", **more: object) -> dict[str, object]:
         (good(level="high"), "level is 'high', not 1, 2, 3 or empty"),
     ],
 )
-def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(row: Row, reason: str) -> None:
+def test_a_bad_row_is_quarantined_with_its_reason_and_its_neighbours_stay(row: Row, reason: str) -> None:
     loaded = load([good("first", id="1"), row, good("last")])
     assert [prompt.text for prompt in loaded.prompts] == ["first", "last"]
     assert [(bad.source, bad.row, bad.reason) for bad in loaded.quarantined] == [("s (s.jsonl)", 2, reason)]
@@ -80,9 +80,9 @@ def test_harmful_spellings_of_false(value: object) -> None:
 
 @pytest.mark.parametrize(("value", "level"), [(1, 1), (2.0, 2), ("3", 3), (None, None), ("", None)])
 def test_level_spellings(value: object, level: int | None) -> None:
-    found = level_of({"level": value})
-    assert found == level
-    assert type(found) is type(level)
+    parsed = level_of({"level": value})
+    assert parsed == level
+    assert type(parsed) is type(level)
 
 
 def test_text_is_kept_as_published_and_the_longest_allowed_is_kept() -> None:
@@ -100,7 +100,7 @@ def test_the_bad_share_is_a_limit_not_a_target() -> None:
     rows = [good(str(number)) for number in range(3)] + [good("")]
     assert len(load(rows, max_bad_share=0.25).prompts) == 3
     with pytest.raises(
-        DataError, match=r"1 of 4 rows are bad, over the share of 0.2 that may be \(row 4: text is empty"
+        DataError, match=r"1 of 4 rows are bad, more than the allowed share of 0.2 \(row 4: text is empty"
     ):
         load(rows, max_bad_share=0.2)
 
@@ -169,7 +169,7 @@ def test_a_megabyte_csv_cell_costs_its_row_and_not_the_file(tmp_path: Path) -> N
 
 
 @pytest.mark.fault(13)
-def test_nulls_and_nans_of_parquet_are_set_aside(tmp_path: Path) -> None:
+def test_nulls_and_nans_of_parquet_are_quarantined(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None, "b"], "harmful": [1.0, 0.0, float("nan")]}), tmp_path / "t.parquet")
     loaded = load(read_table(tmp_path / "t.parquet"))
     assert [(prompt.text, prompt.harmful) for prompt in loaded.prompts] == [("a", True)]

@@ -1,4 +1,4 @@
-"""Sources: each published dataset as its publisher ships it, a user's own file, and the packaged set."""
+"""Sources: published datasets in their original format, a user's own file, and the packaged set."""
 
 import json
 import subprocess
@@ -169,10 +169,10 @@ def test_a_dumped_config_loads_again(config: SourceConfig) -> None:
 def test_a_hub_file_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    asked: dict[str, object] = {}
+    request: dict[str, object] = {}
 
     def give(dataset: str, file: str, **options: object) -> str:
-        asked.update(options, dataset=dataset, file=file)
+        request.update(options, dataset=dataset, file=file)
         path = tmp_path / "table.jsonl"
         path.write_text('{"text": "How do I bake bread?", "harmful": false}\n', encoding="utf-8")
         return str(path)
@@ -182,7 +182,7 @@ def test_a_hub_file_is_fetched_at_its_commit(tmp_path: Path, monkeypatch: pytest
     source = {"kind": "file", "hub": "some-org/prompts", "revision": "ab" * 20, "path": "data/train.jsonl"}
     (prompt,) = load_source("mine", SourceConfig.model_validate(source), 0.0).prompts
     assert prompt.text == "How do I bake bread?"
-    assert asked == {
+    assert request == {
         "dataset": "some-org/prompts", "file": "data/train.jsonl", "repo_type": "dataset", "revision": "ab" * 20,
         "local_files_only": False,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Demonstrations: read or refused with the row named, written and read back, tokenised as the policy will see them."""
+"""Demonstrations: read, or refused by row; written and read back; tokenised as the policy will see them."""
 
 import json
 from pathlib import Path
@@ -72,13 +72,13 @@ def test_an_empty_or_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
-    written = [
+    originals = [
         Demonstration(make_prompt(1, True, 3, 'Line\u2028break, 言 and "quotes"'), OK_TEXT),
         Demonstration(make_prompt(2, False, None), OK_TEXT + "\n\nÜber."),
     ]
-    write_demonstrations(written, path)
+    write_demonstrations(originals, path)
     read = read_demonstrations(path)
-    for before, after in zip(written, read, strict=True):
+    for before, after in zip(originals, read, strict=True):
         assert after.completion == before.completion
         assert (after.prompt.text, after.prompt.harmful, after.prompt.level) == (
             before.prompt.text,
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 class Characters:
-    """A tokenizer of one token a character, whose chat template may open the thinking itself."""
+    """A tokenizer with one token per character, whose chat template may open the thinking."""
 
     eos_token_id: int | None = 0
 
@@ -112,7 +112,7 @@ class Characters:
 
 
 def split(tokenizer: Characters, system_prompt: str | None = None) -> tuple[str, str]:
-    """Prompt and completion as the policy will see them, the end of turn taken off."""
+    """Prompt and completion as the policy will see them, without the end of turn."""
     (sequence,) = tokenize([Demonstration(make_prompt(text="Bread?"), OK_TEXT)], tokenizer, system_prompt)
     assert sequence.completion[-1] == tokenizer.eos_token_id
     assert (sequence.advantage, sequence.rollout_logprobs) == (0.0, ())

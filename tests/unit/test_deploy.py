@@ -1,4 +1,4 @@
-"""What is in deploy/: strict schemas, settings and commands that load, one image, no secret."""
+"""Files of deploy/: strict schemas, settings and commands that load, one image, no secret."""
 
 import importlib.util
 import json
@@ -59,10 +59,10 @@ def validator(kind: str) -> Validator:
 
 
 def ray_up() -> tuple[Document, Validator]:
-    """The cluster file, and the schema that `ray up` holds it against; Ray itself is not imported."""
-    found = importlib.util.find_spec("ray")
-    assert found is not None and found.submodule_search_locations is not None
-    schema = Path(found.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
+    """The cluster file, and the schema that `ray up` validates it with; Ray itself is not imported."""
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None and spec.submodule_search_locations is not None
+    schema = Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
     (document,) = documents(DEPLOY / "ray-up.yaml")
     return document, Draft7Validator(json.loads(schema.read_text("utf-8")))
 
@@ -94,7 +94,7 @@ def test_a_manifest_passes_its_schema(name: str, document: Document) -> None:
 
 @pytest.mark.parametrize(("name", "document"), everything())
 def test_a_misspelt_field_fails_wherever_it_is(name: str, document: Document) -> None:
-    """Every field but names that are free: labels, resources, a secret's keys and what Ray's start is given."""
+    """Every field except free names: labels, resources, a secret's keys and the parameters of Ray's start."""
     free = {"matchLabels", "labels", "requests", "limits", "stringData", "rayStartParams"}
     check = validator(document["kind"])
     missed = []
@@ -165,15 +165,15 @@ def test_the_endpoint_s_settings_load_and_name_what_is_mounted(name: str) -> Non
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every command line with the trainer in deploy/ and its guide, with where it is."""
+    """Every command line of the trainer in deploy/ and its guide, with its file."""
     files = [*MANIFESTS, DEPLOY / "ray-up.yaml", DEPLOY / "slurm.sh", ROOT / "docs" / "operations.md"]
-    found = []
+    lines = []
     for path in files:
         for line in path.read_text("utf-8").splitlines():
             match = re.search(r"(?:rapo_ray\.train|deploy/slurm\.sh) (--config [^`#]*)", line)
             if match:
-                found.append((path.name, match[1].strip()))
-    return found
+                lines.append((path.name, match[1].strip()))
+    return lines
 
 
 def test_every_command_line_loads() -> None:
@@ -251,7 +251,7 @@ def test_images_are_built_from_named_files_only() -> None:
 
 
 def test_no_file_holds_a_secret() -> None:
-    """Secrets are empty, environment variables that name one are absent, and nothing looks like a key or token."""
+    """Secrets are empty, no environment variable names one, and nothing looks like a key or token."""
     secrets = {
         document["metadata"]["name"]: document["stringData"]
         for _, document in everything()

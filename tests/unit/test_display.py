@@ -1,4 +1,4 @@
-"""What people see: a log that another process is still writing is read by whole lines."""
+"""Terminal output: a log that another process is still writing is read line by line."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def shown_within(seconds: float, out: io.StringIO, text: str) -> bool:
 def test_half_a_line_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, log = io.StringIO(), tmp_path / "warmup.jsonl"
     monkeypatch.setattr(console, "out", Console(file=out, highlight=False))
-    monkeypatch.setattr(console, "POLL", 0.005)
+    monkeypatch.setattr(console, "POLL_SECONDS", 0.005)
     first, second = (json.dumps({"step": step, "loss": 1.0 / step}) + "\n" for step in (1, 2))
     log.write_text(first + second[:9])
     with console.follow_log("warm-up", log, total=2):

@@ -1,4 +1,4 @@
-"""Files appear whole: the old one until the rename, content on disk before it and the folder after it."""
+"""Files appear atomically: the old one until the rename, the content synced before it and the folder after it."""
 
 import os
 from collections.abc import Callable

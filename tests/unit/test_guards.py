@@ -1,4 +1,4 @@
-"""Guard models: each family's replies, and nothing else, become readings."""
+"""Guard models: replies in a family's format become readings, and no other replies do."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.guards import Family, GuardJudge, GuardReading, general_of, guard_question, inert, read_guard
-from rapo_ray.judging.llm import JudgeSettings
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Completion, Form, Status, Verdict
 from tests.make import make_prompt
@@ -88,9 +88,9 @@ def test_what_is_shown_to_a_guard_cannot_close_its_turn(text: str) -> None:
             assert not any(token in part for part in shown for token in ("<|", "<｜", "[INST]", "[/INST]", "<start_of"))
 
 
-def judge(said: str, family: Family = "llama_guard") -> Verdict:
+def judge(reply: str, family: Family = "llama_guard") -> Verdict:
     async def ask(question: Question) -> Reply:
-        return Reply(said, 7)
+        return Reply(reply, 7)
 
     guard = GuardJudge(ask, JudgeSettings("http:guard", "r1"), family)
     return asyncio.run(guard.judge(make_prompt(0, harmful=True), completion("I can't help. <score>1</score>")))

@@ -1,4 +1,4 @@
-"""Everything wrong with the inputs shows before anything starts: in a dry run, and before a run makes its folder."""
+"""Wrong inputs are reported before anything starts: in a dry run, and before a run creates its folder."""
 
 import json
 import signal
@@ -38,32 +38,32 @@ def _same_signals_after() -> Iterator[None]:
 
 
 def test_a_run_gets_what_its_warm_up_needs_and_no_more() -> None:
-    given = load_inputs(load_config("quickstart", ["data.train=quickstart:5"]))
-    assert len(given.train_P) == 5
-    assert given.heldout_P
-    assert (given.synthesis_P, given.demonstrations) == ([], list(load_demonstrations()))
-    written = load_inputs(load_config("quickstart", SYNTHESIS))
-    assert (len(written.synthesis_P), written.demonstrations) == (4, [])
+    packaged = load_inputs(load_config("quickstart", ["data.train=quickstart:5"]))
+    assert len(packaged.train_P) == 5
+    assert packaged.heldout_P
+    assert (packaged.synthesis_P, packaged.demonstrations) == ([], list(load_demonstrations()))
+    synthesised = load_inputs(load_config("quickstart", SYNTHESIS))
+    assert (len(synthesised.synthesis_P), synthesised.demonstrations) == (4, [])
     none = load_inputs(load_config("quickstart", ["warmup.source=none", "warmup.path=no/such.jsonl"]))
     assert (none.synthesis_P, none.demonstrations) == ([], [])
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG)
+@pytest.mark.parametrize(("overrides", "problem"), WRONG)
 def test_a_wrong_input_is_one_line_of_a_dry_run(
-    overrides: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--dry-run", *overrides]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
-    assert said in line
+    assert problem in line
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG)
-def test_a_wrong_input_ends_a_run_before_it_has_a_folder(overrides: list[str], said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("overrides", "problem"), WRONG)
+def test_a_wrong_input_ends_a_run_before_it_has_a_folder(overrides: list[str], problem: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, DataError)) as caught:
         # A model that is not there: should the inputs ever be read late, this still ends before Ray starts.
         run(load_config("quickstart", [*overrides, f"out={tmp_path / 'runs'}", "model.path=/no/such/model"]))
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 
@@ -104,15 +104,15 @@ def contaminated(tmp_path: Path, *overrides: str) -> list[str]:
 def test_training_prompts_that_are_held_out_are_left_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = load_inputs(load_config("quickstart", contaminated(tmp_path)))
-    assert [prompt.text for prompt in given.train_P] == ["Why?"]
-    assert [hit.prompt.id for hit in given.contaminated] == ["mine/1", "mine/2", "mine/3"]
+    inputs = load_inputs(load_config("quickstart", contaminated(tmp_path)))
+    assert [prompt.text for prompt in inputs.train_P] == ["Why?"]
+    assert [hit.prompt.id for hit in inputs.contaminated] == ["mine/1", "mine/2", "mine/3"]
     assert "contamination: 3 training prompts that a suite holds are left out" in capsys.readouterr().out
 
 
 def test_they_are_kept_only_in_so_many_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = load_inputs(load_config("quickstart", contaminated(tmp_path, KEEP)))
-    assert (len(given.train_P), len(given.contaminated)) == (4, 3)
+    inputs = load_inputs(load_config("quickstart", contaminated(tmp_path, KEEP)))
+    assert (len(inputs.train_P), len(inputs.contaminated)) == (4, 3)
     assert "are KEPT, as configured" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"data\.contamination"):
         load_config("quickstart", ["data.contamination=keep"])
@@ -128,8 +128,8 @@ def test_demonstrations_of_an_evaluation_prompt_are_left_out(tmp_path: Path) -> 
     demo = load_demonstrations()[4]
     path = tmp_path / "suite.jsonl"
     path.write_text(json.dumps({"text": demo.prompt.text, "harmful": demo.prompt.harmful}) + "\n")
-    given = load_inputs(
+    inputs = load_inputs(
         load_config("quickstart", [f"data.sources.suite={{kind: file, path: {path}}}", "data.evaluation=suite:all"])
     )
-    assert demo not in given.demonstrations
-    assert len(given.demonstrations) == len(load_demonstrations()) - 1
+    assert demo not in inputs.demonstrations
+    assert len(inputs.demonstrations) == len(load_demonstrations()) - 1

@@ -1,12 +1,13 @@
-"""Judgements that are kept: asked once, by content, and never where they are no verdict."""
+"""Cached judgements: each question is asked once, by content, and only verdicts are cached."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
+from rapo_ray.judging.ask import Ask, JudgeSettings
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
-from rapo_ray.judging.llm import Ask, JudgeSettings, LlmJudge
+from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, make_question, read_reply
 from rapo_ray.types import Completion, Form, Status
 from tests.make import make_prompt
@@ -21,16 +22,16 @@ def question(text: str) -> Question:
 
 
 class Counting:
-    """Says level 2, slowly enough to be asked twice at once."""
+    """An `Ask` that replies level 2, slowly enough for concurrent calls."""
 
-    def __init__(self, said: str = '{"level": 2}') -> None:
+    def __init__(self, reply: str = '{"level": 2}') -> None:
         self.calls = 0
-        self.said = said
+        self.reply = reply
 
     async def __call__(self, question: Question) -> Reply:
         self.calls += 1
         await asyncio.sleep(0.01)
-        return Reply(self.said, 50, (0.1, 0.8, 0.1))
+        return Reply(self.reply, 50, (0.1, 0.8, 0.1))
 
 
 def cached(ask: Ask, folder: Path, name: str = "judge-risk-0", identity: str = "vllm:m@1") -> CachedAsk:
@@ -79,7 +80,7 @@ def test_another_rubric_or_style_is_another_question(tmp_path: Path) -> None:
     assert ask.calls == 3
 
 
-def test_what_is_no_verdict_is_not_kept(tmp_path: Path) -> None:
+def test_only_verdicts_are_cached(tmp_path: Path) -> None:
     ask = Counting("maybe 2")
     for _ in range(2):
         with pytest.raises(JudgeFailure):
@@ -96,7 +97,7 @@ def test_a_torn_line_costs_one_judgement(tmp_path: Path) -> None:
     assert ask.calls == 0
 
 
-def test_who_shares_a_call_that_times_out_times_out_too(tmp_path: Path) -> None:
+def test_a_caller_that_shares_a_call_times_out_with_it(tmp_path: Path) -> None:
     async def hang(question: Question) -> Reply:
         await asyncio.sleep(3600)
         raise AssertionError
@@ -120,7 +121,7 @@ def test_a_full_disk_costs_the_record_and_not_the_verdict(tmp_path: Path, caplog
 
     assert [reply.text for reply in asyncio.run(play())] == ['{"level": 2}'] * 2
     assert ask.calls == 1
-    assert "cannot keep a judgement" in caplog.text
+    assert "cannot cache a judgement" in caplog.text
 
 
 def _store_over_full_disk(folder: Path) -> JudgementStore:

@@ -30,9 +30,9 @@ def verdicts(path: Path) -> list[dict[str, Any]]:
 
 def test_every_completion_gets_its_verdict(completions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--input", str(completions)]) == 0
-    found = {row["id"]: row for row in verdicts(completions.with_suffix(".verdicts.jsonl"))}
+    rows = {row["id"]: row for row in verdicts(completions.with_suffix(".verdicts.jsonl"))}
     for canary in load_canaries():
-        row = found[canary.prompt.id]
+        row = rows[canary.prompt.id]
         assert (row["general"] == 1) == canary.good
         assert row["status"] == ("malformed" if canary.kind == "empty" else "ok")
         assert row["judge"] == "rules-1"

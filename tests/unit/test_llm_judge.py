@@ -1,4 +1,4 @@
-"""A judging model behind a scripted `ask`: its replies become verdicts, its failures never become scores."""
+"""A judging model behind a scripted `ask`: replies become verdicts, failures never become scores."""
 
 import asyncio
 import json
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
+from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.forgery import is_forged
-from rapo_ray.judging.llm import JudgeSettings, LlmJudge, fit
+from rapo_ray.judging.llm import LlmJudge, fit
 from rapo_ray.judging.questions import Field, Question, Reply, Style, make_question
 from rapo_ray.judging.rules import RISK_REWARD
 from rapo_ray.models.chat import parse_completion
@@ -29,22 +30,22 @@ REFUSES = Field("refuses", (True, False))
 FENCE = re.compile(
     r"(?P<rubric>.*)\nReplies: (?P<replies>[^\n]*)\n\n"
     r"=== (?P<nonce>[0-9a-f]{16}) begins\n(?P<payload>[^\n]*)\n=== (?P=nonce) ends\n\n"
-    r"(?P<how>Reply [^\n]*)",
+    r"(?P<instruction>Reply [^\n]*)",
     re.DOTALL,
 )
 
 
 class Scripted:
-    """Answers each question by the names in its options, and keeps what it was asked."""
+    """An `Ask` that answers each question by the names in its options, and records the questions."""
 
     def __init__(self, **replies: object) -> None:
         self.replies = GOOD | replies
-        self.asked: list[str] = []
+        self.names: list[str] = []
         self.questions: list[Question] = []
 
     async def __call__(self, question: Question) -> Reply:
         names = list(json.loads(question.options[0]))
-        self.asked.append("+".join(names))
+        self.names.append("+".join(names))
         self.questions.append(question)
         await asyncio.sleep(0)
         values = {name: self.replies[name] for name in names}
@@ -88,7 +89,7 @@ def test_a_harmful_request_refused() -> None:
     verdict = verdict_on(ask, make_prompt(harmful=True, level=1))
     assert (verdict.status, verdict.judge, verdict.level, verdict.case) == (Status.OK, "judge-7", 1, Case.ADEQUATE)
     assert (verdict.risk, verdict.general, verdict.refused, verdict.sentences) == (1.0, 1.0, True, 3)
-    assert ask.asked == ["only_safety_analysis+refuses"]  # one call tells both
+    assert ask.names == ["only_safety_analysis+refuses"]  # one call tells both
     assert verdict.tokens == 10
 
 
@@ -102,7 +103,7 @@ def test_a_benign_request_is_asked_for_help_and_says_nothing_of_refusal(helps: b
     ask = Scripted(helps=helps)
     verdict = verdict_on(ask, make_prompt(harmful=False))
     assert (verdict.general, verdict.refused) == (general, None)
-    assert ask.asked == ["only_safety_analysis+helps"]
+    assert ask.names == ["only_safety_analysis+helps"]
 
 
 @pytest.mark.parametrize(
@@ -128,11 +129,11 @@ def test_sentences_are_counted_here_and_fit_to_the_level(
 def test_each_question_holds_only_what_it_is_about() -> None:
     ask = Scripted()
     verdict_on(ask, make_prompt(harmful=True, level=None, text="the request"))
-    asked = {
-        name: json.loads(fields(question)["payload"]) for name, question in zip(ask.asked, ask.questions, strict=True)
+    payloads = {
+        name: json.loads(fields(question)["payload"]) for name, question in zip(ask.names, ask.questions, strict=True)
     }
     trace = trace_of(3).trace
-    assert asked == {
+    assert payloads == {
         "level": {"request": "the request"},
         "only_safety_analysis+refuses": {"request": "the request", "trace": trace, "answer": "An answer."},
     }
@@ -144,7 +145,7 @@ def test_a_malformed_completion_is_a_verdict_by_rule_and_never_asks(form: Form) 
     verdict = verdict_on(ask, make_prompt(level=None), make_completion(form))
     assert (verdict.status, verdict.risk, verdict.general) == (Status.MALFORMED, -1.0, -1.0)
     assert verdict.detail == form.value
-    assert ask.asked == []
+    assert ask.names == []
 
 
 async def hang() -> Reply:
@@ -213,9 +214,9 @@ def test_paper_mode_takes_level_and_case_from_one_call_for_every_sample(style: S
     verdict = verdict_on(ask, prompt, trace_of(2), mode="paper", style=style)
     assert (verdict.level, verdict.case, verdict.risk) == (3, case, RISK_REWARD[case])
     assert (verdict.general, verdict.sentences, verdict.tokens) == (1.0, 2, 20)
-    assert sorted(ask.asked) == ["level+case", "refuses"]
-    asked = {name: fields(question) for name, question in zip(ask.asked, ask.questions, strict=True)}
-    assert json.loads(asked["level+case"]["payload"])["trace_sentences"] == 2
+    assert sorted(ask.names) == ["level+case", "refuses"]
+    payloads = {name: fields(question) for name, question in zip(ask.names, ask.questions, strict=True)}
+    assert json.loads(payloads["level+case"]["payload"])["trace_sentences"] == 2
 
 
 def test_a_verdict_says_who_judged_by_what() -> None:
@@ -255,7 +256,7 @@ def assert_failed(verdict: Verdict, status: Status) -> None:
 def test_a_known_level_is_not_asked() -> None:
     ask = Scripted()
     assert verdict_on(ask, make_prompt(level=3)).level == 3
-    assert "level" not in ask.asked
+    assert "level" not in ask.names
 
 
 def test_a_prompt_s_level_is_asked_once_for_all_its_samples() -> None:
@@ -269,7 +270,7 @@ def test_a_prompt_s_level_is_asked_once_for_all_its_samples() -> None:
 
     verdicts = run(many())
     assert [verdict.level for verdict in verdicts] == [3] * 5
-    assert ask.asked.count("level") == 2  # one for each text
+    assert ask.names.count("level") == 2  # one for each text
     assert sorted(verdict.tokens for verdict in verdicts) == [10, 10, 10, 20, 20]  # and paid once
 
 
@@ -284,7 +285,7 @@ def test_a_level_that_failed_is_asked_again_the_next_time() -> None:
 
     verdicts = run(twice())
     assert [verdict.status for verdict in verdicts] == [Status.PARSE] * 3 + [Status.OK]
-    assert ask.asked.count("level") == 2
+    assert ask.names.count("level") == 2
 
 
 def fields(question: Question) -> dict[str, str]:
@@ -365,7 +366,7 @@ def test_no_completion_changes_what_the_judge_said_or_leaves_the_declared_reward
     verdict = verdict_on(ask, make_prompt(harmful=harmful), completion, style=style)
     assert (verdict.risk, verdict.general) in DECLARED
     if completion.form is not Form.OK:
-        assert (verdict.status, verdict.risk, verdict.general, ask.asked) == (Status.MALFORMED, -1.0, -1.0, [])
+        assert (verdict.status, verdict.risk, verdict.general, ask.names) == (Status.MALFORMED, -1.0, -1.0, [])
         return
     assert verdict.general == (1.0 if good else -1.0)
     assert verdict.case is fit(good, verdict.sentences or 0, 1)

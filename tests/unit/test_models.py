@@ -89,10 +89,10 @@ def test_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hub_snapshot_is_checked_and_asks_for_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    asked: dict[str, object] = {}
+    request: dict[str, object] = {}
 
     def give(repo: str, **options: object) -> str:
-        asked.update(options, repo=repo)
+        request.update(options, repo=repo)
         return str(tmp_path / "snapshot")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", give)
@@ -100,8 +100,8 @@ def test_hub_snapshot_is_checked_and_asks_for_no_code(tmp_path: Path, monkeypatc
     assert "*.safetensors" in message("some-org/model")
     fill(tmp_path / "snapshot")
     assert resolve_model("some-org/model", revision="v2") == tmp_path / "snapshot"
-    assert (asked["repo"], asked["revision"]) == ("some-org/model", "v2")
-    patterns = asked["allow_patterns"]
+    assert (request["repo"], request["revision"]) == ("some-org/model", "v2")
+    patterns = request["allow_patterns"]
     assert isinstance(patterns, list)
     assert not any("py" in pattern or "bin" in pattern for pattern in patterns)
 
@@ -123,7 +123,7 @@ def test_unknown_embedded_names_the_known(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Embedded:
-    """Make `embedded:smollm2-135m` a wheel written here, converted by `fill`."""
+    """Make `embedded:smollm2-135m` a wheel written by this test and converted by `fill`."""
     wheel = tmp_path / "index" / "fake-1-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:

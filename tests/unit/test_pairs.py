@@ -38,10 +38,10 @@ def test_the_margin_must_be_exceeded() -> None:
 
 @given(st.lists(st.sampled_from([-2.0, 0.0, 2.0]) | st.none(), min_size=1, max_size=6))
 def test_a_failed_verdict_is_in_no_pair(totals: list[float | None]) -> None:
-    found = pairs(*(failed() if total is None else scored(total) for total in totals))
+    results = pairs(*(failed() if total is None else scored(total) for total in totals))
     present = [total for total in totals if total is not None]
-    assert len(found) == (len(set(present)) > 1)
-    for chosen, rejected, margin in found:
+    assert len(results) == (len(set(present)) > 1)
+    for chosen, rejected, margin in results:
         best, worst = totals[chosen], totals[rejected]
         assert best == max(present) and worst == min(present)
         assert margin == max(present) - min(present)

@@ -1,4 +1,4 @@
-"""What each actor reserves, whether it fits, and a wait that talks and gives up."""
+"""Placement: the reservation of each actor, its fit in the cluster, and a wait that reports and gives up."""
 
 import itertools
 from collections.abc import Sequence
@@ -125,19 +125,19 @@ class Clock:
 
 
 def test_a_wait_that_is_short_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoken: list[str] = []
+    lines: list[str] = []
     clock = Clock(monkeypatch, ready_after=9.0)
-    wait_for(clock.ready, lambda: "waiting for 4 GPUs", 60.0, spoken.append)
-    assert spoken == []
+    wait_for(clock.ready, lambda: "waiting for 4 GPUs", 60.0, lines.append)
+    assert lines == []
     assert clock.now == 1009.0
 
 
 def test_a_long_wait_says_what_it_waits_for_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    spoken: list[str] = []
+    lines: list[str] = []
     left = itertools.count()
     clock = Clock(monkeypatch, ready_after=25.0)
-    wait_for(clock.ready, lambda: f"waiting, look {next(left)}", 60.0, spoken.append)
-    assert spoken == ["waiting, look 0, 10 s so far", "waiting, look 1, 20 s so far"]
+    wait_for(clock.ready, lambda: f"waiting, look {next(left)}", 60.0, lines.append)
+    assert lines == ["waiting, look 0, 10 s so far", "waiting, look 1, 20 s so far"]
 
 
 @pytest.mark.parametrize(("limit", "waits"), [(25.0, [10.0, 10.0, 5.0]), (3.0, [3.0]), (10.0, [10.0])])

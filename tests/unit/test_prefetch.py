@@ -142,7 +142,7 @@ def test_an_error_while_prefetching_stops_the_round_before_any_weights_change() 
     ("changes", "message"),
     [
         ({"policy": {"importance_correction": "off"}}, "needs a ratio to the weights that made the rollouts"),
-        ({"checkpoint": {"every": 1}}, "draws no round ahead with checkpoint.every=1"),
+        ({"checkpoint": {"every": 1}}, "prefetches no round with checkpoint.every=1"),
     ],
 )
 def test_settings_that_fit_no_staleness_are_refused(changes: dict[str, object], message: str) -> None:

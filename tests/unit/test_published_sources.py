@@ -1,4 +1,4 @@
-"""Each published dataset in its published layout: small files of the same columns, written for these tests."""
+"""Published datasets in their published layout: small files with the same columns, written for these tests."""
 
 import csv
 import json
@@ -16,10 +16,10 @@ from rapo_ray.errors import DataError
 pytestmark = pytest.mark.unit
 
 Rows = list[dict[str, Any]]
-Found = list[tuple[str, bool, int | None, str]]  # id, harmful, level, split
+Loaded = list[tuple[str, bool, int | None, str]]  # id, harmful, level, split
 
 JBB = {"Target": "Sure", "Behavior": "b", "Category": "c", "Source": "s"}
-LAYOUTS: list[tuple[Kind, str, Rows, Found]] = [
+LAYOUTS: list[tuple[Kind, str, Rows, Loaded]] = [
     ("star-benign", "star-benign.json", [{"id": "b-1", "question": "How do I kill weeds?", "response": "r"}],
      [("x/b-1", False, 1, "train")]),
     ("wildjailbreak", "train.tsv",
@@ -81,16 +81,16 @@ def load(kind: Kind, path: Path, max_bad_share: float = 0.0) -> LoadedSource:
     return load_source("x", SourceConfig(kind=kind, path=path), max_bad_share)
 
 
-@pytest.mark.parametrize(("kind", "file", "rows", "found"), LAYOUTS, ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
-def test_a_published_layout_is_read(kind: Kind, file: str, rows: Rows, found: Found, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "file", "rows", "prompts"), LAYOUTS, ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
+def test_a_published_layout_is_read(kind: Kind, file: str, rows: Rows, prompts: Loaded, tmp_path: Path) -> None:
     loaded = load(kind, write(tmp_path / file, rows))
-    assert [(p.id, p.harmful, p.level, p.split) for p in loaded.prompts] == found
+    assert [(p.id, p.harmful, p.level, p.split) for p in loaded.prompts] == prompts
     assert all(prompt.text.strip() and prompt.source == "x" for prompt in loaded.prompts)
     assert loaded.quarantined == ()
 
 
-@pytest.mark.parametrize(("kind", "file", "rows", "found"), LAYOUTS, ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
-def test_another_layout_is_named(kind: Kind, file: str, rows: Rows, found: Found, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "file"), [row[:2] for row in LAYOUTS], ids=[f"{row[0]}-{row[1]}" for row in LAYOUTS])
+def test_another_layout_is_named(kind: Kind, file: str, tmp_path: Path) -> None:
     path = write(tmp_path / file, [{"something": "else"}])
     with pytest.raises(DataError, match=r"x \(.*\): no column .*; found 'something'"):
         load(kind, path)
@@ -119,10 +119,10 @@ def test_options_are_lettered(tmp_path: Path) -> None:
         ("wildjailbreak", "t.tsv", {"vanilla": "v", "adversarial": "", "data_type": "odd"}, "data_type is 'odd'"),
         ("wildjailbreak", "t.tsv", {"vanilla": "v", "adversarial": "", "data_type": "adversarial_harmful"}, "is empty"),
         ("sorry-bench", "q.jsonl", {"turns": []}, "turns is list"),
-        ("mmlu-pro", "m.jsonl", {"question": "q", "options": "A"}, "options is no list"),
+        ("mmlu-pro", "m.jsonl", {"question": "q", "options": "A"}, "options is not a list"),
     ],
 )
-def test_a_bad_row_is_set_aside_with_its_reason(
+def test_a_bad_row_is_quarantined_with_its_reason(
     kind: Kind, file: str, row: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
     good = next(rows for name, layout, rows, _ in LAYOUTS if name == kind and layout.endswith(Path(file).suffix))

@@ -1,4 +1,4 @@
-"""Recipes: parsing, and seeded samples that are the same again and biased towards no part of a file."""
+"""Recipes: parsing, and seeded samples that are reproducible and biased towards no part of a file."""
 
 import json
 from collections import Counter
@@ -92,11 +92,11 @@ def test_asking_more_than_there_is_names_both_numbers(sources: dict[str, SourceC
 
 
 def test_a_sample_is_not_the_first_rows_and_repeats_exactly(sources: dict[str, SourceConfig]) -> None:
-    drawn = ids("plain:20", sources)
-    assert len(set(drawn)) == 20
-    assert drawn != ids("plain:all", sources)[:20]
-    assert drawn == ids("plain:20", sources)
-    assert drawn != ids("plain:20", sources, seed=1)
+    sampled = ids("plain:20", sources)
+    assert len(set(sampled)) == 20
+    assert sampled != ids("plain:all", sources)[:20]
+    assert sampled == ids("plain:20", sources)
+    assert sampled != ids("plain:20", sources, seed=1)
 
 
 def test_a_sample_is_pinned_across_machines_and_versions(sources: dict[str, SourceConfig]) -> None:
@@ -104,12 +104,12 @@ def test_a_sample_is_pinned_across_machines_and_versions(sources: dict[str, Sour
 
 
 def test_samples_reach_the_whole_file(sources: dict[str, SourceConfig]) -> None:
-    counts = Counter(drawn for seed in range(200) for drawn in ids("plain:20", sources, seed))
-    assert len(counts) == 200  # each row is drawn with probability 0.1 in each of 200 samples
+    counts = Counter(sampled for seed in range(200) for sampled in ids("plain:20", sources, seed))
+    assert len(counts) == 200  # each row is sampled with probability 0.1 in each of 200 samples
     assert max(counts.values()) < 45
 
 
-def test_what_one_source_gives_does_not_hang_on_the_others(sources: dict[str, SourceConfig]) -> None:
+def test_the_sample_of_one_source_does_not_depend_on_the_others(sources: dict[str, SourceConfig]) -> None:
     alone = ids("plain:20", sources)
     assert ids("levels:7,plain:20", sources)[7:] == alone
 
@@ -122,10 +122,10 @@ def test_all_keeps_every_prompt_in_file_order(sources: dict[str, SourceConfig]) 
     ("count", "levels"),
     [(100, {1: 25, 2: 25, 3: 50}), (400, {1: 100, 2: 100, 3: 200}), (3, {1: 1, 2: 1, 3: 1}), (1, {3: 1})],
 )
-def test_levels_are_drawn_in_proportion(sources: dict[str, SourceConfig], count: int, levels: dict[int, int]) -> None:
-    drawn = build(f"levels:{count}", sources).prompts
-    assert Counter(prompt.level for prompt in drawn) == levels
-    assert len({prompt.id for prompt in drawn}) == count
+def test_levels_are_sampled_in_proportion(sources: dict[str, SourceConfig], count: int, levels: dict[int, int]) -> None:
+    prompts = build(f"levels:{count}", sources).prompts
+    assert Counter(prompt.level for prompt in prompts) == levels
+    assert len({prompt.id for prompt in prompts}) == count
 
 
 def test_a_rare_level_is_present(tmp_path: Path) -> None:
@@ -141,13 +141,13 @@ def test_shares_are_rounded_to_the_nearest_and_not_up() -> None:
 @given(st.data(), st.lists(st.integers(1, 300), min_size=1, max_size=6))
 def test_shares_add_up_fit_and_leave_nobody_out(data: st.DataObject, sizes: Sequence[int]) -> None:
     count = data.draw(st.integers(1, sum(sizes)))
-    given_out = _apportion(count, sizes)
-    assert sum(given_out) == count
-    assert all(had <= size for had, size in zip(given_out, sizes, strict=True))
-    assert count < len(sizes) or min(given_out) >= 1
+    shares = _apportion(count, sizes)
+    assert sum(shares) == count
+    assert all(share <= size for share, size in zip(shares, sizes, strict=True))
+    assert count < len(sizes) or min(shares) >= 1
 
 
-def test_rows_set_aside_are_reported_with_the_data(tmp_path: Path) -> None:
+def test_quarantined_rows_are_reported_with_the_data(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"text": "a"}\n{"text": null}\n{"text": "b"}\n', "utf-8")
     sources = {"mine": SourceConfig(kind="file", path=path, harmful=False)}

@@ -1,4 +1,4 @@
-"""The sampler: every prompt once an epoch, and exact resume from any position."""
+"""The sampler: every prompt once per epoch, and exact resume from any position."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_resume_is_exact_at_every_position(count: int, batch: int, seed: int, be
     sampler = PromptSampler(make(count), batch, seed)
     take(sampler, before)
     state = json.loads(json.dumps(sampler.state()))
-    resumed = PromptSampler(make(count), batch, seed + 1)  # the state's seed goes on, whatever it was built with
+    resumed = PromptSampler(make(count), batch, seed + 1)  # the state's seed replaces the one it was built with
     take(resumed, 3)
     resumed.restore(state)
     assert resumed.state() == state
@@ -103,7 +103,7 @@ def test_the_state_is_plain() -> None:
 def test_a_state_of_other_data_is_refused_and_changes_nothing(other: list[Prompt]) -> None:
     sampler, elsewhere = PromptSampler(make(5), 2, seed=0), PromptSampler(other, 2, seed=0)
     before = sampler.state()
-    with pytest.raises(DataError, match=f"is of other data \\({len(other)} prompts.*now gives \\(5 prompts"):
+    with pytest.raises(DataError, match=f"is from other data \\({len(other)} prompts.*now gives \\(5 prompts"):
         sampler.restore(elsewhere.state())
     assert sampler.state() == before
 

@@ -1,4 +1,4 @@
-"""The endpoint's pure parts: keys, rates, the guard, what a request may hold, and thinking told from answer."""
+"""The endpoint's pure parts: keys, rates, the guard, requests, answers, gates and history."""
 
 import asyncio
 import json
@@ -16,14 +16,14 @@ from rapo_ray.config.serving import EndpointLimits
 from rapo_ray.errors import ConfigError, ModelError, ServingError
 from rapo_ray.models.published import MANIFEST, read_published, write_manifest
 from rapo_ray.serving.answers import Seen, Shape, read_events, shape_stream, shape_whole
-from rapo_ray.serving.deploy import Change, previous
 from rapo_ray.serving.gates import check_gate
 from rapo_ray.serving.guard import Guard
-from rapo_ray.serving.keys import LOOK_EVERY, KeyStore, read_keys
+from rapo_ray.serving.keys import CHECK_SECONDS, KeyStore, read_keys
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.rate import RateLimit
 from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest
+from rapo_ray.serving.state import Change, previous
 from rapo_ray.serving.versions import Serving
 
 pytestmark = pytest.mark.unit
@@ -38,7 +38,7 @@ OTHER = "o" * 32
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
-    path.write_text(f"# who may ask\nann: {KEY}\nbob:{OTHER}\n", encoding="utf-8")
+    path.write_text(f"# callers\nann: {KEY}\nbob:{OTHER}\n", encoding="utf-8")
     return path
 
 
@@ -55,19 +55,19 @@ def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, ca
     store = KeyStore(keys, clock=lambda: now)
     keys.write_text(f"eve:{'e' * 32}\n", encoding="utf-8")
     os.utime(keys, ns=(1, 1))
-    assert store.holder(f"Bearer {KEY}") == "ann"  # looked a moment ago
-    now = LOOK_EVERY
+    assert store.holder(f"Bearer {KEY}") == "ann"  # checked a moment ago
+    now = CHECK_SECONDS
     assert store.holder(f"Bearer {KEY}") is None
     assert store.holder(f"Bearer {'e' * 32}") == "eve"
     keys.write_text("nonsense", encoding="utf-8")
     os.utime(keys, ns=(2, 2))
-    now = 2 * LOOK_EVERY
+    now = 2 * CHECK_SECONDS
     assert store.holder(f"Bearer {'e' * 32}") == "eve"
     assert "keeping the keys" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("", "no key"),
         ("ann", "not `name:key`"),
@@ -75,10 +75,10 @@ def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, ca
         (f"a:{KEY}\na:{OTHER}", "has a key already"),
     ],
 )
-def test_a_bad_file_is_one_line_without_a_key(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_file_is_one_line_without_a_key(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "keys"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=problem) as caught:
         read_keys(path)
     assert "\n" not in str(caught.value) and KEY not in str(caught.value)
 
@@ -96,14 +96,14 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 # --- the guard ------------------------------------------------------------------------------------------------------
 
-Parts = list[bytes | float]  # a body as it comes, with pauses in seconds
+Parts = list[bytes | float]  # a body as it arrives, with pauses in seconds
 
 
 def ask(
     keys: Path, parts: Parts, limits: EndpointLimits | None = None, path: str = "/v1/chat/completions", key: str = KEY,
     app: Any = None, kind: str = "application/json", declared: int | None = None,
 ) -> tuple[int, dict[str, str], bytes]:  # fmt: skip
-    """What one request is answered: status, headers, body."""
+    """The answer to one request: status, headers, body."""
     guard = Guard(app or echo, keys, limits or EndpointLimits())
     return asyncio.run(call(guard, parts, path, key, kind, declared))
 
@@ -136,7 +136,7 @@ async def call(
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """An application that gives the body back."""
+    """An application that returns the request's body."""
     message = await receive()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": message["body"]})
@@ -147,7 +147,7 @@ def error_of(body: bytes) -> dict[str, Any]:
     return error
 
 
-def test_what_may_pass_passes_whole(keys: Path) -> None:
+def test_an_admitted_request_passes_unchanged(keys: Path) -> None:
     status, _, body = ask(keys, [b'{"a"', b": 1}"])
     assert (status, body) == (200, b'{"a": 1}')
 
@@ -244,15 +244,15 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
         {"temperature": 0, "n": 2},
     ],
 )  # fmt: skip
-def test_what_is_not_on_the_list_is_refused(field: dict[str, Any]) -> None:
+def test_a_field_that_is_not_on_the_list_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ChatRequest.model_validate({**CHAT, **field})
 
 
-def test_what_the_engine_gets() -> None:
-    given_: dict[str, Any] = {**CHAT, "max_tokens": 5, "stop": "x", "stream": True, "user": "u", "reasoning": "inline"}
-    asked = ChatRequest.model_validate(given_)
-    assert asked.for_engine("m", "be safe") == {
+def test_the_fields_for_the_engine() -> None:
+    fields: dict[str, Any] = {**CHAT, "max_tokens": 5, "stop": "x", "stream": True, "user": "u", "reasoning": "inline"}
+    request = ChatRequest.model_validate(fields)
+    assert request.for_engine("m", "be safe") == {
         "model": "m",
         "messages": [{"role": "system", "content": "be safe"}, {"role": "user", "content": "hi"}],
         "max_completion_tokens": 5,
@@ -268,7 +268,7 @@ def test_what_the_engine_gets() -> None:
     assert plain.for_engine("m") == {"model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False}
 
 
-def test_what_is_over_a_limit_is_named() -> None:
+def test_an_exceeded_limit_is_named() -> None:
     limits = EndpointLimits(messages=1, n=2, max_tokens=10)
     assert ChatRequest.model_validate({**CHAT, "n": 3}).over(limits) == "n=3 is more than 2"
     assert ChatRequest.model_validate({**CHAT, "max_completion_tokens": 11}).over(limits) == (
@@ -302,7 +302,7 @@ PARTS = ["<think>", "</think>", "\n", " ", "a", "<", "</thi", "b.", "k>"]
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=12), st.lists(st.integers(1, 7), max_size=40))
-def test_how_the_text_comes_in_changes_nothing(parts: list[str], sizes: list[int]) -> None:
+def test_the_pieces_of_the_text_change_nothing(parts: list[str], sizes: list[int]) -> None:
     text = "".join(parts)
     splitter, pieces, rest = ThinkSplitter(), [], text
     for size in sizes:
@@ -340,7 +340,7 @@ def test_a_whole_answer_in_each_shape() -> None:
 
 
 def stream(text: str, size: int) -> str:
-    """A stream of vLLM's, `size` characters an event."""
+    """A stream as from vLLM, with `size` characters per event."""
     base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": text[start : start + size]} for start in range(0, len(text), size)]
@@ -361,14 +361,14 @@ def test_a_stream_is_shaped_as_it_comes(size: int, withheld: bool) -> None:
         return [event async for event in shape_stream(events(), shape(withheld=withheld, usage=True), seen, True)]
 
     seen = Seen()
-    got = asyncio.run(run())
-    deltas = [choice["delta"] for event in got for choice in event["choices"]]
-    said = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("reasoning_content", "content")}
-    assert said["content"] == "Bake it <b>.\n"
-    assert said["reasoning_content"] == ("" if withheld else "The user asks for bread.\nThere is no risk.")
-    assert [choice["finish_reason"] for event in got for choice in event["choices"]][-1] == "stop"
-    assert got[-1]["usage"] == {"completion_tokens": 9} and deltas[0]["role"] == "assistant"
-    assert all(event["system_fingerprint"] == "run-v3-abc" for event in got)
+    shaped = asyncio.run(run())
+    deltas = [choice["delta"] for event in shaped for choice in event["choices"]]
+    texts = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("reasoning_content", "content")}
+    assert texts["content"] == "Bake it <b>.\n"
+    assert texts["reasoning_content"] == ("" if withheld else "The user asks for bread.\nThere is no risk.")
+    assert [choice["finish_reason"] for event in shaped for choice in event["choices"]][-1] == "stop"
+    assert shaped[-1]["usage"] == {"completion_tokens": 9} and deltas[0]["role"] == "assistant"
+    assert all(event["system_fingerprint"] == "run-v3-abc" for event in shaped)
     assert (seen.completion_tokens, seen.trace_sentences) == (9, [2])
 
 
@@ -386,13 +386,13 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_published_model_is_named_by_its_content(run: Path) -> None:
-    found = read_published(run)
-    assert (found.run, found.version, found.system_prompt) == ("run", 3, "be safe")
-    assert found == read_published(run / "model")
-    assert found.id == f"run-v3-{found.checksum[:12]}"
+    published = read_published(run)
+    assert (published.run, published.version, published.system_prompt) == ("run", 3, "be safe")
+    assert published == read_published(run / "model")
+    assert published.id == f"run-v3-{published.checksum[:12]}"
 
 
-def test_what_is_not_whole_is_not_served(run: Path, tmp_path: Path) -> None:
+def test_an_incomplete_model_is_not_served(run: Path, tmp_path: Path) -> None:
     (run / "model" / "model.safetensors").write_bytes(b"weightz")
     with pytest.raises(ModelError, match=r"model.safetensors has sha256"):
         read_published(run)
@@ -407,7 +407,7 @@ def test_what_is_not_whole_is_not_served(run: Path, tmp_path: Path) -> None:
 
 
 def judged(run: Path, folder: str, revision: str, passed: bool) -> None:
-    """An evaluation's gate for a model of this revision."""
+    """Write an evaluation's gate for a model of the given revision."""
     path = run / "evaluations" / folder
     path.mkdir(parents=True)
     check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the bound is above 0.1"}

@@ -1,4 +1,4 @@
-"""The two-step synthesis with a scripted writer: what is asked, what is kept, what is dropped and why."""
+"""The two-step synthesis with a scripted writer: its drafts, its demonstrations, and the dropped ones by reason."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ ENDING = "I will help.\n</think>\n\nMix flour and water."
 
 
 def wrote(trace: str = TRACE, truncated: bool = False) -> GeneratedText:
-    """A first reply: the model thinks, then writes the trace that it was asked for."""
+    """A first reply: the model thinks, then writes the requested trace."""
     return GeneratedText(f"<think>how do I write this</think>\n\n{trace}", truncated)
 
 
 class Writer:
-    """Answers the first call with traces and the second with endings, and keeps the drafts."""
+    """A model that answers the first call with traces and the second with endings, and records the drafts."""
 
     def __init__(
         self, traces: list[GeneratedText], endings: list[GeneratedText] | Callable[[int], list[GeneratedText]]
@@ -42,7 +42,7 @@ def good_endings(count: int) -> list[GeneratedText]:
     return [GeneratedText(ENDING, False)] * count
 
 
-def test_a_demonstration_is_the_opening_the_trace_and_what_the_model_went_on_with() -> None:
+def test_a_demonstration_is_the_opening_the_trace_and_the_model_s_continuation() -> None:
     writer = Writer([wrote()], good_endings)
     prompt = make_prompt(text="How do I bake bread?")
     (demonstration,), dropped = synthesise([prompt], writer, "Be kind.", min_chars=10)
@@ -53,22 +53,22 @@ def test_a_demonstration_is_the_opening_the_trace_and_what_the_model_went_on_wit
     assert set(dropped.values()) == {0}
 
 
-def test_the_second_draft_goes_on_from_the_trace_under_the_run_s_system_prompt() -> None:
+def test_the_second_draft_continues_from_the_trace_under_the_run_s_system_prompt() -> None:
     writer = Writer([wrote()], good_endings)
     synthesise([make_prompt(text="How?")], writer, "Be kind.", min_chars=10)
     assert writer.calls[1] == [Draft("Be kind.", "How?", f"{OPENING}{TRACE}\n\n")]
 
 
 @pytest.mark.parametrize(
-    ("harmful", "level", "asked"),
+    ("harmful", "level", "requested"),
     [(True, 1, 1), (True, 2, 2), (True, 3, 3), (True, None, 3), (False, None, 1), (False, 3, 1)],
 )
-def test_the_first_draft_asks_for_the_length_of_the_level(harmful: bool, level: int | None, asked: int) -> None:
+def test_the_first_draft_asks_for_the_length_of_the_level(harmful: bool, level: int | None, requested: int) -> None:
     writer = Writer([wrote()], good_endings)
     synthesise([make_prompt(harmful=harmful, level=level, text="{length} of bread?")], writer, None, min_chars=10)
     (draft,) = writer.calls[0]
     assert (draft.system, draft.user, draft.prefix) == (
-        INSTRUCTION.format(length=LENGTH_BY_LEVEL[asked]),
+        INSTRUCTION.format(length=LENGTH_BY_LEVEL[requested]),
         "{length} of bread?",
         "",
     )
@@ -80,7 +80,7 @@ def test_a_trace_becomes_one_paragraph() -> None:
     assert demonstration.completion.startswith(f"{OPENING}One thing. Another thing.\n\n")
 
 
-def test_what_is_bad_is_dropped_and_counted_by_its_reason() -> None:
+def test_bad_replies_are_dropped_and_counted_by_reason() -> None:
     prompts: list[Prompt] = [make_prompt(number) for number in range(8)]
     traces = [
         wrote(truncated=True),
@@ -106,10 +106,10 @@ def test_what_is_bad_is_dropped_and_counted_by_its_reason() -> None:
 
 
 def test_the_shortest_trace_allowed_is_kept() -> None:
-    for min_chars, kept in ((len(TRACE), 1), (len(TRACE) + 1, 0)):
+    for min_chars, remaining in ((len(TRACE), 1), (len(TRACE) + 1, 0)):
         writer = Writer([wrote(), wrote(TRACE * 2)], good_endings)
         demonstrations, _ = synthesise([make_prompt(0), make_prompt(1)], writer, None, min_chars)
-        assert len(demonstrations) == kept + 1
+        assert len(demonstrations) == remaining + 1
 
 
 def test_nothing_left_is_an_error_that_says_why() -> None:
@@ -119,6 +119,6 @@ def test_nothing_left_is_an_error_that_says_why() -> None:
     assert "'trace short': 2" in str(caught.value)
 
 
-def test_a_writer_that_loses_a_draft_is_found_out() -> None:
+def test_a_writer_that_loses_a_draft_is_detected() -> None:
     with pytest.raises(ValueError, match="zip"):
         synthesise([make_prompt(0), make_prompt(1)], Writer([wrote()], good_endings), None, min_chars=10)
