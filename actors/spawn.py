@@ -89,7 +89,7 @@ class Spawner:
         self._connect(ranks, rollouts.engines.actors)
         policy = PolicyGroup(ranks, config.policy, config.limits)
         if config.rollout.colocate:
-            policy.before_update = rollouts.sleep
+            policy.share_gpus(rollouts.sleep)
         reference = None
         if references:
             limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
@@ -178,7 +178,7 @@ class Spawner:
             max_num_seqs=rollout.max_num_seqs,
             tensor_parallel=rollout.tensor_parallel,
             memory_share=rollout.memory_share,
-            enforce_eager=rollout.enforce_eager,
+            enforce_eager=config.eager,
             chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
             weight_backend=weight_backend(config),

@@ -136,6 +136,11 @@ class PolicyRank:
         advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 
+    def release_memory(self) -> None:
+        """Give the GPU memory that torch caches back to the driver, for an engine on the same card."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Iterate over the full parameters of the language model in `dtype`, in the same order on all ranks."""
         return whole_parameters(self._language_model(), self._config.zero_stage, getattr(torch, dtype))
