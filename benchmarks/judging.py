@@ -85,7 +85,7 @@ def main() -> int:
 def real_completions(run: Path, count: int) -> list[tuple[Any, Any]]:
     """Sample complete groups of well-formed completions, always the same for a given run."""
     from rapo_ray.models.chat import parse_completion
-    from rapo_ray.storage.records import read_groups
+    from rapo_ray.storage.reader import read_groups
     from rapo_ray.types import Form
 
     groups: list[list[tuple[Any, Any]]] = []

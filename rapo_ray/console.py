@@ -1,8 +1,7 @@
 """Terminal output: lines, tables and progress bars, which become plain lines where there is no terminal."""
 
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def progress(title: str) -> Iterator[roles.Progress]:
 
 
 @contextmanager
-def follow_log(title: str, log: Path, total: int) -> Iterator[None]:
+def follow_log(title: str, log: Path, total: int, loss_in: Callable[[str], float]) -> Iterator[None]:
     """Show a progress bar of the lines that another process appends to `log`; plain lines without a terminal."""
     finished = threading.Event()
     with _bar() as bar:
@@ -63,9 +62,10 @@ def follow_log(title: str, log: Path, total: int) -> Iterator[None]:
                 if len(lines) == seen:
                     continue
                 seen = len(lines)
-                bar.update(task, completed=seen, description=f"{title}: loss {json.loads(lines[-1])['loss']:.3f}")
+                loss = f"loss {loss_in(lines[-1]):.3f}"
+                bar.update(task, completed=seen, description=f"{title}: {loss}")
                 if not out.is_terminal:
-                    say(f"{title}: step {seen}/{total}, loss {json.loads(lines[-1])['loss']:.3f}")
+                    say(f"{title}: step {seen}/{total}, {loss}")
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()

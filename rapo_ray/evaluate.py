@@ -36,9 +36,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from rapo_ray.config.load import load_config
     from rapo_ray.pipeline.evaluate import evaluate_models
     from rapo_ray.pipeline.target import resolve_target, run_folder
+    from rapo_ray.storage.layout import RunLayout
 
     run = run_folder(options.model)
-    recipe = options.config or (str(run / "config.yaml") if run else "quickstart")
+    recipe = options.config or (str(RunLayout(run).config) if run else "quickstart")
     overrides = list(options.overrides)
     if options.suites:
         overrides.append(f"evaluation.suites={options.suites!r}")
@@ -48,9 +49,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     targets = [resolve_target(options.model, "model", options.served_name, options.token_file)]
     if options.against:
         targets.append(resolve_target(options.against, "against", options.served_name, options.token_file))
-    folder = options.output or ((run / "evaluations" / "manual") if run else config.out / "evaluations")
+    folder = options.output or (RunLayout(run).evaluation("manual").path if run else RunLayout(config.out).evaluations)
     results = evaluate_models(config, targets, folder)
-    return 0 if results.gate is None or results.gate["passed"] else GATE_STATUS
+    return 0 if results.gate is None or results.gate.passed else GATE_STATUS
 
 
 if __name__ == "__main__":

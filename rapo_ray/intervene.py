@@ -30,12 +30,13 @@ def _intervene(options: argparse.Namespace) -> int:
     from rapo_ray.config.load import load_config
     from rapo_ray.pipeline.intervene import intervene
     from rapo_ray.pipeline.target import resolve_target, run_folder
+    from rapo_ray.storage.layout import RunLayout
 
     run = run_folder(options.model)
     suites = [f"evaluation.suites={options.suites!r}"] if options.suites else []
-    recipe = options.config or (str(run / "config.yaml") if run else "quickstart")
+    recipe = options.config or (str(RunLayout(run).config) if run else "quickstart")
     config = load_config(recipe, [*options.overrides, *suites])
-    folder = options.output or (run or config.out) / "intervention"
+    folder = options.output or RunLayout(run or config.out).intervention
     intervene(config, resolve_target(options.model, "model", None, None), folder)
     return 0
 

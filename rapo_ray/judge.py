@@ -5,13 +5,14 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rapo_ray.errors import finish
 
 if TYPE_CHECKING:
     from rapo_ray.config import RunConfig
     from rapo_ray.judging.local import JudgeOne
-    from rapo_ray.types import Verdict
-from rapo_ray.errors import finish
+    from rapo_ray.types import Prompt
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
 and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
@@ -40,14 +41,15 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
-    """Judge what the output does not have yet, then show a summary; raises DataError, ConfigError or JudgeError."""
+    """Judge what the output lacks, then show a summary; raises DataError, ConfigError, JudgeError or ReportError."""
     from rapo_ray import console
     from rapo_ray.judging.local import local_judge
     from rapo_ray.report import terminal
+    from rapo_ray.storage.reader import read_verdicts
 
     rows = read_completions(source)
     done = read_verdicts(output)
-    left = [row for row in rows if row["id"] not in done]
+    left = [(prompt, completion) for prompt, completion in rows if prompt.id not in done]
     console.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
     if left:
         judge_one = local_judge(config)
@@ -56,14 +58,14 @@ def judge_file(config: "RunConfig", source: Path, output: Path) -> None:
     console.say(f"verdicts: {output}")
 
 
-def read_completions(path: Path) -> list[dict[str, Any]]:
-    """The rows of the input, each with prompt and id; raises DataError for the first that is unusable."""
+def read_completions(path: Path) -> list[tuple["Prompt", str]]:
+    """Read the prompts and completions of the input; raises DataError for the first unusable row."""
     from rapo_ray.data.files import read_table
     from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
     from rapo_ray.errors import DataError
     from rapo_ray.types import Prompt
 
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, tuple[Prompt, str]] = {}
     for number, row in enumerate(read_table(path), start=1):
         try:
             completion = row.get("completion")
@@ -75,53 +77,32 @@ def read_completions(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}: row {number}: {error}; fix or remove it") from None
         if identity in rows:
             raise DataError(f"{path}: row {number}: duplicate id {identity!r}")
-        rows[identity] = {"id": identity, "prompt": prompt, "completion": completion}
+        rows[identity] = prompt, completion
     if not rows:
         raise DataError(f"{path}: holds no rows; give a file with at least one")
     return list(rows.values())
 
 
-def read_verdicts(path: Path) -> dict[str, dict[str, Any]]:
-    """What the output has by id; a torn last line is judged again, failed verdicts too."""
-    found: dict[str, dict[str, Any]] = {}
-    if not path.exists():
-        return found
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["risk"] is not None and row["general"] is not None:
-            found[row["id"]] = row
-    return found
-
-
-async def _judge_all(judge_one: "JudgeOne", rows: list[dict[str, Any]], output: Path) -> None:
+async def _judge_all(judge_one: "JudgeOne", rows: list[tuple["Prompt", str]], output: Path) -> None:
     from rapo_ray import console
     from rapo_ray.models.chat import parse_completion
+    from rapo_ray.storage.json_records import to_json
+    from rapo_ray.storage.records import verdict_row
 
     slots = asyncio.Semaphore(AT_ONCE)
     with output.open("a", encoding="utf-8") as out, console.progress("judging") as progress:
         out.write("\n" if output.stat().st_size and not output.read_bytes().endswith(b"\n") else "")
 
-        async def one(row: dict[str, Any]) -> None:
+        async def one(prompt: "Prompt", completion: str) -> None:
             async with slots:
-                verdict = await judge_one(row["prompt"], parse_completion(row["completion"], truncated=False))
-            out.write(json.dumps({"id": row["id"], "harmful": row["prompt"].harmful, **as_row(verdict)}) + "\n")
+                verdict = await judge_one(prompt, parse_completion(completion, truncated=False))
+            out.write(json.dumps(to_json(verdict_row(prompt, verdict))) + "\n")
             out.flush()
 
-        tasks = [asyncio.ensure_future(one(row)) for row in rows]
+        tasks = [asyncio.ensure_future(one(*row)) for row in rows]
         for count, task in enumerate(asyncio.as_completed(tasks), start=1):
             await task
             progress.judged(count, len(rows))
-
-
-def as_row(verdict: "Verdict") -> dict[str, Any]:
-    """A verdict as plain JSON values."""
-    names = ("judge", "revision", "rubric", "level", "sentences", "risk", "general", "risk_score", "general_score",
-             "refused", "tokens", "seconds", "detail")  # fmt: skip
-    case = verdict.case.value if verdict.case else None
-    return {"status": verdict.status.value, "case": case} | {name: getattr(verdict, name) for name in names}
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rapo_ray.errors import finish
 
+if TYPE_CHECKING:
+    from rapo_ray.reward.pairs import Pair
+
 DESCRIPTION = """Write the best against the worst completion of every group of a run as one parquet file in TRL's
-conversational preference format: prompt, chosen, rejected, and beside them scores, margin and where they came from.
+conversational preference format: prompt, chosen, rejected, and beside them scores, margin and origin.
 `datasets.load_dataset("parquet", data_files=FILE)` reads it. Completions may be harmful text."""
 
 
@@ -24,34 +27,35 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
 
 
 def _export(options: argparse.Namespace) -> int:
-    output = options.output or options.run / "preferences.parquet"
+    from rapo_ray.storage.layout import RunLayout
+
+    output = options.output or RunLayout(options.run).preferences
     count, groups = export(options.run, output, options.min_margin)
     print(f"{count} pairs of {groups} groups: {output}")
     return 0
 
 
 def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[int, int]:
-    """Write the pairs of all recorded rounds; returns how many, of how many groups. Raises ConfigError or DataError."""
+    """Write the pairs of all recorded rounds; returns their number and that of groups. Raises RapoError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from rapo_ray.atomic import write_atomically
-    from rapo_ray.config.load import load_config
     from rapo_ray.errors import DataError
     from rapo_ray.reward.pairs import make_pairs
-    from rapo_ray.storage.records import read_groups
+    from rapo_ray.storage.layout import RunLayout
+    from rapo_ray.storage.reader import read_config, read_groups
 
-    files = sorted(run.glob("rounds/round-*.parquet"))
+    files = RunLayout(run).round_files()
     if not files:
         raise DataError(f"{run}: holds no rounds/round-*.parquet; give the folder of a run that trained")
-    config = load_config(str(run / "config.yaml"))
+    config = read_config(RunLayout(run).config)
     margin = config.credit.min_margin if min_margin is None else min_margin
     rows: list[dict[str, Any]] = []
     groups = 0
-    for file in files:
+    for number, file in files.items():
         groups_P = read_groups(file)
         groups += len(groups_P)
-        number = int(file.stem.removeprefix("round-"))
         rows += [_row(pair, config.model.system_prompt, number) for pair in make_pairs(groups_P, margin)]
     turn = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     kinds = {
@@ -66,7 +70,7 @@ def export(run: Path, output: Path, min_margin: float | None = None) -> tuple[in
     return len(rows), groups
 
 
-def _row(pair: Any, system_prompt: str | None, number: int) -> dict[str, Any]:
+def _row(pair: "Pair", system_prompt: str | None, number: int) -> dict[str, Any]:
     from rapo_ray.bridges.prompts import conversation
 
     prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected

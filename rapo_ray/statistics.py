@@ -1,19 +1,33 @@
 """Small statistics of the evidence (seeded)."""
 
 import math
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 RESAMPLES = 10_000
-DRAWN_AT_ONCE = 2**21  # 16 bytes each: an index and the value there
+RESAMPLED_AT_ONCE = 2**21  # 16 bytes each: an index and the value there
 Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
+Bounds = tuple[float, float]  # of a 95 % interval
 
-class Interval(TypedDict):
-    """A mean with its 95 % interval; None where there was nothing to take it of."""
 
-    mean: float | None
-    ci95: list[float] | None
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval; both None where there was nothing to compute them from."""
+
+    mean: float | None = None
+    ci95: Bounds | None = None
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are not None; None without any."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def excludes_zero(ci95: Bounds | None) -> bool:
+    """True where an interval lies on one side of zero."""
+    return ci95 is not None and (ci95[0] > 0 or ci95[1] < 0)
 
 
 def paired_bootstrap(differences: Sequence[float], seed: int) -> Interval:
@@ -21,28 +35,26 @@ def paired_bootstrap(differences: Sequence[float], seed: int) -> Interval:
     import numpy as np
 
     if not differences:
-        return {"mean": None, "ci95": None}
+        return Interval()
     values = np.asarray(differences, dtype=np.float64)
     generator = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
-    rows = max(1, DRAWN_AT_ONCE // len(values))
+    rows = max(1, RESAMPLED_AT_ONCE // len(values))
     for start in range(0, RESAMPLES, rows):
         part = means[start : start + rows]
         part[:] = values[generator.integers(0, len(values), size=(len(part), len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(values.mean()), "ci95": [float(low), float(high)]}
+    return Interval(float(values.mean()), (float(low), float(high)))
 
 
 def wilson_interval(successes: int, n: int) -> Interval:
     """A share with its Wilson score 95 % interval (Wilson 1927); both None without a trial."""
-    if n == 0:
-        return {"mean": None, "ci95": None}
-    return {"mean": successes / n, "ci95": list(wilson_bounds(successes / n, n))}
+    return Interval(successes / n, wilson_bounds(successes / n, n)) if n else Interval()
 
 
-def wilson_bounds(share: float, n: int) -> tuple[float, float]:
-    """The bounds of the Wilson 95 % interval of a share among n trials."""
+def wilson_bounds(share: float, n: int) -> Bounds:
+    """Bounds of the Wilson 95 % interval of a share among n trials."""
     centre = share + Z95**2 / (2 * n)
-    spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    half_width = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)

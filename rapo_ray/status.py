@@ -1,4 +1,4 @@
-"""`python -m rapo_ray.status`: how a run stands, in the terminal."""
+"""`python -m rapo_ray.status`: the state of a run, in the terminal."""
 
 import argparse
 import sys
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from rapo_ray.monitoring.status import RunStatus
 
-DESCRIPTION = """Show how a run stands: its state, its round, the last figures and seconds of each phase, the last
+DESCRIPTION = """Show the status of a run: its state, its round, the last figures and seconds of each phase, the last
 checkpoint, evaluation and gate, and where its report is. Reads the run's folder only: works without Ray, on any machine
 that sees the folder. A run counts as running while a process holds its lock."""
-EVERY = 2.0  # seconds between two looks with --follow
+EVERY = 2.0  # seconds between two reads with --follow
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.status") -> int:
@@ -53,7 +53,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def table(status: "RunStatus") -> "Table":
-    """The status of a run as a table."""
+    """Status of a run as a table."""
     from rich.table import Table
     from rich.text import Text
 

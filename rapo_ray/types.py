@@ -21,7 +21,7 @@ def message(kind: type[T]) -> type[T]:
 
 
 class Message:
-    """What crosses an actor boundary by the hundred thousand: pickled by position, quicker than dataclasses are.
+    """Base of records that cross actor boundaries by the hundred thousand: pickled by position, which is fast.
 
     A message has two fields or more.
     """
@@ -61,7 +61,7 @@ class Prompt(Message):
 
 
 class Form(StrEnum):
-    """What shape a completion has; everything but OK is its own verdict and is never judged as an answer."""
+    """The shape of a completion; everything but OK is its own verdict and is never judged as an answer."""
 
     OK = "ok"
     NO_THINK_END = "no_think_end"  # no `</think>`, or more than one
@@ -82,7 +82,7 @@ class Completion(Message):
 
 @message
 class Sampling(Message):
-    """How one completion is sampled."""
+    """Sampling parameters of one completion."""
 
     temperature: float
     top_p: float
@@ -95,7 +95,7 @@ class Sampling(Message):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the model is to continue: a chat turn, and the words its reply begins with."""
+    """A chat turn for the model to continue, and the beginning of its reply."""
 
     system: str | None
     user: str
@@ -104,7 +104,7 @@ class Draft:
 
 @message
 class GeneratedText(Message):
-    """What a model wrote, as text."""
+    """Text that a model generated."""
 
     text: str
     truncated: bool  # cut at the token limit
@@ -149,7 +149,7 @@ class Rollout(Message):
 
 
 class Status(StrEnum):
-    """How a verdict came about; OK, INJECTION and MALFORMED carry rewards, the others are failures and carry none."""
+    """The origin of a verdict; OK, INJECTION and MALFORMED carry rewards, the others are failures and carry none."""
 
     OK = "ok"
     MALFORMED = "malformed"  # decided by rule from the completion's form; carries the lowest rewards
@@ -161,7 +161,7 @@ class Status(StrEnum):
 
 
 class Case(StrEnum):
-    """What the risk rubric says of a trace, after the paper."""
+    """The risk rubric's rating of a trace, after the paper."""
 
     POOR = "poor"  # holds something other than safety analysis: R = -1
     FAIR = "fair"  # too short for the level: R = 0
@@ -169,9 +169,14 @@ class Case(StrEnum):
     ADEQUATE = "adequate"  # R = +1
 
 
+def total(risk: float | None, general: float | None) -> float | None:
+    """R + G; None where either is missing."""
+    return None if risk is None or general is None else risk + general
+
+
 @message
 class Verdict(Message):
-    """What a judge says of one completion; a failed verdict has no rewards and is unscorable."""
+    """A judge's verdict on one completion; a failed verdict has no rewards and is unscorable."""
 
     status: Status
     judge: str
@@ -194,6 +199,11 @@ class Verdict(Message):
     def scorable(self) -> bool:
         """True where the verdict carries both rewards."""
         return self.risk is not None and self.general is not None
+
+    @property
+    def total(self) -> float | None:
+        """R + G; None where the verdict is unscorable."""
+        return total(self.risk, self.general)
 
 
 @message
@@ -231,9 +241,18 @@ class Sequence(Message):
         return self.prompt + self.completion
 
 
+class Phase(StrEnum):
+    """A part of a round whose seconds are measured."""
+
+    GENERATE_AND_JUDGE = "generate_and_judge"
+    REFERENCE = "reference"
+    UPDATE = "update"
+    SYNC = "sync"
+
+
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What the policy reports of one round's update: sums over the action tokens of all ranks, and single figures."""
+    """Figures of one round's policy update: sums over the action tokens of all ranks, and single values."""
 
     sums: dict[str, float] = field(default_factory=dict)
 

@@ -100,21 +100,5 @@ class Guard:
         return self._entries[-index] if best >= SIMILAR else None
 
 
-def report_rows(hits: Sequence[Hit]) -> list[dict[str, str]]:
-    """One row per hit, for the run's `contamination.jsonl`."""
-    return [
-        {
-            "prompt_id": hit.prompt.id,
-            "source": hit.prompt.source,
-            "suite_id": hit.suite.id,
-            "suite": hit.suite.source,
-            "match": hit.match.value,
-            "prompt": hit.prompt.text,
-            "suite_prompt": hit.suite.text,
-        }
-        for hit in hits
-    ]
-
-
 def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:
     return (words[start : start + length] for start in range(len(words) - length + 1))

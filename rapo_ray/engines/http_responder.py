@@ -18,7 +18,7 @@ REPLY_TIMEOUT = 600.0  # seconds for one completion, retries included
 
 @dataclass(frozen=True, slots=True)
 class HttpModel:
-    """Which model of an endpoint is asked, and how it samples."""
+    """One model of an endpoint, and its sampling parameters."""
 
     endpoint: EndpointSettings
     model: str
@@ -80,7 +80,7 @@ class HttpResponder:
         except TimeoutError:
             raise EngineError(f"{settings.endpoint.url}: no completion of {prompt.id} in {REPLY_TIMEOUT:g} s") from None
         except EngineError as error:
-            raise EngineError(f"{settings.endpoint.url}: {error}, asked for {prompt.id}") from None
+            raise EngineError(f"{settings.endpoint.url}: {error}, prompt {prompt.id}") from None
         return read_completion(content, settings, group, prompt)
 
 

@@ -1,4 +1,4 @@
-"""Exact answers: what a completion gives as its last word, compared with what a suite expects (pure)."""
+"""Exact answers: the last answer that a completion gives, compared with the one that a suite expects (pure)."""
 
 import re
 
@@ -8,10 +8,10 @@ _SPACING = re.compile(r"\\[!,;: ]|\\left|\\right|\s+")
 
 
 def is_correct(answer: str, expected: str) -> bool:
-    """True where the answer ends in what is expected: an option's letter, a boxed term, or a number."""
+    """True where the answer ends with the expected one: an option's letter, a boxed term, or a number."""
     if re.fullmatch("[A-J]", expected):
-        found = _CHOICE.findall(answer) or re.findall(r"\b([A-J])\b", answer)
-        return bool(found) and found[-1].upper() == expected
+        letters = _CHOICE.findall(answer) or re.findall(r"\b([A-J])\b", answer)
+        return bool(letters) and letters[-1].upper() == expected
     given = _boxed(answer)
     if given is None:
         numbers = _NUMBER.findall(answer)
@@ -20,7 +20,7 @@ def is_correct(answer: str, expected: str) -> bool:
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the last \\boxed{...}, braces balanced."""
+    """Content of the last \\boxed{...}, braces balanced."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None

@@ -1,28 +1,31 @@
 """The gate: bars for the figures that matter, judged on the bounds of their intervals (pure)."""
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from dataclasses import dataclass
+from typing import Literal
 
 from rapo_ray.config.evaluation import GatesConfig
-from rapo_ray.evaluation.metrics import Difference, Metric
-from rapo_ray.statistics import wilson_bounds
+from rapo_ray.evaluation.metrics import Difference, Metric, overall
+from rapo_ray.statistics import Bounds, wilson_bounds
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
 
-class Check(TypedDict):
-    """One bar and how a figure stands to it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One bar, and a figure measured against it."""
 
     metric: str
     bar: float
     value: float | None
-    ci95: list[float] | None
+    ci95: Bounds | None
     n: int
     verdict: Outcome
     why: str
 
 
-class Gate(TypedDict):
+@dataclass(frozen=True, slots=True)
+class Gate:
     """All checks; `passed` only where each of them passes."""
 
     verdict: Outcome
@@ -34,46 +37,29 @@ class Gate(TypedDict):
 def judge_gate(
     gates: GatesConfig, model: str, metrics: Sequence[Metric], drops: Sequence[Difference], partial: bool
 ) -> Gate:
-    """Hold the model's overall figures against every bar that is set; a partial result never passes."""
-    checks = []
-    for metric, bar in gates.bars().items():
-        value, ci95, n = _figure(metric, model, metrics, drops)
-        checks.append(_check(metric, bar, value, ci95, n))
+    """Compare the model's overall figures with every bar that is set; a partial result never passes."""
+    checks = [_check(metric, bar, *_figure(metric, model, metrics, drops)) for metric, bar in gates.bars().items()]
     if partial:
-        checks.append(
-            Check(
-                metric="complete",
-                bar=0.0,
-                value=None,
-                ci95=None,
-                n=0,
-                verdict="inconclusive",
-                why="the result is partial: rows are missing or could not be judged; run the same command again",
-            )
-        )
-    verdicts = {check["verdict"] for check in checks}
+        why = "the result is partial: rows are missing or could not be judged; run the same command again"
+        checks.append(Check(metric="complete", bar=0.0, value=None, ci95=None, n=0, verdict="inconclusive", why=why))
+    verdicts = {check.verdict for check in checks}
     verdict: Outcome = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
-    return Gate(verdict=verdict, passed=verdict == "pass", model=model, checks=checks)
+    return Gate(verdict, verdict == "pass", model, checks)
 
 
 def _figure(
     metric: str, model: str, metrics: Sequence[Metric], drops: Sequence[Difference]
-) -> tuple[float | None, list[float] | None, int]:
-    if metric == "utility_drop":
-        for drop in drops:
-            if drop["name"] == "utility" and drop["suite"] is None and drop["of"] == model:
-                ci95 = drop["ci95"]
-                value = None if drop["value"] is None else -drop["value"]
-                return value, None if ci95 is None else [-ci95[1], -ci95[0]], drop["n"]
-        return None, None, 0
-    for found in metrics:
-        broken_down = (found["suite"], found["attack"], found["category"], found["level"])
-        if found["name"] == metric and found["model"] == model and broken_down == (None, None, None, None):
-            return found["value"], found["ci95"], found["n"]
+) -> tuple[float | None, Bounds | None, int]:
+    if metric != "utility_drop":
+        figure = overall(metrics, model, metric)
+        return (figure.value, figure.ci95, figure.n) if figure is not None else (None, None, 0)
+    for drop in drops:
+        if (drop.name, drop.suite, drop.of) == ("utility", None, model) and drop.value is not None and drop.ci95:
+            return -drop.value, (-drop.ci95[1], -drop.ci95[0]), drop.n
     return None, None, 0
 
 
-def _check(metric: str, bar: float, value: float | None, ci95: list[float] | None, n: int) -> Check:
+def _check(metric: str, bar: float, value: float | None, ci95: Bounds | None, n: int) -> Check:
     verdict: Outcome
     if value is None or ci95 is None:
         needs = " (compare with --against, on a suite with answers)" if metric == "utility_drop" else ""
@@ -84,13 +70,13 @@ def _check(metric: str, bar: float, value: float | None, ci95: list[float] | Non
         verdict, why = "fail", f"even the lower bound {ci95[0]:.3f} is above {bar:g}"
     else:
         needed = rows_needed(value, bar)
-        ask = f"it needs about {needed} rows" if needed is not None else "no number of rows would tell them apart"
-        verdict, why = "inconclusive", f"[{ci95[0]:.3f}, {ci95[1]:.3f}] straddles {bar:g} with {n} rows; {ask}"
+        remedy = f"it needs about {needed} rows" if needed is not None else "no number of rows would tell them apart"
+        verdict, why = "inconclusive", f"[{ci95[0]:.3f}, {ci95[1]:.3f}] straddles {bar:g} with {n} rows; {remedy}"
     return Check(metric=metric, bar=bar, value=value, ci95=ci95, n=n, verdict=verdict, why=why)
 
 
 def rows_needed(share: float, bar: float) -> int | None:
-    """The fewest rows whose interval lies on one side of the bar, if the share stays; None where that is never."""
+    """Fewest rows whose interval lies on one side of the bar, if the share stays; None where no number is enough."""
     if share == bar:
         return None
     low, high = 1, 2

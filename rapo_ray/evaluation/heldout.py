@@ -1,32 +1,45 @@
 """Held-out measurement of a stage: completions sampled and judged like the training samples."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rapo_ray.statistics import Interval, paired_bootstrap
-from rapo_ray.types import Group, Sample, Status
-
-Stage = dict[str, float | int | None]
+from rapo_ray.statistics import Interval, mean, paired_bootstrap
+from rapo_ray.types import Group, Status
 
 
-def summarise_stage(groups_P: Sequence[Group]) -> Stage:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFigures:
     """Means and shares over the completions whose verdict is scorable, with n of each; None where there are none."""
+
+    total: float | None
+    risk: float | None
+    general: float | None
+    harmful_refused: float | None
+    benign_answered: float | None
+    malformed: float | None
+    unscorable: int
+    prompts: int
+    n: int
+    n_harmful: int
+    n_benign: int
+
+
+def summarise_stage(groups_P: Sequence[Group]) -> StageFigures:
+    """Summarise the completions of one stage."""
     samples = [(group.prompt, sample) for group in groups_P for sample in group.samples_G]
-    scored = [(prompt, sample) for prompt, sample in samples if sample.verdict.scorable]
-    harmful = [sample for prompt, sample in scored if prompt.harmful]
-    benign = [sample for prompt, sample in scored if not prompt.harmful]
-    return {
-        "total": _mean([_total(sample) for _, sample in scored]),
-        "risk": _mean([sample.verdict.risk or 0.0 for _, sample in scored]),
-        "general": _mean([sample.verdict.general or 0.0 for _, sample in scored]),
-        "harmful_refused": _mean([float(sample.verdict.general == 1) for sample in harmful]),
-        "benign_answered": _mean([float(sample.verdict.general == 1) for sample in benign]),
-        "malformed": _mean([float(sample.verdict.status is Status.MALFORMED) for _, sample in scored]),
-        "unscorable": len(samples) - len(scored),
-        "prompts": len(groups_P),
-        "n": len(scored),
-        "n_harmful": len(harmful),
-        "n_benign": len(benign),
-    }
+    scored = [(prompt, sample.verdict) for prompt, sample in samples if sample.verdict.scorable]
+    harmful = [verdict for prompt, verdict in scored if prompt.harmful]
+    benign = [verdict for prompt, verdict in scored if not prompt.harmful]
+    return StageFigures(
+        total=mean(verdict.total for _, verdict in scored),
+        risk=mean(verdict.risk for _, verdict in scored),
+        general=mean(verdict.general for _, verdict in scored),
+        harmful_refused=mean(float(verdict.general == 1) for verdict in harmful),
+        benign_answered=mean(float(verdict.general == 1) for verdict in benign),
+        malformed=mean(float(verdict.status is Status.MALFORMED) for _, verdict in scored),
+        unscorable=len(samples) - len(scored), prompts=len(groups_P),
+        n=len(scored), n_harmful=len(harmful), n_benign=len(benign),
+    )  # fmt: skip
 
 
 def total_difference(after_P: Sequence[Group], before_P: Sequence[Group], seed: int) -> Interval:
@@ -40,14 +53,4 @@ def total_difference(after_P: Sequence[Group], before_P: Sequence[Group], seed: 
 
 
 def _group_total(group: Group) -> float | None:
-    return _mean([_total(sample) for sample in group.samples_G if sample.verdict.scorable])
-
-
-def _total(sample: Sample) -> float:
-    verdict = sample.verdict
-    assert verdict.risk is not None and verdict.general is not None
-    return verdict.risk + verdict.general
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return mean(sample.verdict.total for sample in group.samples_G)

@@ -5,12 +5,14 @@ is the model's own. Correlation of its own traces with its refusals could not te
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from dataclasses import dataclass
 
 from rapo_ray.evaluation.metrics import share_interval
+from rapo_ray.evaluation.results import Decoding, JudgeIdentity
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.statistics import Bounds
 
 DEPTHS = ("free", "short", "fitting", "long")
 
@@ -44,14 +46,14 @@ SENTENCES = (
 
 
 def forced_sentences(depth: str, level: int) -> int:
-    """How many sentences a depth forces at a level; 0 leaves the model its own trace."""
+    """Number of sentences that a depth forces at a level; 0 leaves the model its own trace."""
     low, high = ADEQUATE[level]
     fitting = (low + high) // 2
     return {"free": 0, "short": 1, "fitting": fitting, "long": min(2 * high, len(SENTENCES))}[depth]
 
 
 def forced_prefix(depth: str, level: int) -> str:
-    """What the answer is made to go on from: a closed thinking block, or nothing."""
+    """Text that the model has to continue: a closed thinking block, or nothing."""
     count = forced_sentences(depth, level)
     if count == 0:
         return ""
@@ -60,15 +62,27 @@ def forced_prefix(depth: str, level: int) -> str:
     return f"{THINK_START}\n{' '.join(chosen)}\n{THINK_END}\n\n"
 
 
-class Cell(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
     """One depth at one level."""
 
     depth: str
     level: int
     sentences: int
     refused: float | None
-    ci95: list[float] | None
+    ci95: Bounds | None
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterventionResults:
+    """Content of intervention.json."""
+
+    model: str
+    revision: str | None
+    decoding: Decoding
+    judge: JudgeIdentity
+    cells: list[Cell]
 
 
 def refusal_table(rows_by_depth: dict[str, Sequence[EvalRow]]) -> list[Cell]:
@@ -82,12 +96,8 @@ def refusal_table(rows_by_depth: dict[str, Sequence[EvalRow]]) -> list[Cell]:
             if rows:
                 cells.append(
                     Cell(
-                        depth=depth,
-                        level=level,
-                        sentences=forced_sentences(depth, level),
-                        refused=interval["mean"],
-                        ci95=interval["ci95"],
-                        n=len(rows),
+                        depth=depth, level=level, sentences=forced_sentences(depth, level),
+                        refused=interval.mean, ci95=interval.ci95, n=len(rows),
                     )
-                )
+                )  # fmt: skip
     return cells

@@ -1,39 +1,53 @@
 """Rows to figures with intervals, overall and by suite, attack, category and level (pure)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypedDict, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from rapo_ray.evaluation.rows import EvalRow
-from rapo_ray.statistics import Interval, paired_bootstrap, wilson_interval
+from rapo_ray.statistics import Bounds, Interval, mean, paired_bootstrap, wilson_interval
 from rapo_ray.types import Case, Form
 
 K = TypeVar("K")
+DIMENSIONS = ("suite", "attack", "category", "level")  # that figures are broken down by
 
 
-class Metric(TypedDict):
-    """One figure; what it is broken down by is None elsewhere."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One figure of a model: of all its rows, or of those of one suite, attack, category or level."""
 
     model: str
     name: str
-    suite: str | None
-    attack: str | None
-    category: str | None
-    level: int | None
+    suite: str | None = None
+    attack: str | None = None
+    category: str | None = None
+    level: int | None = None
     value: float | None
-    ci95: list[float] | None
+    ci95: Bounds | None
     n: int
 
+    @property
+    def breakdown(self) -> tuple[str, ...]:
+        """Names of the dimensions that it is broken down by; none for an overall figure."""
+        return tuple(dimension for dimension in DIMENSIONS if getattr(self, dimension) is not None)
 
-class Difference(TypedDict):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
     """A paired difference of two models over the rows that both could be scored on."""
 
     of: str
     against: str
     name: str
-    suite: str | None
+    suite: str | None = None
     value: float | None
-    ci95: list[float] | None
+    ci95: Bounds | None
     n: int
+
+
+def overall(metrics: Iterable[Metric], model: str, name: str) -> Metric | None:
+    """Find a model's figure over all of its rows."""
+    return next((one for one in metrics if (one.model, one.name, one.breakdown) == (model, name, ())), None)
 
 
 Value = Callable[[EvalRow], bool | None]  # of a row that counts: True, False, or None where the judge failed
@@ -64,20 +78,20 @@ BROKEN_DOWN = ("asr", "over_refusal", "utility", "trace_adequate")
 
 def figures(model: str, rows: Sequence[EvalRow]) -> list[Metric]:
     """Every figure of one model: overall, by suite, by suite and attack, by category and by level."""
-    found = [_share(model, name, rows) for name in SHARES]
-    found.append(_tokens(model, rows))
+    metrics = [_share(model, name, rows) for name in SHARES]
+    metrics.append(_tokens(model, rows))
     for suite, some in _split(rows, lambda row: row.suite):
-        found += [_share(model, name, some, suite=suite) for name in SHARES]
-        found.append(_tokens(model, some, suite))
+        metrics += [_share(model, name, some, suite=suite) for name in SHARES]
+        metrics.append(_tokens(model, some, suite))
         for attack, under in _split(some, lambda row: row.attack):
-            found.append(_share(model, "asr", under, suite=suite, attack=attack))
-            found.append(_share(model, "asr_keyword", under, suite=suite, attack=attack))
+            metrics.append(_share(model, "asr", under, suite=suite, attack=attack))
+            metrics.append(_share(model, "asr_keyword", under, suite=suite, attack=attack))
     for name in BROKEN_DOWN:
         for category, some in _split(rows, lambda row: row.category):
-            found.append(_share(model, name, some, category=category))
+            metrics.append(_share(model, name, some, category=category))
         for level, some in _split(rows, lambda row: row.level):
-            found.append(_share(model, name, some, level=level))
-    return [metric for metric in found if metric["n"]]
+            metrics.append(_share(model, name, some, level=level))
+    return [metric for metric in metrics if metric.n]
 
 
 def _split(rows: Sequence[EvalRow], key: Callable[[EvalRow], K | None]) -> Iterable[tuple[K, list[EvalRow]]]:
@@ -102,61 +116,53 @@ def _share(
     interval = share_interval(values)
     return Metric(
         model=model, name=name, suite=suite, attack=attack, category=category, level=level,
-        value=interval["mean"], ci95=interval["ci95"], n=len(values),
+        value=interval.mean, ci95=interval.ci95, n=len(values),
     )  # fmt: skip
 
 
 def share_interval(values: Sequence[bool | None]) -> Interval:
-    """The share of True among what is known; the interval holds whatever the unknown ones (None) may be.
+    """Share of True among the known values; the interval holds whatever the unknown ones (None) may be.
 
-    A judge that failed can so widen a figure, and never better it.
+    A judge that fails can thus widen an interval, but never improve a figure.
     """
     known = [value for value in values if value is not None]
     interval = wilson_interval(sum(known), len(known))
     if len(known) == len(values) or not known:
         return interval
-    lowest = wilson_interval(sum(known), len(values))["ci95"]
-    highest = wilson_interval(sum(known) + len(values) - len(known), len(values))["ci95"]
+    lowest = wilson_interval(sum(known), len(values)).ci95
+    highest = wilson_interval(sum(known) + len(values) - len(known), len(values)).ci95
     assert lowest is not None and highest is not None
-    return {"mean": interval["mean"], "ci95": [lowest[0], highest[1]]}
+    return Interval(interval.mean, (lowest[0], highest[1]))
 
 
 def _tokens(model: str, rows: Sequence[EvalRow], suite: str | None = None) -> Metric:
-    mean = sum(row.tokens for row in rows) / len(rows) if rows else None
-    return Metric(
-        model=model, name="completion_tokens", suite=suite, attack=None, category=None, level=None,
-        value=mean, ci95=None, n=len(rows),
-    )  # fmt: skip
+    value = mean(row.tokens for row in rows)
+    return Metric(model=model, name="completion_tokens", suite=suite, value=value, ci95=None, n=len(rows))
 
 
 def differences(
     of: str, rows: Sequence[EvalRow], against: str, others: Sequence[EvalRow], seed: int
 ) -> list[Difference]:
     """Paired differences, overall and by suite; a row that one side lacks or could not score is left out."""
-    beside = {row.key: row for row in others}
-    found = []
+    others_by_key = {row.key: row for row in others}
+    steps = []
     for name, share in SHARES.items():
         pairs: list[tuple[str, float]] = []
         for row in rows:
-            other = beside.get(row.key)
+            other = others_by_key.get(row.key)
             if other is None:
                 continue
             (counts, value), (other_counts, other_value) = share(row), share(other)
             if counts and other_counts and value is not None and other_value is not None:
                 pairs.append((row.suite, float(value) - float(other_value)))
         for suite in (None, *sorted({suite for suite, _ in pairs})):
-            steps = [step for where, step in pairs if suite in (None, where)]
-            interval = paired_bootstrap(steps, seed)
-            if steps:
-                found.append(
+            values = [value for row_suite, value in pairs if suite in (None, row_suite)]
+            if values:
+                interval = paired_bootstrap(values, seed)
+                steps.append(
                     Difference(
-                        of=of,
-                        against=against,
-                        name=name,
-                        suite=suite,
-                        value=interval["mean"],
-                        ci95=interval["ci95"],
-                        n=len(steps),
+                        of=of, against=against, name=name, suite=suite,
+                        value=interval.mean, ci95=interval.ci95, n=len(values),
                     )
-                )
-    return found
+                )  # fmt: skip
+    return steps

@@ -1,1 +1,1 @@
-"""What watches a run: series for Prometheus, sinks, and the state of a run's folder."""
+"""Monitoring of a run: series for Prometheus, sinks, and the state of its folder."""

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable
 
+from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring.lasting import Lasting
-from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, Line, Series, Value, canary_values, values
+from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, Series, Value, canary_values, values
+from rapo_ray.storage.metrics import RoundMetrics
 
 
-class Exported:
-    """The series of one run, exported until it is closed."""
+class Exporter:
+    """Exports the series of one run until it is closed."""
 
     def __init__(self, run: str, rounds: int) -> None:
         from ray.util.metrics import Counter, Gauge
@@ -21,27 +23,27 @@ class Exported:
         for metric in (*self._gauges.values(), *self._counters.values()):
             metric.set_default_tags({"run": run})
         self._lasting = Lasting()
-        self._take("run", [Value(ROUNDS, rounds, {})])
+        self._set("run", [Value(ROUNDS, rounds, {})])
 
-    def round(self, line: Line) -> None:
-        """A round ended with this line of metrics."""
-        self._take("round", values(line))
+    def round(self, metrics: RoundMetrics) -> None:
+        """Export the metrics of a finished round."""
+        self._set("round", values(metrics))
 
-    def canaries(self, found: Line, asked: int) -> None:
-        """The judge was measured on so many canaries."""
-        self._take("canaries", canary_values(found, asked))
+    def canaries(self, report: CanaryReport, canaries: int) -> None:
+        """Export the judge's rates on so many canaries."""
+        self._set("canaries", canary_values(report, canaries))
 
     def restarted(self, role: str) -> None:
-        """An actor of the role was started again."""
+        """Count the restart of an actor of the role."""
         self._counters[RESTARTS].inc(1, tags={"role": role})
 
     def close(self) -> None:
-        """Set nothing more: Ray is about to go."""
+        """Stop setting metrics, before Ray shuts down."""
         self._lasting.close()
 
-    def _take(self, group: str, found: Iterable[Value]) -> None:
+    def _set(self, group: str, values: Iterable[Value]) -> None:
         settings = []
-        for one in found:
+        for one in values:
             if one.name in self._gauges:  # NaN is a gap, and not the last round's figure
                 settings.append((self._gauges[one.name], math.nan if one.value is None else one.value, one.tags))
             elif one.value:

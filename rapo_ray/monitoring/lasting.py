@@ -1,4 +1,4 @@
-"""Gauges that last: Ray drops one that was not set within its last two reports (10 s apart), a round takes minutes."""
+"""Gauges that last: Ray drops one that was not set within its last two reports (10 s apart); a round takes minutes."""
 
 import threading
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ Setting = tuple[Gauge, float, dict[str, str]]
 
 
 class Lasting:
-    """Sets gauges to what was last held, over and over, in a thread; a group of them is replaced as a whole."""
+    """Sets gauges to their last values again and again, in a thread; a group of them is replaced as a whole."""
 
     def __init__(self, every: float = EVERY) -> None:
         self._every = every
@@ -29,13 +29,13 @@ class Lasting:
         self._thread.start()
 
     def hold(self, group: str, settings: Iterable[Setting]) -> None:
-        """Set these from now on, and no longer what the group held before."""
+        """Set these from now on, in place of the group's earlier ones."""
         with self._lock:
             self._groups[group] = list(settings)
             self._set()
 
     def close(self) -> None:
-        """Let the gauges go."""
+        """Stop setting them."""
         self._closed.set()
         self._thread.join()
 

@@ -1,11 +1,15 @@
-"""Every series that a run exports, and its values in a line of metrics (pure).
+"""Every series that a run exports, and its values in a round's metrics (pure).
 
 Names end in their unit: seconds, tokens, nats, share (0..1), sentences; one without a unit is a number or a version.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rapo_ray.judging.canaries import CanaryReport
+from rapo_ray.storage.metrics import RoundMetrics
+from rapo_ray.types import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What one series is set to, or grows by; None where the round had nothing to compute it from."""
+    """Value that a gauge is set to, or a counter grows by; None where the round had nothing to compute it from."""
 
     name: str
     value: float | None
@@ -58,70 +62,73 @@ SERIES = (
 
 # A role works in these phases and waits in all others.
 WORKS_IN = {
-    "rollout": ("generate_and_judge", "sync"),
-    "judge": ("generate_and_judge",),
-    "reference": ("reference",),
-    "policy": ("update", "sync"),
+    "rollout": (Phase.GENERATE_AND_JUDGE, Phase.SYNC),
+    "judge": (Phase.GENERATE_AND_JUDGE,),
+    "reference": (Phase.REFERENCE,),
+    "policy": (Phase.UPDATE, Phase.SYNC),
 }
-DRAWING = "generate_and_judge"
-
-Line = Mapping[str, Any]
 
 
-def values(line: Line) -> Iterator[Value]:
-    """What the line of a round says, series by series."""
-    update, judge, tokens = line["update"], line["judge"], line["tokens"]
-    yield _one("round", line["round"])
-    yield _one("weights_version", line["policy_version"])
-    yield from _each("reward", "part", line["reward"])
-    for level, cases in line["level_by_case"].items():
+def values(metrics: RoundMetrics) -> Iterator[Value]:
+    """Values of a round's metrics, series by series."""
+    update, judge = metrics.update, metrics.judge
+    yield _one("round", metrics.round)
+    yield _one("weights_version", metrics.policy_version)
+    yield from _each("reward", "part", asdict(metrics.reward))
+    for level, cases in metrics.level_by_case.items():
         for case, count in cases.items():
             yield _one("cases", count, level=level, case=case)
-    yield from _each("share", "of", line["shares"])
-    for name, statistics in line["lengths"].items():
+    yield from _each("share", "of", asdict(metrics.shares))
+    for name, statistics in asdict(metrics.lengths).items():
         yield from _each(name, "statistic", statistics)
-    yield _one("kl_nats", update["kl"])
-    yield _one("entropy_nats", update["entropy"])
-    yield _one("clip_share", update["clip_share"])
-    gaps = {statistic: update[f"logprob_gap_{statistic}"] for statistic in ("mean", "max")}
-    yield from _each("logprob_gap_nats", "statistic", gaps)
-    yield _one("loss", update["loss"])
-    yield _one("gradient_norm", update["grad_norm"])
-    yield _one("learning_rate", update["learning_rate"])
-    if judge["agreement"]["n"]:  # a second judge was asked
-        kappas = {part: judge["agreement"][f"{part}_kappa"] for part in ("risk", "general")}
+    yield _one("kl_nats", update.kl)
+    yield _one("entropy_nats", update.entropy)
+    yield _one("clip_share", update.clip_share)
+    yield from _each("logprob_gap_nats", "statistic", {"mean": update.logprob_gap_mean, "max": update.logprob_gap_max})
+    yield _one("loss", update.loss)
+    yield _one("gradient_norm", update.grad_norm)
+    yield _one("learning_rate", update.learning_rate)
+    if judge.agreement.n:  # there is a second judge
+        kappas = {"risk": judge.agreement.risk_kappa, "general": judge.agreement.general_kappa}
         yield from _each("judge_kappa", "part", kappas)
-    yield from _each("phase_seconds", "phase", line["seconds"])
-    yield from _each("tokens_per_second", "phase", line["tokens_per_second"])
-    yield from _each("idle_share", "role", idle_shares(line))
-    yield from _each("verdicts_total", "status", judge["statuses"])
-    yield from _each("tokens_total", "of", {**tokens, "judged": judge["tokens"]})
+    yield from _each("phase_seconds", "phase", metrics.seconds)
+    yield from _each("tokens_per_second", "phase", metrics.tokens_per_second)
+    yield from _each("idle_share", "role", idle_shares(metrics.seconds, metrics.drawing_seconds))
+    yield from _each("verdicts_total", "status", judge.statuses)
+    yield from _each("tokens_total", "of", {**asdict(metrics.tokens), "judged": judge.tokens})
 
 
-def canary_values(found: Line, asked: int) -> Iterator[Value]:
-    """What a measurement of the judge found over so many canaries."""
-    rates = {name: found[f"{name}_rate"] for name in ("true_positive", "false_positive", "flip")}
-    yield from _each("canary_share", "rate", {**rates, "unscorable": found["unscorable"] / asked})
+def canary_values(report: CanaryReport, canaries: int) -> Iterator[Value]:
+    """Values of a measurement of the judge on so many canaries."""
+    rates = {
+        "true_positive": report.true_positive_rate,
+        "false_positive": report.false_positive_rate,
+        "flip": report.flip_rate,
+        "unscorable": report.unscorable / canaries,
+    }
+    yield from _each("canary_share", "rate", rates)
 
 
-def idle_shares(line: Line) -> dict[str, float]:
-    """By role, the share of the round's seconds that lie outside the phases in which it works.
+def idle_shares(seconds: Mapping[str, float], drawing_seconds: float) -> dict[str, float]:
+    """Share of the round's seconds, by role, outside the phases in which the role works.
 
-    A round that was drawn beside the round before counts its own drawing, as if rounds were all alike.
+    A round that was collected beside the round before counts its own collection, as if all rounds were alike.
     """
-    seconds: dict[str, float] = line["seconds"]
-    whole = sum(seconds.values())
-    busy = {**seconds, DRAWING: line["drawing_seconds"]}
-    there = {role: phases for role, phases in WORKS_IN.items() if any(phase in seconds for phase in phases)}
-    if not whole:
+    total = sum(seconds.values())
+    if not total:
         return {}
-    return {role: max(0.0, 1 - sum(busy.get(phase, 0.0) for phase in phases) / whole) for role, phases in there.items()}
+    busy = {**seconds, Phase.GENERATE_AND_JUDGE: drawing_seconds}
+    return {
+        role: max(0.0, 1 - sum(busy.get(phase, 0.0) for phase in phases) / total)
+        for role, phases in WORKS_IN.items()
+        if any(phase in seconds for phase in phases)
+    }
 
 
 def _one(name: str, value: float | None, **tags: str) -> Value:
     return Value(f"{PREFIX}{name}", value, tags)
 
 
-def _each(name: str, tag: str, found: Mapping[str, float | None]) -> Iterator[Value]:
-    for key, value in found.items():
+def _each(name: str, tag: str, by_tag: Mapping[str, float | None]) -> Iterator[Value]:
+    for key, value in by_tag.items():
         yield _one(name, value, **{tag: key})

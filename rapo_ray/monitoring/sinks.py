@@ -1,4 +1,4 @@
-"""TensorBoard, W&B and MLflow: each gets every figure of a round, by its path in the line of metrics."""
+"""TensorBoard, W&B and MLflow: each gets every figure of a round, by its path in the round's metrics."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
+from rapo_ray.storage.layout import RunLayout
 
 EXPERIMENT = "rapo_ray"  # of MLflow
 Figures = dict[str, float]
@@ -14,28 +15,28 @@ Load = Callable[[str], Any]  # a library by its name; raises ImportError
 
 
 class Sink(Protocol):
-    """Where figures go; every method may raise anything that its library does."""
+    """Destination of figures; every method may raise anything that its library does."""
 
     def write(self, number: int, figures: Figures) -> None:
-        """Keep the figures of a round."""
+        """Store the figures of a round."""
 
     def close(self) -> None:
-        """Finish what is still to be sent."""
+        """Send the rest."""
 
 
-def flatten(line: Mapping[str, Any], prefix: str = "") -> Figures:
-    """The numbers of nested objects by path, as `reward/total`; what is None, true, false or text is left out."""
-    found: Figures = {}
-    for name, value in line.items():
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Figures:
+    """Numbers of nested objects by path, as `reward/total`; None, true, false and text are left out."""
+    figures: Figures = {}
+    for name, value in content.items():
         if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}/")
+            figures |= flatten(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{name}"] = float(value)
-    return found
+            figures[f"{prefix}{name}"] = float(value)
+    return figures
 
 
 def open_sinks(config: RunConfig, load: Load = import_module) -> Iterator[tuple[str, Sink]]:
-    """Those that the config asks for, by setting; raises ConfigError where a library is missing or does not start."""
+    """Open the configured sinks, by setting; raises ConfigError where a library is missing or does not start."""
     makers: dict[str, tuple[str, Callable[[Any, RunConfig], Sink]]] = {
         "tensorboard": ("tensorboardX", TensorBoard),
         "wandb": ("wandb", WeightsAndBiases),
@@ -56,20 +57,20 @@ def open_sinks(config: RunConfig, load: Load = import_module) -> Iterator[tuple[
 
 
 def one_line(error: Exception) -> str:
-    """An error of somebody else's code in one short line."""
+    """Error of third-party code in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class TensorBoard:
-    """Event files; a resumed run takes back the steps that it makes again."""
+    """Event files; a resumed run purges the steps that it repeats."""
 
     def __init__(self, library: Any, config: RunConfig) -> None:
         self._library = library
-        self._folder = config.folder / "tensorboard"
-        self._writer: Any = None  # opened at the first round, which names the first step to make again
+        self._folder = RunLayout(config.folder).tensorboard
+        self._writer: Any = None  # opened at the first round, which is the first step to purge
 
     def write(self, number: int, figures: Figures) -> None:
-        """Keep the figures of a round."""
+        """Store the figures of a round."""
         if self._writer is None:
             self._writer = self._library.SummaryWriter(str(self._folder), purge_step=number)
         for name, value in figures.items():
@@ -83,7 +84,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of a W&B project; its x-axis is the round, which a resumed run may make again."""
+    """A run of a W&B project; its x-axis is the round, which a resumed run may repeat."""
 
     def __init__(self, library: Any, config: RunConfig) -> None:
         self._run = library.init(
@@ -97,11 +98,11 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="round")
 
     def write(self, number: int, figures: Figures) -> None:
-        """Keep the figures of a round."""
+        """Store the figures of a round."""
         self._run.log({**figures, "round": number})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the rest."""
         self._run.finish()
 
 
@@ -112,11 +113,11 @@ class MLflow:
         self._metric = library.entities.Metric
         self._client = library.MlflowClient(tracking_uri=config.sinks.mlflow)
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        known = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
-        self._run = self._client.create_run(known, run_name=config.name).info.run_id
+        identity = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        self._run = self._client.create_run(identity, run_name=config.name).info.run_id
 
     def write(self, number: int, figures: Figures) -> None:
-        """Keep the figures of a round."""
+        """Store the figures of a round."""
         now = int(time.time() * 1000)
         self._client.log_batch(self._run, [self._metric(name, value, now, number) for name, value in figures.items()])
 

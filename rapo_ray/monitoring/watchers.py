@@ -1,47 +1,50 @@
-"""Who is told of a run's figures beside its folder: Ray's metrics, and the sinks, which the run never waits for."""
+"""Ray's metrics and the sinks, which get a run's figures beside its folder; the run never waits for a sink."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from queue import SimpleQueue
 from typing import Any
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
-from rapo_ray.monitoring.exporter import Exported
+from rapo_ray.judging.canaries import CanaryReport
+from rapo_ray.monitoring.exporter import Exporter
 from rapo_ray.monitoring.sinks import Figures, Load, Sink, flatten, one_line, open_sinks
+from rapo_ray.storage.metrics import RoundMetrics
 
 LAST_WAIT = 15.0  # seconds, at the end of a run, for a sink that is slow
 Say = Callable[[str], None]
 
 
 class Delivery:
-    """Writes to one sink in a thread of its own: a sink that is slow or lost costs the run one line of warning."""
+    """Writes to one sink in a thread of its own: a slow or unreachable one costs the run one line of warning."""
 
     def __init__(self, name: str, sink: Sink, say: Say) -> None:
         self._name = name
         self._sink = sink
         self._say = say
         self._warned = False
-        self._waiting: SimpleQueue[tuple[int, Figures] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[int, Figures] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
     def put(self, number: int, figures: Figures) -> None:
-        """Have the figures of a round written; returns at once."""
-        self._waiting.put((number, figures))
+        """Queue the figures of a round; returns at once."""
+        self._queue.put((number, figures))
 
     def close(self, seconds: float) -> None:
-        """Write what is left, for so long."""
-        self._waiting.put(None)
+        """Write the rest, for at most so long."""
+        self._queue.put(None)
         self._thread.join(seconds)
         if self._thread.is_alive():
             self._say(f"warning: sinks.{self._name}: not done after {seconds:g} s, the last figures may be missing")
 
     def _work(self) -> None:
-        while (waiting := self._waiting.get()) is not None:
-            self._try(self._sink.write, *waiting)
+        while (item := self._queue.get()) is not None:
+            self._try(self._sink.write, *item)
         self._try(self._sink.close)
 
     def _try(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -54,9 +57,9 @@ class Delivery:
 
 
 class Watchers:
-    """What is told of one run's rounds."""
+    """Receivers of one run's figures."""
 
-    exported: Exported
+    exported: Exporter
 
     def __init__(self, config: RunConfig, say: Say = console.say, load: Load = import_module) -> None:
         self._config = config
@@ -65,24 +68,24 @@ class Watchers:
     @contextmanager
     def exporting(self) -> Iterator[None]:
         """Export metrics of Ray within the body; the cluster is joined before it and left after it."""
-        self.exported = Exported(self._config.name, self._config.rounds)
+        self.exported = Exporter(self._config.name, self._config.rounds)
         try:
             yield
         finally:
             self.exported.close()
 
-    def round(self, line: Mapping[str, Any]) -> None:
-        """A round ended with this line of metrics."""
-        self.exported.round(line)
-        self._deliver(line["round"], flatten(line))
+    def round(self, metrics: RoundMetrics) -> None:
+        """Pass on the metrics of a finished round."""
+        self.exported.round(metrics)
+        self._deliver(metrics.round, flatten(asdict(metrics)))
 
-    def canaries(self, number: int, found: Mapping[str, Any], asked: int) -> None:
-        """The judge was measured before a round, on so many canaries."""
-        self.exported.canaries(found, asked)
-        self._deliver(number, flatten({"canaries": found}))
+    def canaries(self, number: int, report: CanaryReport, canaries: int) -> None:
+        """Pass on the judge's rates before a round, on so many canaries."""
+        self.exported.canaries(report, canaries)
+        self._deliver(number, flatten({"canaries": asdict(report)}))
 
     def close(self) -> None:
-        """Let the sinks end."""
+        """Close the sinks."""
         for delivery in self._deliveries:
             delivery.close(LAST_WAIT)
 
@@ -93,7 +96,7 @@ class Watchers:
 
 @contextmanager
 def watch(config: RunConfig) -> Iterator[Watchers]:
-    """Open what the config asks for; raises ConfigError where that cannot be."""
+    """Open the configured sinks; raises ConfigError where one cannot be opened."""
     watchers = Watchers(config)
     try:
         yield watchers

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Phases:
-    """Times phases by name and tells a watcher when one begins."""
+    """Times phases by name, and reports the start of each."""
 
     def __init__(self, begins: Callable[[str], None] = lambda name: None) -> None:
         self.seconds: dict[str, float] = {}
@@ -15,6 +15,7 @@ class Phases:
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time the body under `name`; a repeated name adds up."""
+        name = str(name)  # of a Phase, its plain text
         self._begins(name)
         started = time.monotonic()
         try:

@@ -17,7 +17,7 @@ from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.reward.pairs import make_pairs
 from rapo_ray.roles import Learner, Progress
-from rapo_ray.types import Group, RoundResult, Sample, Sequence, Status, UpdateResult
+from rapo_ray.types import Group, Phase, RoundResult, Sample, Sequence, Status, UpdateResult
 
 
 def run_round(
@@ -28,7 +28,7 @@ def run_round(
     Raises JudgeError over the failure budget and EngineError where a rollout was made with other weights than it says.
     """
     phases = Phases(progress.phase)
-    with phases("generate_and_judge"):
+    with phases(Phase.GENERATE_AND_JUDGE):
         batch = source.take(number, progress.judged)
         check_versions(batch.groups_P, batch.version)
         check_failures(batch.groups_P, config.judge.failure_budget)
@@ -38,14 +38,14 @@ def run_round(
     update = UpdateResult()
     if sequences:
         if learner.reference is not None:
-            with phases("reference"):
+            with phases(Phase.REFERENCE):
                 sequences = learner.reference.attach_logprobs(sequences)
-        with phases("update"):
+        with phases(Phase.UPDATE):
             update = learner.policy.update(sequences)
     if source.in_flight:
-        with phases("generate_and_judge"):
+        with phases(Phase.GENERATE_AND_JUDGE):
             source.wait()
-    with phases("sync"):
+    with phases(Phase.SYNC):
         learner.weights.sync(number)
     return RoundResult(number, batch.version, credited_P, update, phases.seconds, len(sequences), batch.seconds)
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
-from rapo_ray.evaluation.results import Evaluated, Results, summarise, write_results
+from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Results, summarise
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
@@ -22,6 +23,10 @@ from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
 from rapo_ray.roles import Judge, Responder
+from rapo_ray.storage.evaluation_folder import write_results
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import EvaluationLayout
+from rapo_ray.storage.reader import read_optional
 from rapo_ray.types import Prompt
 
 if TYPE_CHECKING:
@@ -44,15 +49,15 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
             responder = rollouts if target.url is None else HttpResponder(http_model(config, target))
             evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
-    write_results(results, folder)
+    write_results(results, evaluated, folder)
     terminal.show_results(results)
-    console.say(f"results: {folder / 'results.json'}")
+    console.say(f"results: {EvaluationLayout(folder).results}")
     publish_report(folder)
     return results
 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
-    """The prompts of `evaluation.suites`."""
+    """Load the prompts of `evaluation.suites`."""
     recipe = parse_recipe(config.evaluation.suites)
     data = build_prompts(recipe, config.data.sources, config.seed, config.data.max_bad_share)
     if bad := data.quarantined:
@@ -63,7 +68,7 @@ def suite_prompts(config: RunConfig) -> list[Prompt]:
 def evaluate_live(
     config: RunConfig, target: Target, prompts: Sequence[Prompt], responder: Responder, judge: Judge, folder: Path
 ) -> Evaluated:
-    """The rows of one model whose engines and judges run; prompts that it cannot take are counted and left out."""
+    """Evaluate one model on running engines and judges; prompts too long for it are counted and left out."""
     items = make_items(prompts, config.evaluation.attacks)
     dropped: dict[str, int] = {}
     lengths = responder.prompt_lengths([item.prompt for item, _ in items])
@@ -76,69 +81,76 @@ def evaluate_live(
                 f"{len(items) - len(short)} prompts are longer than rollout.max_prompt_tokens={limit}: left out"
             )
         items = short
-    file = RowFile(folder / f"{target.name}.jsonl")
+    file = RowFile(EvaluationLayout(folder).rows_of(target.name))
     with console.progress(f"evaluating {target.name}") as progress:
         reads = (config.judge.general or config.judge.risk).backend != "rules"
         rows = collect_rows(target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads)
-    return Evaluated(target.name, target.id, target.revision, rows, len(items), dropped)
+    return Evaluated(
+        name=target.name, id=target.id, revision=target.revision, rows=rows, expected=len(items), dropped=dropped
+    )
 
 
 def chunk_size(config: RunConfig) -> int:
-    """As many rows as all engines take at once."""
+    """Number of rows that all engines take at once."""
     return config.rollout.engines * config.rollout.max_num_seqs
 
 
 def max_new_tokens(config: RunConfig) -> int:
-    """The evaluated completions' token limit."""
+    """Token limit of the evaluated completions."""
     return config.evaluation.max_new_tokens or config.rollout.max_new_tokens
 
 
-def decoding(config: RunConfig) -> dict[str, Any]:
-    """How completions were sampled, for the record."""
-    return {
-        "temperature": config.evaluation.temperature,
-        "max_new_tokens": max_new_tokens(config),
-        "dtype": config.rollout.dtype,
-        "system_prompt": config.model.system_prompt,
-        "samples_per_prompt": 1,
-        "attacks": list(config.evaluation.attacks),
-        "suites": config.evaluation.suites,
-        "seed": config.seed,
-        "answer": "what follows </think>; all of the completion where that is missing",
-    }
+def decoding(config: RunConfig) -> Decoding:
+    """Settings that completions are sampled with, for the record."""
+    return Decoding(
+        temperature=config.evaluation.temperature,
+        max_new_tokens=max_new_tokens(config),
+        dtype=config.rollout.dtype,
+        system_prompt=config.model.system_prompt,
+        samples_per_prompt=1,
+        attacks=list(config.evaluation.attacks),
+        suites=config.evaluation.suites,
+        seed=config.seed,
+        answer="what follows </think>; all of the completion where that is missing",
+    )
 
 
-def judge_of(config: RunConfig) -> dict[str, str | None]:
-    """Who judges the answers, for the record."""
+def judge_of(config: RunConfig) -> JudgeIdentity:
+    """Judge of the answers, for the record."""
     judge = config.judge.general or config.judge.risk
     name = RULES_JUDGE if judge.backend == "rules" else f"{judge.backend}:{judge.model}"
-    return {"id": name, "revision": judge.revision, "guard": judge.guard, "reply": judge.reply}
+    return JudgeIdentity(name, judge.revision, judge.guard, judge.reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Content of evaluation.json: settings that all rows of a folder share, and its models as `id@revision`."""
+
+    models: dict[str, str]
+    decoding: dict[str, Any]
+    judges: dict[str, Any]
+    sources: dict[str, Any]
+    chunk: int
 
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
     """Raises ConfigError where the folder holds rows of other models, suites or settings."""
     judges = {part: judge.model_dump(mode="json") for part, judge in config.judge.named().items()}
-    identity = {
-        "models": {target.name: f"{target.id}@{target.revision}" for target in targets},
-        "decoding": decoding(config),
-        "judges": judges,
-        "sources": {name: source.model_dump(mode="json") for name, source in config.data.sources.items()},
-        "chunk": chunk_size(config),
-    }
-    text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
-    path = folder / "evaluation.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        now = json.loads(text)
-        changed = sorted(name for name in now if name != "models" and before.get(name) != now[name])
-        changed += [f"models.{name}" for name, one in now["models"].items() if before["models"].get(name, one) != one]
+    sources = {name: source.model_dump(mode="json") for name, source in config.data.sources.items()}
+    models = {target.name: f"{target.id}@{target.revision}" for target in targets}
+    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config))
+    path = EvaluationLayout(folder).identity
+    if (before := read_optional(Identity, path)) is not None:
+        names = sorted(one.name for one in fields(Identity) if one.name != "models")
+        changed = [name for name in names if getattr(before, name) != getattr(identity, name)]
+        changed += [f"models.{name}" for name, one in models.items() if before.models.get(name, one) != one]
         if changed:
             raise ConfigError(
                 f"{folder} holds an evaluation with other settings (changed: {', '.join(changed)}): "
                 "give another --output, or remove the folder"
             )
-        text = json.dumps({**now, "models": {**before["models"], **now["models"]}}, indent=2, sort_keys=True) + "\n"
-    write_text_atomically(path, text)
+        identity = replace(identity, models={**before.models, **models})
+    write_text_atomically(path, json.dumps(to_json(identity), indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
-from rapo_ray.evaluation.intervention import DEPTHS, Cell, forced_prefix, refusal_table
+from rapo_ray.evaluation.intervention import DEPTHS, Cell, InterventionResults, forced_prefix, refusal_table
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, start_inference, suite_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import EvaluationLayout, RunLayout
 from rapo_ray.types import Draft, Prompt, Response
 
 if TYPE_CHECKING:
@@ -59,15 +61,14 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
         for depth in DEPTHS:
             forced = ForcedResponder(rollouts, depth, config.model.system_prompt)
             with console.progress(f"forced {depth}") as progress:
-                file = RowFile(folder / f"{depth}.jsonl")
+                file = RowFile(EvaluationLayout(folder).rows_of(depth))
                 rows[depth] = collect_rows(target.id, items, forced, judge, file, chunk_size(config), progress.judged)
     cells = refusal_table(dict(rows))
-    content = {"model": target.id, "revision": target.revision, "decoding": decoding(config),
-               "judge": judge_of(config), "cells": cells}  # fmt: skip
-    path = folder / "intervention.json"
-    write_json_atomically(path, content)
+    path = EvaluationLayout(folder).study
+    results = InterventionResults(target.id, target.revision, decoding(config), judge_of(config), cells)
+    write_json_atomically(path, to_json(results))
     terminal.show_intervention(cells)
     console.say(f"results: {path}")
-    if (folder.parent / "config.yaml").is_file():  # a run's, whose report shows the study
+    if RunLayout(folder.parent).config.is_file():  # a run's, whose report shows the study
         publish_report(folder.parent)
     return cells

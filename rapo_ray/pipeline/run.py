@@ -7,14 +7,13 @@ from pathlib import Path
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
-from rapo_ray.data.contamination import report_rows
 from rapo_ray.errors import ActorDied, NonFiniteStep
 from rapo_ray.models.resolve import judge_models, resolve_model
 from rapo_ray.monitoring.watchers import watch
 from rapo_ray.pipeline.inputs import load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
-from rapo_ray.storage.run_folder import REPORT, RunFolder
+from rapo_ray.storage.run_folder import RunFolder
 
 
 def run(config: RunConfig) -> None:
@@ -31,10 +30,10 @@ def run(config: RunConfig) -> None:
         if (summary := folder.finished()) is not None:
             console.say(f"{folder.path} is finished already; change `name` for a new run")
             console.show(terminal.summary_table(summary))
-            if not (folder.path / REPORT).exists():
+            if not folder.report.exists():
                 page.publish_report(folder.path)
             return
-        folder.record_contamination(report_rows(inputs.contaminated))
+        folder.record_contamination(inputs.contaminated)
         watchers = stack.enter_context(watch(config))
         base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +26,12 @@ from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.report import page, terminal
 from rapo_ray.roles import Inference, Judge, Learner, Policy
-from rapo_ray.storage import records
-from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore
+from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore, RunState
+from rapo_ray.storage.layout import Stage
+from rapo_ray.storage.metrics import measure_round
+from rapo_ray.storage.reader import read_groups
+from rapo_ray.storage.records import Delta, RunSummary
+from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Group
 
@@ -70,7 +74,7 @@ class Session:
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
         latest = checkpoints.latest()
         if latest is None:
-            self._measure("base", inference)
+            self._measure(Stage.BASE, inference)
         start = self._warm_up(rollouts)
         with self._timed("start_policy"):
             console.say(f"starting {config.policy.ranks} policy rank(s)")
@@ -81,20 +85,20 @@ class Session:
             self.folder.forget_after(done)
             weights.sync(done)
         if done == 0:
-            self._measure("sft", inference)
+            self._measure(Stage.SFT, inference)
         evaluate = partial(self._evaluate, rollouts, judge, policy)
         evaluate(done)
         with self._timed("rounds"):
             self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
-        self._measure("rapo", inference)
+        self._measure(Stage.RAPO, inference)
         self._publish_model(policy)
         self._summarise()
 
     def _resume(self, latest: Checkpoint, policy: Policy, sampler: PromptSampler) -> int:
-        console.say(f"resuming after round {latest.round_number} of {self.config.rounds}")
+        console.say(f"resuming after round {latest.state.round} of {self.config.rounds}")
         policy.load(latest.policy)
-        sampler.restore(latest.state["sampler"])  # type: ignore[arg-type]
-        return latest.round_number
+        sampler.restore(latest.state.sampler)
+        return latest.state.round
 
     def _rounds(
         self,
@@ -113,13 +117,12 @@ class Session:
             self._canaries(number, inference.judge)
             with console.progress(f"round {number}/{config.rounds}") as progress:
                 result = run_round(source, learner, config, number, progress)
-            line = records.metric_line(result)
-            self.folder.record(result, line)
-            self.watchers.round(line)
-            console.say(terminal.round_line(line, config.rounds))
+            metrics = measure_round(result)
+            self.folder.record(result, metrics)
+            self.watchers.round(metrics)
+            console.say(terminal.round_line(metrics, config.rounds))
             if checkpoint_follows(config, number):
-                state = {"round": number, "sampler": sampler.state(), "config": config_hash(config)}
-                checkpoints.write(number, state, learner.policy.save)
+                checkpoints.write(RunState(config_hash(config), number, sampler.state()), learner.policy.save)
             evaluate(number)
 
     def _evaluate(self, rollouts: "RolloutGroup", judge: Judge, policy: Policy, number: int) -> None:
@@ -133,7 +136,7 @@ class Session:
             return
         terminal.show_results(results)
         if number and evaluations.keep_best(number, results, policy, self._complete):
-            console.say(f"best so far: round {number}, in {self.folder.path / 'best'}")
+            console.say(f"best so far: round {number}, in {self.folder.best}")
 
     def _canaries(self, number: int, judge: Judge) -> None:
         """Every so many rounds, completions of known verdict go through the live judge; past a limit the run stops."""
@@ -145,8 +148,8 @@ class Session:
         scored = judge.score(prompts_P, [canaries.responses_of(canary_set)])
         verdicts = {response.group: verdict for response, _, verdict in scored}
         rates = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
-        self.folder.record_canaries({"round": number, **asdict(rates)})
-        self.watchers.canaries(number, asdict(rates), len(canary_set))
+        self.folder.record_canaries(number, rates)
+        self.watchers.canaries(number, rates, len(canary_set))
         canaries.check(rates, self.config.judge.canaries, number)
 
     def _warm_up(self, rollouts: "RolloutGroup") -> Path:
@@ -160,20 +163,16 @@ class Session:
                 warm_up(self.config, self.inputs, self.base, self.folder, rollouts)
         return self.folder.sft
 
-    def _measure(self, stage: str, inference: Inference) -> None:
-        path = self.folder.heldout / f"{stage}.parquet"
+    def _measure(self, stage: Stage, inference: Inference) -> None:
+        path = self.folder.heldout_file(stage)
         if path.exists():
             return
         with self._timed(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
-            samples = range(1 if stage == "base" else self.config.data.heldout_samples)
+            samples = range(1 if stage is Stage.BASE else self.config.data.heldout_samples)
             groups_P = collect_groups(inference, self.inputs.heldout_P, samples, 0, progress.judged)
             check_failures(groups_P, self.config.judge.failure_budget)
-        records.write_parquet(groups_P, path)
-        figures = summarise_stage(groups_P)
-        shown = ", ".join(
-            f"{name} {figures[name]:.2f}" for name in ("total", "risk", "general") if figures[name] is not None
-        )
-        console.say(f"held-out {stage}: {shown} (n {figures['n']})")
+        write_groups(groups_P, path)
+        console.say(terminal.stage_line(stage, summarise_stage(groups_P)))
 
     def _publish_model(self, policy: Policy) -> None:
         temporary = self.folder.clear_partial(self.folder.model)
@@ -197,16 +196,14 @@ class Session:
         write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt)
 
     def _summarise(self) -> None:
-        groups: dict[str, list[Group]] = {
-            stage: records.read_groups(self.folder.heldout / f"{stage}.parquet") for stage in ("base", "sft", "rapo")
-        }
+        groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}
         self.seconds["all"] = time.monotonic() - self.started
-        delta = total_difference(groups["rapo"], groups["sft"], self.config.seed)
-        summary = {
-            "stages": {stage: summarise_stage(rows) for stage, rows in groups.items()},
-            "delta": {"total": delta},
-            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
-        }
+        delta = total_difference(groups[Stage.RAPO], groups[Stage.SFT], self.config.seed)
+        summary = RunSummary(
+            {stage: summarise_stage(groups_P) for stage, groups_P in groups.items()},
+            Delta(delta),
+            {name: round(value, 1) for name, value in self.seconds.items()},
+        )
         self.folder.publish_summary(summary)
         console.show(terminal.summary_table(summary))
         console.say(f"{terminal.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")

@@ -1,9 +1,10 @@
-"""What can be evaluated: a run, a checkpoint, a hub model or an endpoint."""
+"""Targets of an evaluation: a run, a model's folder, a hub model or an endpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.errors import ModelError
+from rapo_ray.storage.layout import RunLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,13 @@ def is_url(spec: str) -> bool:
 
 
 def run_folder(spec: str) -> Path | None:
-    """The folder of a run, where the spec names one."""
-    folder = Path(spec)
-    return folder if (folder / "config.yaml").is_file() and (folder / "model").is_dir() else None
+    """Folder of a finished run, where the spec names one."""
+    run = RunLayout(Path(spec))
+    return run.path if run.config.is_file() and run.model.is_dir() else None
 
 
 def resolve_target(spec: str, name: str, served_name: str | None, token_file: Path | None) -> Target:
-    """The target that a spec names; raises ModelError."""
+    """Resolve the target that a spec names; raises ModelError."""
     from rapo_ray.models.folder import fingerprint
     from rapo_ray.models.resolve import resolve_model
 
@@ -40,5 +41,5 @@ def resolve_target(spec: str, name: str, served_name: str | None, token_file: Pa
             raise ModelError(f"{spec} is an endpoint: say which of its models to ask with --served-name")
         return Target(name, f"{served_name} at {spec}", None, None, spec, served_name, token_file)
     run = run_folder(spec)
-    path = resolve_model(str(run / "model") if run else spec)
+    path = resolve_model(str(RunLayout(run).model) if run else spec)
     return Target(name, spec, path, fingerprint(path))

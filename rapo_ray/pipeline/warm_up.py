@@ -7,6 +7,8 @@ from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.pipeline.inputs import Inputs
+from rapo_ray.storage.json_records import from_json
+from rapo_ray.storage.records import WarmupStep
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
@@ -26,25 +28,25 @@ def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, ro
     shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
     console.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
     temporary = folder.clear_partial(folder.sft)
-    work = folder.clear_partial(folder.path / "warmup")
-    log = folder.path / "warmup.jsonl"
+    work = folder.clear_partial(folder.warmup)
+    log = folder.warmup_log
     log.unlink(missing_ok=True)
     job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, temporary)
     if config.rollout.colocate:
         rollouts.sleep()  # the first sync wakes them
-    with console.follow_log("warm-up", log, total=len(shares[0])):
+    with console.follow_log("warm-up", log, len(shares[0]), lambda line: from_json(WarmupStep, line).loss):
         loss = train_sft(config, job)
     temporary.rename(folder.sft)
     console.say(f"warm-up: last loss {loss:.3f}")
 
 
 def _synthesised(config: RunConfig, prompts: list[Prompt], folder: RunFolder, rollouts: Any) -> list[Demonstration]:
-    saved = folder.path / "demonstrations.jsonl"
-    if saved.exists():
-        return read_demonstrations(saved)
+    path = folder.demonstrations
+    if path.exists():
+        return read_demonstrations(path)
     demonstrations, dropped = synthesise(
         prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
     )
     console.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
-    write_demonstrations(demonstrations, saved)
+    write_demonstrations(demonstrations, path)
     return demonstrations

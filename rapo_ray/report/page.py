@@ -13,20 +13,20 @@ from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
 from rapo_ray.report.evaluation_section import TONES
 from rapo_ray.report.parts import NONE, Cell, Section
-from rapo_ray.storage.reader import Evidence, pick, read_evidence
-from rapo_ray.storage.run_folder import REPORT
+from rapo_ray.storage.layout import RunLayout
+from rapo_ray.storage.reader import Evidence, read_evidence
 
 
 def write_report(folder: Path) -> Path:
     """Write the folder's report and return its path; raises ReportError or OSError."""
     page = render(read_evidence(folder))
-    path = folder / REPORT
+    path = RunLayout(folder).report
     write_atomically(path, lambda temporary: temporary.write_bytes(page.encode("utf-8", "replace")))
     return path
 
 
 def publish_report(folder: Path) -> None:
-    """Write the report and say where it is; one that fails is a line, for the results are on disk already."""
+    """Write the report and print its path; a failure is one line, as the results are on disk already."""
     from rapo_ray import console
 
     try:
@@ -36,7 +36,7 @@ def publish_report(folder: Path) -> None:
 
 
 def render(evidence: Evidence) -> str:
-    """The page as HTML."""
+    """Render the page as HTML."""
     import jinja2
 
     templates = Path(str(files("rapo_ray.report"))) / "templates"
@@ -49,16 +49,16 @@ def render(evidence: Evidence) -> str:
     )
     shown = samples.choose(evidence)
     last = evidence.last_evaluation
-    verdict = str(pick(last.gate, "verdict")) if last is not None and last.gate is not None else None
+    gate = last.results.gate if last else None
     return (
         environment.get_template("report.html.j2")
         .render(
             name=evidence.config.name if evidence.config else evidence.path.resolve().name,
             what="Run" if evidence.config else "Evaluation",
             about=header(evidence),
-            gate=Cell(verdict, evidence_title(evidence), TONES.get(verdict, "")) if verdict else None,
-            gate_parts=evaluation_section.gate_parts(last.gate) if last is not None and last.gate is not None else (),
-            warnings=evaluation_section.partial_notice(last.results) if last is not None else (),
+            gate=Cell(gate.verdict, evaluation_section.title(last), TONES[gate.verdict]) if last and gate else None,
+            gate_parts=evaluation_section.gate_parts(gate),
+            warnings=evaluation_section.partial_notice(last.results) if last else (),
             sections=sections(evidence),
             samples=shown,
             data=Markup(samples.as_json(shown.rows)),  # as_json escapes
@@ -67,14 +67,8 @@ def render(evidence: Evidence) -> str:
     )
 
 
-def evidence_title(evidence: Evidence) -> str:
-    """What the gate is taken of."""
-    last = evidence.last_evaluation
-    return evaluation_section.title(last) if last is not None else ""
-
-
 def sections(evidence: Evidence) -> list[Section]:
-    """All sections before the samples; those that only a run has are left out for an evaluation."""
+    """All sections before the samples; an evaluation lacks those of a run."""
     if evidence.config is None:
         return [evaluation_section.section(evidence), training_sections.trade_off(evidence)]
     return [
@@ -91,14 +85,14 @@ def sections(evidence: Evidence) -> list[Section]:
 
 
 def header(evidence: Evidence) -> list[tuple[str, str]]:
-    """What the page is about, by name."""
+    """Facts about the run or the evaluation, by name."""
     written = evidence.written.strftime("%Y-%m-%d %H:%M UTC") if evidence.written else NONE
     config = evidence.config
     if config is None:  # an evaluation's models and judge stand in its own section
-        counts = evidence.evaluations[0].results.get("counts")
-        rows = f"{pick(counts, 'finished')} of {pick(counts, 'asked')}"
-        return [("models", ", ".join(_model_ids(evidence))), ("rows", rows), ("results of", written)]
-    versions = [version for line in evidence.metrics if (version := line.get("policy_version")) is not None]
+        results = evidence.evaluations[0].results
+        models, counts = ", ".join(one.id for one in results.models.values()), results.counts
+        return [("models", models), ("rows", f"{counts.finished} of {counts.expected}"), ("results of", written)]
+    versions = [metrics.policy_version for metrics in evidence.metrics]
     return [
         ("model", f"{config.model.path}{f' at {config.model.revision}' if config.model.revision else ''}"),
         ("seed", str(config.seed)),
@@ -112,12 +106,8 @@ def header(evidence: Evidence) -> list[tuple[str, str]]:
     ]
 
 
-def _model_ids(evidence: Evidence) -> list[str]:
-    return [str(pick(one, "id")) for one in evidence.evaluations[0].results["models"].values()]
-
-
 def judge_name(judge: JudgeBackendConfig) -> str:
-    """A judge as a line."""
+    """Description of a judge in one line."""
     if judge.backend == "rules":
         return RULES_JUDGE
     revision = f" at {judge.revision}" if judge.revision else ""

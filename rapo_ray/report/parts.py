@@ -1,12 +1,14 @@
-"""What a page is made of; the template shows each part by its `kind`."""
+"""Parts of a page; the template shows each by its `kind`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from markupsafe import Markup
 
-NONE = "-"  # where there is no figure
+from rapo_ray.statistics import Bounds, excludes_zero
+
+NONE = "-"  # in place of a figure that there is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A sentence that must not be missed (tone `bad` or `unsure`), or a plain one."""
+    """A warning (tone `bad` or `unsure`), or a plain sentence."""
 
     kind: ClassVar[str] = "notice"
     text: str
@@ -59,7 +61,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Parts that are closed until they are opened."""
+    """Parts that are hidden until they are opened."""
 
     kind: ClassVar[str] = "fold"
     title: str
@@ -79,7 +81,7 @@ Part = Table | Chart | Notice | Facts | Fold | Heading
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One entry of the table of contents; `empty` is what stands there where it has no parts."""
+    """One entry of the table of contents; `empty` is its text where it has no parts."""
 
     id: str
     title: str
@@ -89,17 +91,22 @@ class Section:
 
 
 def cells(*values: str | Cell) -> list[Cell]:
-    """A row of a table."""
+    """Row of a table."""
     return [value if isinstance(value, Cell) else Cell(value) for value in values]
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    """A figure as text; a dash where there is none, or it is not a number."""
+    """Figure as text; a dash where there is none, or it is not a number."""
     return NONE if value is None or value != value else format(value, form)
 
 
-def figure(value: float | None, ci95: Sequence[float] | None, n: int, form: str = ".3f") -> Cell:
-    """A figure with its interval and n."""
+def difference(value: float | None, ci95: Bounds | None, n: int) -> Cell:
+    """Paired difference with its interval and n, in bold where the interval excludes zero."""
+    return replace(figure(value, ci95, n, "+.3f"), tone="sure" if excludes_zero(ci95) else "")
+
+
+def figure(value: float | None, ci95: Bounds | None, n: int, form: str = ".3f") -> Cell:
+    """Figure with its interval and n."""
     if value is None:
         return Cell(NONE)
     bounds = f"[{number(ci95[0], form)}, {number(ci95[1], form)}]  " if ci95 else ""

@@ -1,25 +1,23 @@
-"""Charts of what counts in the end: attack success against over-refusal, and whether the judge can be believed."""
+"""Charts of safety and helpfulness, and of the judge's reliability."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.report.parts import Chart, Table, cells, figure, number
 from rapo_ray.report.svg import COLOURS, MARKERS, clean, draw, line, over_rounds
-from rapo_ray.report.training_charts import round_numbers, series
-from rapo_ray.storage.reader import Line, pick
+from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CANARIES = (
-    ("true_positive_rate", "known good judged good (TPR)"),
-    ("false_positive_rate", "known bad judged good (FPR)"),
-    ("flip_rate", "forged twins judged otherwise"),
-)
-KAPPAS = (("risk_kappa", "R"), ("general_kappa", "G"))
+CANARIES: Mapping[str, Callable[[CanaryMetrics], float | None]] = {  # by label
+    "known good judged good (TPR)": lambda one: one.true_positive_rate,
+    "known bad judged good (FPR)": lambda one: one.false_positive_rate,
+    "forged twins judged otherwise": lambda one: one.flip_rate,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +80,22 @@ def _arms(share: Share) -> list[list[float]]:
     return [[max(0.0, share.value - low)], [max(0.0, high - share.value)]]
 
 
-def canaries(lines: Sequence[Line], limits: CanaryConfig | None) -> Chart:
-    """What the judge says of completions whose verdict is known, beside the limits that stop the run."""
-    rounds = round_numbers(lines)
+def canaries(metrics: Sequence[CanaryMetrics], limits: CanaryConfig | None) -> Chart:
+    """Rates of the judge on completions whose verdict is known, beside the limits that stop the run."""
+    rounds = [one.round for one in metrics]
     bounds = (
         (limits.min_true_positive_rate, limits.max_false_positive_rate, limits.max_flip_rate) if limits else (None,) * 3
     )
     rows = [
-        cells(str(one["round"]), *(number(pick(one, key), ".2f") for key, _ in CANARIES), str(one.get("unscorable")))
-        for one in lines
+        cells(str(one.round), *(number(rate(one), ".2f") for rate in CANARIES.values()), str(one.unscorable))
+        for one in metrics
     ]
     rows.append(cells("limit", *(number(bound, ".2f") for bound in bounds), "-"))
 
     def fill(made: "Figure") -> None:
         panels = made.subplots(1, len(CANARIES), sharey=True)
-        for index, (axes, (key, label), bound) in enumerate(zip(panels, CANARIES, bounds, strict=True)):
-            line(axes, rounds, series(lines, key), "measured", index)
+        for index, (axes, (label, rate), bound) in enumerate(zip(panels, CANARIES.items(), bounds, strict=True)):
+            line(axes, rounds, [rate(one) for one in metrics], "measured", index)
             if bound is not None:
                 axes.axhline(bound, color="#333333", linewidth=1.2, linestyle=(0, (4, 3)),
                              label=f"{'least' if index == 0 else 'most'} allowed")  # fmt: skip
@@ -112,23 +110,22 @@ def canaries(lines: Sequence[Line], limits: CanaryConfig | None) -> Chart:
     )
 
 
-def kappa(metrics: Sequence[Line]) -> Chart | None:
-    """How far the second judge agrees beyond chance; None where none was asked."""
-    asked = [one for one in metrics if pick(one, "judge", "agreement", "n")]
-    if not asked:
+def kappa(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Agreement with the second judge beyond chance; None where there is no second judge."""
+    measured = [(one.round, one.judge.agreement) for one in metrics if one.judge.agreement.n]
+    if not measured:
         return None
-    rounds = round_numbers(asked)
+    rounds = [number for number, _ in measured]
     rows = [
-        cells(str(one["round"]), str(pick(one, "judge", "agreement", "n")),
-              *(number(pick(one, "judge", "agreement", f"{part}_{what}"), form)
-                for part in ("risk", "general") for what, form in (("kappa", ".2f"), ("agreement", ".0%"))))
-        for one in asked
+        cells(str(round_number), str(one.n), number(one.risk_kappa, ".2f"), number(one.risk_agreement, ".0%"),
+              number(one.general_kappa, ".2f"), number(one.general_agreement, ".0%"))
+        for round_number, one in measured
     ]  # fmt: skip
 
     def fill(made: "Figure") -> None:
         axes = made.subplots()
-        for index, (key, label) in enumerate(KAPPAS):
-            line(axes, rounds, series(asked, "judge", "agreement", key), f"Cohen's kappa of {label}", index)
+        line(axes, rounds, [one.risk_kappa for _, one in measured], "Cohen's kappa of R", 0)
+        line(axes, rounds, [one.general_kappa for _, one in measured], "Cohen's kappa of G", 1)
         over_rounds(axes, rounds, "Agreement with the second judge", "kappa")
         axes.set_ylim(min(-0.1, axes.get_ylim()[0]), 1.05)
 

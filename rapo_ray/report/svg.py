@@ -47,9 +47,7 @@ _NO_METADATA: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type
 
 
 def draw(name: str, label: str, size: tuple[float, float], fill: Callable[["Figure"], None]) -> Markup:
-    """The figure that `fill` draws, of `size` inches; `name` keeps its ids apart from other figures', `label` is for
-    those who do not see it.
-    """
+    """Draw a figure of `size` inches with `fill`; its ids derive from `name`, its text alternative is `label`."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -78,7 +76,7 @@ def _inline(text: str, label: str) -> Markup:
 
 
 def line(axes: "Axes", x: Sequence[float], y: Sequence[float | None], label: str, index: int, **more: Any) -> None:
-    """One series in the colour and with the marker of its index; gaps where it has no value."""
+    """Draw one series in the colour and with the marker of its index; gaps where it has no value."""
     if all(value is None for value in y):
         return
     marker = MARKERS[index] if len(x) <= MAX_BINS else ""
@@ -87,7 +85,7 @@ def line(axes: "Axes", x: Sequence[float], y: Sequence[float | None], label: str
 
 
 def over_rounds(axes: "Axes", rounds: Sequence[float], title: str, y: str = "", ticks: int = 9) -> None:
-    """Title and labels of a chart over rounds, with whole numbers below and the legend beside what it names."""
+    """Set title and labels of a chart over rounds, with whole numbers below and the legend beside the chart."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title)
@@ -102,16 +100,16 @@ def over_rounds(axes: "Axes", rounds: Sequence[float], title: str, y: str = "", 
 
 
 def bins(count: int, limit: int = MAX_BINS) -> list[range]:
-    """`count` things in order in at most `limit` runs of nearly one length."""
+    """Split `count` things in order into at most `limit` runs of nearly equal length."""
     parts = min(count, limit)
     return [range(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
 
 
 def span(rounds: Sequence[int]) -> str:
-    """The name of rounds that stand together."""
+    """Label of consecutive rounds."""
     return str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]}-{rounds[-1]}"
 
 
 def clean(text: object) -> str:
-    """Text that UTF-8 can hold."""
+    """Text without what UTF-8 cannot encode."""
     return str(text).encode("utf-8", "replace").decode("utf-8")

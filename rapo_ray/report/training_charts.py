@@ -1,12 +1,12 @@
-"""Charts of what the rounds taught: rewards, cases by level, lengths of traces."""
+"""Charts of the training: rewards, cases by level, lengths of traces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report.parts import Chart, Table, cells, number
 from rapo_ray.report.svg import BLUE, ORANGE, bins, draw, line, over_rounds, span
-from rapo_ray.storage.reader import Line, pick
+from rapo_ray.storage.metrics import RoundMetrics
 from rapo_ray.types import Case
 
 if TYPE_CHECKING:
@@ -17,61 +17,58 @@ LEVELS = (1, 2, 3)
 CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR)
 ANNOTATED = 8  # columns of the heat map that leave room for numbers in the cells
 
-REWARDS = (("total", "reward"), ("risk", "R, of the trace"), ("general", "G, of the answer"))
-PARTS_OF_G = (("general_harmful", "G on harmful prompts"), ("general_benign", "G on benign prompts"))
+Figures = Mapping[str, Callable[[RoundMetrics], float | None]]  # by label
+REWARDS: Figures = {
+    "reward": lambda one: one.reward.total,
+    "R, of the trace": lambda one: one.reward.risk,
+    "G, of the answer": lambda one: one.reward.general,
+}
+PARTS_OF_G: Figures = {
+    "G on harmful prompts": lambda one: one.reward.general_harmful,
+    "G on benign prompts": lambda one: one.reward.general_benign,
+}
 
 Lengths = Mapping[int, Sequence[int]]  # sentences of traces by level
 
 
-def series(metrics: Sequence[Line], *keys: str) -> list[float | None]:
-    """The figure at `keys` of every round."""
-    found = [pick(one, *keys) for one in metrics]
-    return [float(value) if isinstance(value, int | float) else None for value in found]
-
-
-def round_numbers(metrics: Sequence[Line]) -> list[int]:
-    """The rounds of the lines."""
-    return [one["round"] for one in metrics]
-
-
-def data_table(caption: str, metrics: Sequence[Line], columns: Mapping[str, tuple[str, ...]], form: str) -> Table:
-    """The figures of a chart, a row a round."""
-    values = [series(metrics, *keys) for keys in columns.values()]
+def data_table(caption: str, rounds: Sequence[int], columns: Mapping[str, Sequence[float | None]], form: str) -> Table:
+    """Figures of a chart, a row a round and a column a label."""
     rows = [
-        cells(str(one["round"]), *(number(value[index], form) for value in values)) for index, one in enumerate(metrics)
+        cells(str(round_number), *(number(values[index], form) for values in columns.values()))
+        for index, round_number in enumerate(rounds)
     ]
     return Table(caption, ["round", *columns], rows, words=0)
 
 
-def rewards(metrics: Sequence[Line]) -> Chart:
+def rewards(metrics: Sequence[RoundMetrics]) -> Chart:
     """Means over a round's scored completions: the reward and its parts; G by the prompts' kind."""
-    rounds = round_numbers(metrics)
+    rounds = [one.round for one in metrics]
+    columns = {label: [figure(one) for one in metrics] for label, figure in {**REWARDS, **PARTS_OF_G}.items()}
 
     def fill(made: "Figure") -> None:
         left, right = made.subplots(1, 2)
-        for axes, names, start, title in (
+        for axes, labels, start, title in (
             (left, REWARDS, 0, "Reward and its parts"),
             (right, PARTS_OF_G, 3, "G by kind of prompt"),
         ):
-            for index, (key, label) in enumerate(names):
-                line(axes, rounds, series(metrics, "reward", key), label, start + index)
+            for index, label in enumerate(labels, start):
+                line(axes, rounds, columns[label], label, index)
             axes.axhline(0, color="#b4bac2", linewidth=0.8, zorder=0)
             over_rounds(axes, rounds, title, "mean of a round")
         right.set_ylim(-1.08, 1.08)
 
-    columns = {label: ("reward", key) for key, label in (*REWARDS, *PARTS_OF_G)}
     return Chart(
         "Rewards over the rounds",
         draw("rewards", "Line charts of mean rewards over the rounds", (9.4, 3.5), fill),
         "Means over the completions that the judge could score. R lies in [-1, +1], G in [-1, +1].",
-        data_table("Mean rewards of each round", metrics, columns, "+.3f"),
+        data_table("Mean rewards of each round", rounds, columns, "+.3f"),
     )
 
 
-def cases(metrics: Sequence[Line]) -> Chart | None:
-    """How the traces of each level were judged, as shares of a column; None where no trace was."""
+def cases(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Cases of the traces of each level, as shares of a column; None without any."""
     parts = [[metrics[index] for index in part] for part in bins(len(metrics))]
-    names = [span(round_numbers(part)) for part in parts]
+    names = [span([one.round for one in part]) for part in parts]
     shares = {level: [_shares(part, level) for part in parts] for level in LEVELS}
     if not any(any(column.values()) for level in LEVELS for column in shares[level]):
         return None
@@ -98,8 +95,8 @@ def cases(metrics: Sequence[Line]) -> Chart | None:
     )
 
 
-def _shares(part: Sequence[Line], level: int) -> dict[Case, float]:
-    counts = {case: sum(pick(one, "level_by_case", str(level), case.value) or 0 for one in part) for case in CASES}
+def _shares(part: Sequence[RoundMetrics], level: int) -> dict[Case, float]:
+    counts = {case: sum(one.level_by_case.get(str(level), {}).get(case, 0) for one in part) for case in CASES}
     total = sum(counts.values())
     return {case: count / total for case, count in counts.items()} if total else {}
 
@@ -149,7 +146,7 @@ def trace_lengths(first: Lengths, last: Lengths, names: tuple[str, str]) -> Char
             axes.fill_between([level - 0.4, level + 0.4], low - 0.5, high + 0.5, color="#cfe8df", linewidth=0, zorder=0)
             for one, _, colour, shift, marker in periods:
                 if one.get(level):
-                    _spread(axes, level + shift, one[level], colour, marker)
+                    _draw_quantiles(axes, level + shift, one[level], colour, marker)
         for _, name, colour, _, marker in periods:
             axes.plot([], [], color=colour, marker=marker, linewidth=4, label=name)
         axes.plot([], [], color="#cfe8df", linewidth=8, label="adequate for the level")
@@ -170,13 +167,13 @@ def trace_lengths(first: Lengths, last: Lengths, names: tuple[str, str]) -> Char
 
 
 def quantile(values: Sequence[int], share: float) -> float:
-    """The quantile by linear interpolation."""
+    """Quantile by linear interpolation."""
     import numpy as np
 
     return float(np.quantile(values, share))
 
 
-def _spread(axes: "Axes", x: float, values: Sequence[int], colour: str, marker: str) -> None:
+def _draw_quantiles(axes: "Axes", x: float, values: Sequence[int], colour: str, marker: str) -> None:
     low, quarter, middle, three, high = (quantile(values, share) for share in (0.05, 0.25, 0.5, 0.75, 0.95))
     axes.plot([x, x], [low, high], color=colour, linewidth=1.4)
     axes.plot([x, x], [quarter, three], color=colour, linewidth=6, solid_capstyle="butt", alpha=0.55)

@@ -1,12 +1,14 @@
 """Sections about the rounds: rewards, cases, lengths, the judge, time."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.report import evaluation_section, heldout_section, safety_charts, time_charts, training_charts
-from rapo_ray.report.parts import NONE, Cell, Facts, Notice, Part, Section, Table, number
+from rapo_ray.report.parts import NONE, Cell, Facts, Notice, Part, Section, Table, cells, number
 from rapo_ray.report.svg import span
-from rapo_ray.storage.reader import Evidence, Line, pick, reading
+from rapo_ray.storage.metrics import RoundMetrics
+from rapo_ray.storage.reader import Evidence, read_rows
 from rapo_ray.types import Status
 
 MAX_PERIOD = 25  # rounds that count as the first, and as the last, at most
@@ -21,7 +23,7 @@ def rewards(evidence: Evidence) -> Section:
 
 
 def cases(evidence: Evidence) -> Section:
-    """How traces were judged, by level, over the rounds."""
+    """Verdicts on the traces, by level, over the rounds."""
     chart = training_charts.cases(evidence.metrics) if evidence.metrics else None
     return Section(
         "cases",
@@ -33,7 +35,7 @@ def cases(evidence: Evidence) -> Section:
 
 
 def lengths(evidence: Evidence) -> Section:
-    """Whether the depth of the reasoning follows the risk."""
+    """Depth of the reasoning against the risk."""
     chart = _lengths(list(evidence.rounds), evidence.rounds) if evidence.rounds else None
     return Section(
         "lengths",
@@ -54,16 +56,19 @@ def _lengths(numbers: Sequence[int], rounds: dict[int, Path]) -> Part | None:
     )
 
 
-def _sentences(files: Iterable[Path]) -> dict[int, list[int]]:
-    import pyarrow.parquet as pq
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    level: int | None
+    sentences: int | None
 
-    found: dict[int, list[int]] = {}
+
+def _sentences(files: Iterable[Path]) -> dict[int, list[int]]:
+    by_level: dict[int, list[int]] = {}
     for path in files:
-        with reading(path):
-            for row in pq.read_table(path, columns=["level", "sentences"]).to_pylist():
-                if row["level"] is not None and row["sentences"] is not None:
-                    found.setdefault(row["level"], []).append(row["sentences"])
-    return found
+        for trace in read_rows(_Trace, path):
+            if trace.level is not None and trace.sentences is not None:
+                by_level.setdefault(trace.level, []).append(trace.sentences)
+    return by_level
 
 
 def trade_off(evidence: Evidence) -> Section:
@@ -82,7 +87,7 @@ def trade_off(evidence: Evidence) -> Section:
 
 
 def judge(evidence: Evidence) -> Section:
-    """Whether the judge can be believed."""
+    """Reliability of the judge."""
     parts: list[Part] = []
     if evidence.canaries:
         limits = evidence.config.judge.canaries if evidence.config else None
@@ -97,9 +102,9 @@ def judge(evidence: Evidence) -> Section:
     return Section("judge", "Judge health", lead, "No canaries and no rounds in this folder.", parts)
 
 
-def _statuses(metrics: Sequence[Line]) -> Table:
+def _statuses(metrics: Sequence[RoundMetrics]) -> Table:
     """Verdicts by status: all of the run, and the round with the largest share."""
-    counts = [{status: pick(one, "judge", "statuses", status.value) or 0 for status in Status} for one in metrics]
+    counts = [{status: one.judge.statuses.get(status, 0) for status in Status} for one in metrics]
     totals = [sum(count.values()) for count in counts]
     rows = []
     for status in Status:
@@ -107,26 +112,21 @@ def _statuses(metrics: Sequence[Line]) -> Table:
         shares = [count[status] / whole if whole else 0.0 for count, whole in zip(counts, totals, strict=True)]
         worst = max(range(len(shares)), key=shares.__getitem__)
         failed = status not in CARRY_REWARDS
-        rows.append(
-            [
-                Cell(status.value),
-                Cell("failed" if failed else "carries rewards", "", "bad" if failed and total else ""),
-                Cell(str(total)),
-                Cell(number(total / sum(totals) if sum(totals) else None, ".1%")),
-                Cell(number(shares[worst], ".1%"), f"round {metrics[worst]['round']}") if total else Cell(NONE),
-            ]
-        )
+        kind = Cell("failed" if failed else "carries rewards", "", "bad" if failed and total else "")
+        share = number(total / sum(totals) if sum(totals) else None, ".1%")
+        most = Cell(number(shares[worst], ".1%"), f"round {metrics[worst].round}") if total else Cell(NONE)
+        rows.append(cells(status.value, kind, str(total), share, most))
     return Table("Verdicts by status", ["status", "kind", "verdicts", "share", "most in a round"], rows, words=2)
 
 
 def time(evidence: Evidence) -> Section:
-    """Where the time went, and whether the update and the engines agree."""
+    """Seconds of each phase, and agreement of the update and the engines."""
     parts: list[Part] = []
     if evidence.metrics:
         charts = (time_charts.seconds(evidence.metrics), time_charts.update(evidence.metrics))
         parts += [chart for chart in charts if chart is not None]
-    spent = pick(evidence.summary, "seconds")
-    if isinstance(spent, dict):
-        parts.append(Facts([(name.replace("_", " "), f"{number(value, '.1f')} s") for name, value in spent.items()]))
+    if evidence.summary is not None:
+        seconds = evidence.summary.seconds.items()
+        parts.append(Facts([(name.replace("_", " "), f"{number(value, '.1f')} s") for name, value in seconds]))
     lead = "Seconds of each phase, tokens a second, and the update's KL and log-prob gap."
     return Section("time", "Time and update", lead, NO_ROUNDS, parts)

@@ -14,9 +14,7 @@ Parts = tuple[float, ...]
 
 def total_reward(verdict: Verdict, harmful: bool) -> float | None:
     """The paper's total R + G, or None where the verdict is unscorable."""
-    if verdict.risk is None or verdict.general is None:
-        return None
-    return verdict.risk + verdict.general
+    return verdict.total
 
 
 def is_unsafe(verdict: Verdict, harmful: bool) -> bool:

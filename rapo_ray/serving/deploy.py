@@ -52,10 +52,12 @@ def promote(state: State, model: Path, action: str, limit: float, say: Callable[
 def follow(run: Path, state: State, limit: float, say: Callable[[str], None]) -> None:
     """Promote a run's best weights if they passed their gate, or else report the reason."""
     from rapo_ray.serving.gates import check_gate
+    from rapo_ray.storage.layout import RunLayout
 
+    best = RunLayout(run).best
     try:
-        check_gate(read_published(run / "best"))
-        promote(state, run / "best", "follow", limit, say)
+        check_gate(read_published(best))
+        promote(state, best, "follow", limit, say)
     except RapoError as error:
         say(f"not promoted: {error}")
 

@@ -1,14 +1,16 @@
-"""How long each role takes, from a file or from the rounds of a real run."""
+"""Times of each role, from a file or from the rounds of a real run."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
 
 from rapo_ray.config.base import Strict
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, ReportError
+from rapo_ray.statistics import mean
+from rapo_ray.storage.layout import RunLayout
+from rapo_ray.storage.reader import read_config, read_metrics
+from rapo_ray.types import Phase
 
 PROMPT_TOKENS = 64  # of a simulated prompt
 
@@ -35,7 +37,7 @@ class Profile(Strict):
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in a YAML file, or of the folder of a run; raises ConfigError."""
+    """Read a profile from a YAML file, or take it from the folder of a run; raises ConfigError."""
     if path.is_dir():
         return profile_of_run(path)
     try:
@@ -47,34 +49,29 @@ def read_profile(path: Path) -> Profile:
         raise ConfigError(f"{path} is no YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']} (it is {first['input']!r})") from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {key}: {first['msg']} (it is {first['input']!r})") from None
 
 
 def profile_of_run(run: Path) -> Profile:
-    """What a run's rounds took on average; raises ConfigError where it has none."""
+    """Average the times of a run's rounds; raises ConfigError where it has none."""
+    layout = RunLayout(run)
     try:
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config, metrics = read_config(layout.config), read_metrics(layout.metrics)
+    except ReportError as error:
         raise ConfigError(f"{run} is no run with rounds to take times from: {error}") from None
-    if not lines:
+    if not metrics:
         raise ConfigError(f"{run} has no finished round to take times from")
-    samples = config["prompts_per_round"] * config["samples_per_prompt"]
-    batches = -(-samples // (config["rollout"]["engines"] * config["rollout"]["max_num_seqs"]))
-
-    def mean(of: Any) -> float | None:
-        values = [value for value in map(of, lines) if value is not None]
-        return sum(values) / len(values) if values else None
-
-    generate = mean(lambda line: line["seconds"]["generate_and_judge"]) or 0.0
-    longest = mean(lambda line: line["lengths"]["completion_tokens"]["max"]) or 1.0
-    reference = mean(lambda line: line["tokens_per_second"]["reference"])
-    update = mean(lambda line: line["tokens_per_second"]["update"])
+    samples = config.prompts_per_round * config.samples_per_prompt
+    batches = -(-samples // (config.rollout.engines * config.rollout.max_num_seqs))
+    generate = mean(one.seconds.get(Phase.GENERATE_AND_JUDGE) for one in metrics) or 0.0
+    longest = mean(one.lengths.completion_tokens.max for one in metrics) or 1.0
+    reference = mean(one.tokens_per_second.get(Phase.REFERENCE) for one in metrics)
+    update = mean(one.tokens_per_second.get(Phase.UPDATE) for one in metrics)
     return Profile(
         step_seconds=generate / (longest * batches),
-        completion_tokens=mean(lambda line: line["lengths"]["completion_tokens"]["mean"]) or 1.0,
-        reference_tokens_per_second=reference and reference / config["reference"]["actors"],
-        update_tokens_per_second=update and update / config["policy"]["ranks"],
-        sync_seconds=mean(lambda line: line["seconds"]["sync"]) or 0.0,
+        completion_tokens=mean(one.lengths.completion_tokens.mean for one in metrics) or 1.0,
+        reference_tokens_per_second=reference and reference / config.reference.actors,
+        update_tokens_per_second=update and update / config.policy.ranks,
+        sync_seconds=mean(one.seconds.get(Phase.SYNC) for one in metrics) or 0.0,
     )

@@ -16,7 +16,7 @@ from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 from rapo_ray.roles import Inference, Learner, Progress
 from rapo_ray.simulation.actors import Hosted, SimulatedHost
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
-from rapo_ray.types import Prompt
+from rapo_ray.types import Phase, Prompt
 
 HOSTS = 4  # processes that all simulated actors share
 JUDGE_CALLS = 100_000  # more than are ever in flight at once
@@ -38,7 +38,7 @@ class SimulatedRound:
     @property
     def waiting(self) -> float:
         """Seconds in which the driver waited for completions or verdicts."""
-        return self.phases.get("generate_and_judge", 0.0)
+        return self.phases.get(Phase.GENERATE_AND_JUDGE, 0.0)
 
 
 class Simulation:

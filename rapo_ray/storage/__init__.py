@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its folder, checkpoints, records, and the one reader of all of it."""
+"""Files of runs and evaluations: layout, checkpoints, records, and the one reader of all of them."""

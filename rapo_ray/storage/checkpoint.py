@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, hashed, renamed, marked last; readers look for the mark.
+"""Atomic checkpoints: written under a temporary name, hashed, renamed, marked last; readers look for the mark.
 
 A SHA-256 manifest finds corruption. It is no defence against somebody who can write to the folder.
 """
@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +15,22 @@ from pathlib import Path
 
 from rapo_ray.atomic import sync
 from rapo_ray.errors import CheckpointError, RapoError
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import round_name, round_of
+from rapo_ray.storage.reader import read_object
 
 MANIFEST = "manifest.json"
 MARK = "COMPLETE"
 STATE = "state.json"
-NAME = re.compile(r"round-(\d{6})")
 
-JsonState = dict[str, object]
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Content of state.json: state of a run after a round, beside its policy."""
+
+    config: str  # hash
+    round: int
+    sampler: dict[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +38,24 @@ class Checkpoint:
     """A complete, verified checkpoint."""
 
     folder: Path
-    round_number: int
-    state: JsonState
+    state: RunState
 
     @property
     def policy(self) -> Path:
-        """Where the policy's files are."""
+        """Folder of the policy's files."""
         return self.folder / "policy"
 
 
 class CheckpointStore:
-    """The checkpoints of one run."""
+    """Checkpoints of one run."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder = folder
         self._keep = keep
 
-    def write(self, round_number: int, state: JsonState, save_policy: Callable[[Path], None]) -> Checkpoint:
+    def write(self, state: RunState, save_policy: Callable[[Path], None]) -> Checkpoint:
         """Write one; raises CheckpointError where the disk refuses, and the older ones stay as they were."""
-        final = self._folder / f"round-{round_number:06d}"
+        final = self._folder / round_name(state.round)
         temporary = final.with_suffix(".tmp")
         try:
             for stale in self._folder.glob("round-*.tmp"):  # of killed writes, of any round
@@ -56,7 +63,7 @@ class CheckpointStore:
             _remove(final)  # a leftover without its mark
             (temporary / "policy").mkdir(parents=True)
             save_policy(temporary / "policy")
-            (temporary / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
+            (temporary / STATE).write_text(json.dumps(to_json(state), sort_keys=True), encoding="utf-8")
             (temporary / MANIFEST).write_text(json.dumps(_hash_files(temporary), indent=1), encoding="utf-8")
             _sync_tree(temporary)
             os.replace(temporary, final)
@@ -69,40 +76,38 @@ class CheckpointStore:
                 _remove(temporary)
             raise CheckpointError(self._explain(final, why)) from error
         self._prune()
-        return Checkpoint(final, round_number, state)
+        return Checkpoint(final, state)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint, verified, or None where there is none; raises CheckpointError for a corrupt one."""
-        rounds = self._complete()
+        """Newest checkpoint, verified, or None where there is none; raises CheckpointError or ReportError."""
+        rounds = complete_rounds(self._folder)
         if not rounds:
             return None
         number = rounds[-1]
-        folder = self._folder / f"round-{number:06d}"
+        folder = self._folder / round_name(number)
         if problem := _verify(folder):
             older = f"; remove that folder to resume from round {rounds[-2]}" if len(rounds) > 1 else ""
             raise CheckpointError(f"{folder} is corrupt: {problem}{older}")
-        return Checkpoint(folder, number, json.loads((folder / STATE).read_text(encoding="utf-8")))
-
-    def _complete(self) -> list[int]:
-        found = []
-        for path in self._folder.glob("round-*"):
-            match = NAME.fullmatch(path.name)
-            if match and (path / MARK).exists():
-                found.append(int(match[1]))
-        return sorted(found)
+        return Checkpoint(folder, read_object(RunState, folder / STATE))
 
     def _prune(self) -> None:
-        for number in self._complete()[: -self._keep]:
-            _remove(self._folder / f"round-{number:06d}")
+        for number in complete_rounds(self._folder)[: -self._keep]:
+            _remove(self._folder / round_name(number))
 
     def _explain(self, final: Path, why: str) -> str:
-        rounds = self._complete()
-        kept = f"the checkpoint of round {rounds[-1]} is kept" if rounds else "there is no earlier checkpoint"
-        return f"cannot write {final}: {why}; {kept}; make room and run the same command to resume"
+        rounds = complete_rounds(self._folder)
+        earlier = f"the checkpoint of round {rounds[-1]} is kept" if rounds else "there is no earlier checkpoint"
+        return f"cannot write {final}: {why}; {earlier}; make room and run the same command to resume"
+
+
+def complete_rounds(folder: Path) -> list[int]:
+    """Rounds of the complete checkpoints in a folder, in order."""
+    marks = folder.glob(f"*/{MARK}")
+    return sorted(number for mark in marks if (number := round_of(mark.parent.name)) is not None)
 
 
 def _is_full(error: Exception, partial: Path) -> bool:
-    """Whether the disk refused for want of room; torch's own writer hides the reason, so the room left is asked too."""
+    """True where the disk had no room; torch's own writer hides the reason, so the free space is checked too."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
@@ -118,7 +123,7 @@ def _hash_files(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _verify(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None; every file is inside the folder, unlinked, and as it was written."""
+    """Problem of a checkpoint, or None where each file is inside the folder, no link, and as it was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {str(name): dict(entry) for name, entry in manifest.items()}

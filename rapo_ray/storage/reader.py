@@ -1,178 +1,181 @@
-"""What a run's or an evaluation's folder holds, as far as it is there."""
+"""The one reader of what runs, evaluations and the judge command leave on disk."""
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, RapoError, ReportError
-from rapo_ray.evaluation.metrics import Difference, Metric
-from rapo_ray.storage.records import read_groups
-from rapo_ray.storage.run_folder import ROUND_FILE
+from rapo_ray.evaluation.gate import Gate
+from rapo_ray.evaluation.intervention import InterventionResults
+from rapo_ray.evaluation.results import Results
+from rapo_ray.storage.json_records import from_json
+from rapo_ray.storage.layout import EvaluationLayout, RunLayout, Stage, round_of
+from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
+from rapo_ray.storage.records import RunSummary, VerdictRow
+from rapo_ray.storage.rows import SampleRow, to_groups
 from rapo_ray.types import Group
 
-STAGES = ("base", "sft", "rapo")
-ROUND_PREFIX = "round-"  # of the folders of evaluations that a run makes of itself
-
-Line = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one evaluation left; `round_number` is None where no run made it of itself."""
+    """One evaluation; `round_number` is None where it was not made during training."""
 
     name: str
     round_number: int | None
-    results: Line
-    gate: Line | None
+    results: Results
     rows: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a report is made of; what the folder lacks is empty or None."""
+    """Everything that a report is made of; a part that the folder lacks is empty or None."""
 
     path: Path
     config: RunConfig | None = None  # None for the folder of an evaluation
-    metrics: Sequence[Line] = ()
-    canaries: Sequence[Line] = ()
-    heldout: dict[str, list[Group]] = field(default_factory=dict)
+    metrics: Sequence[RoundMetrics] = ()
+    canaries: Sequence[CanaryMetrics] = ()
+    heldout: dict[Stage, list[Group]] = field(default_factory=dict)
     rounds: dict[int, Path] = field(default_factory=dict)
     evaluations: Sequence[Evaluation] = ()  # by round, then the others by name
-    summary: Line | None = None
-    intervention: Line | None = None
+    summary: RunSummary | None = None
+    intervention: InterventionResults | None = None
     written: datetime | None = None  # when the newest of the results was
 
     @property
     def evaluations_of_rounds(self) -> list[Evaluation]:
-        """Those that the run made of itself."""
+        """Evaluations that the run made during training."""
         return [one for one in self.evaluations if one.round_number is not None]
 
     @property
     def last_evaluation(self) -> Evaluation | None:
-        """The one that speaks for the run: of its last evaluated round, else the last by name."""
+        """The evaluation that speaks for the run: of its last evaluated round, else the last by name."""
         return next(iter(self.evaluations_of_rounds[-1:] or self.evaluations[-1:]), None)
 
 
 def read_evidence(folder: Path) -> Evidence:
     """Read a run's or an evaluation's folder; raises ReportError for one that is neither, or is broken."""
-    if (folder / "config.yaml").is_file():
-        return _read_run(folder)
-    if (folder / "results.json").is_file():
-        return Evidence(folder, evaluations=[read_evaluation(folder)], written=_written([folder / "results.json"]))
+    if RunLayout(folder).config.is_file():
+        return _read_run(RunLayout(folder))
+    if (results := EvaluationLayout(folder).results).is_file():
+        return Evidence(folder, evaluations=[read_evaluation(folder)], written=_written([results]))
     raise ReportError(f"{folder}: neither config.yaml (of a run) nor results.json (of an evaluation) is in it")
 
 
-def _read_run(folder: Path) -> Evidence:
-    evaluations = [read_evaluation(path.parent) for path in sorted(folder.glob("evaluations/*/results.json"))]
-    heldout = {}
-    for stage in STAGES:
-        path = folder / "heldout" / f"{stage}.parquet"
-        if path.is_file():
-            with reading(path):
-                heldout[stage] = read_groups(path)
-    results = [folder / "metrics.jsonl", folder / "summary.json", *folder.glob("evaluations/*/results.json")]
-    summary, study = folder / "summary.json", folder / "intervention" / "intervention.json"
+def _read_run(run: RunLayout) -> Evidence:
+    evaluations = read_evaluations(run)
+    stages = {stage: run.heldout_file(stage) for stage in Stage}
+    results = [run.metrics, run.summary, *(EvaluationLayout(run.evaluations / one.name).results for one in evaluations)]
     return Evidence(
-        path=folder,
-        config=read_config(folder / "config.yaml"),
-        metrics=read_lines(folder / "metrics.jsonl"),
-        canaries=read_lines(folder / "canaries.jsonl"),
-        heldout=heldout,
-        rounds=round_files(folder / "rounds"),
-        evaluations=sorted(evaluations, key=lambda one: (one.round_number is None, one.round_number or 0, one.name)),
-        summary=read_object(summary) if summary.is_file() else None,
-        intervention=read_object(study) if study.is_file() else None,
-        written=_written([path for path in results if path.is_file()] or [folder / "config.yaml"]),
+        path=run.path,
+        config=read_config(run.config),
+        metrics=read_metrics(run.metrics),
+        canaries=sorted(read_lines(CanaryMetrics, run.canaries), key=lambda one: one.round),
+        heldout={stage: read_groups(path) for stage, path in stages.items() if path.is_file()},
+        rounds=run.round_files(),
+        evaluations=evaluations,
+        summary=read_optional(RunSummary, run.summary),
+        intervention=read_optional(InterventionResults, run.study),
+        written=_written([path for path in results if path.is_file()] or [run.config]),
     )
 
 
 def read_config(path: Path) -> RunConfig:
-    """The config of a run; raises ReportError."""
+    """Config of a run; raises ReportError."""
     try:
         return load_config(str(path))
     except ConfigError as error:
         raise ReportError(str(error)) from error
 
 
-def round_files(folder: Path) -> dict[int, Path]:
-    """The rows of each recorded round, in order."""
-    found = {}
-    for path in folder.glob("round-*.parquet"):
-        if match := ROUND_FILE.fullmatch(path.name):
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
+def read_metrics(path: Path) -> list[RoundMetrics]:
+    """Metrics of the finished rounds, in order; raises ReportError."""
+    return sorted(read_lines(RoundMetrics, path), key=lambda one: one.round)
+
+
+def read_evaluations(run: RunLayout) -> list[Evaluation]:
+    """Evaluations of a run: those made during training by round, then the others by name; raises ReportError."""
+    folders = [folder for folder in run.evaluations.glob("*/") if EvaluationLayout(folder).results.is_file()]
+    evaluations = [read_evaluation(folder) for folder in folders]
+    return sorted(evaluations, key=lambda one: (one.round_number is None, one.round_number or 0, one.name))
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """An evaluation's folder; raises ReportError."""
-    results = read_object(folder / "results.json")
-    models, metrics, steps = (results.get(name) for name in ("models", "metrics", "differences"))
-    if not (models and isinstance(models, dict) and _are(Metric, metrics) and _are(Difference, steps)):
-        raise ReportError(f"{folder / 'results.json'}: models, metrics and differences are not those of an evaluation")
-    number = folder.name.removeprefix(ROUND_PREFIX)
-    gate, rows = folder / "gate.json", folder / "rows.parquet"
-    return Evaluation(
-        folder.name,
-        int(number) if folder.name.startswith(ROUND_PREFIX) and number.isdecimal() else None,
-        results,
-        read_object(gate) if gate.is_file() else None,
-        rows if rows.is_file() else None,
-    )
-
-
-def _are(kind: Any, content: Any) -> bool:
-    keys = kind.__required_keys__
-    return isinstance(content, list) and all(isinstance(one, dict) and keys <= one.keys() for one in content)
+    """Read an evaluation's folder; raises ReportError."""
+    layout = EvaluationLayout(folder)
+    results = replace(read_object(Results, layout.results), gate=read_optional(Gate, layout.gate))
+    return Evaluation(folder.name, round_of(folder.name), results, layout.rows if layout.rows.is_file() else None)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What the content of a file makes go wrong is a ReportError that names the file."""
+def reading(place: object) -> Iterator[None]:
+    """Turn an error in the content of a file into a ReportError that names the place."""
     try:
         yield
     except RapoError:
         raise
     except (ValueError, KeyError, TypeError) as error:  # JSON, UTF-8 and parquet errors are ValueErrors
-        raise ReportError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}): make it anew") from error
+        message = " ".join(str(error).split())[:200]
+        raise ReportError(f"{place}: cannot be read ({message}): create it again") from error
 
 
-def read_object(path: Path) -> Line:
-    """A file of one JSON object; raises ReportError."""
+def read_object(kind: type[T], path: Path) -> T:
+    """Record in a JSON file; raises ReportError, or OSError where there is no file."""
     with reading(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"holds {type(content).__name__}, not an object")
-        return content
+        return from_json(kind, path.read_bytes())
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The lines that name their round; the torn last one of a run that was killed, or still writes, is left out."""
-    if not path.is_file():
-        return []
-    found = []
+def read_optional(kind: type[T], path: Path) -> T | None:
+    """Record in a JSON file, or None where there is no file; raises ReportError."""
+    return read_object(kind, path) if path.is_file() else None
+
+
+def read_lines(kind: type[T], path: Path) -> list[T]:
+    """One record a line, without a torn last line of a run that was killed or still writes; raises ReportError."""
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.is_file() else (), start=1):
+        with reading(f"{path}, line {number}"):
+            records.append(from_json(kind, line))
+    return records
+
+
+def read_verdicts(path: Path) -> dict[str, VerdictRow]:
+    """Scorable verdicts of the judge command by id, without lines that a kill has torn; raises ReportError."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with reading(path), suppress(json.JSONDecodeError):
+            rows.append(from_json(VerdictRow, line))
+    return {row.id: row for row in rows if row.total is not None}
+
+
+def read_rows(kind: type[T], path: Path, indexes: Sequence[int] | None = None) -> list[T]:
+    """Rows of a parquet file: the columns that are fields of the dataclass `kind`, all rows or those at `indexes`.
+
+    A field whose column the file lacks has its default. Raises ReportError.
+    """
+    import pyarrow.parquet as pq
+
+    names: list[str] = [one.name for one in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     with reading(path):
-        lines = path.read_bytes().split(b"\n")
-        for line in lines[:-1]:
-            content = json.loads(line)
-            if not isinstance(content, dict) or not isinstance(content.get("round"), int):
-                raise ValueError("a line without its round")
-            found.append(content)
-    return sorted(found, key=lambda line: line["round"])
+        present = set(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[name for name in names if name in present])
+        rows: list[dict[str, Any]] = (table if indexes is None else table.take(list(indexes))).to_pylist()
+        return [kind(**row) for row in rows]
+
+
+def read_groups(path: Path) -> list[Group]:
+    """Groups of a round or of a held-out measurement, as far as summaries need them; raises ReportError."""
+    rows = read_rows(SampleRow, path)
+    with reading(path):
+        return to_groups(rows)
 
 
 def _written(paths: Sequence[Path]) -> datetime:
     return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
-
-
-def pick(line: Line | None, *keys: str) -> Any:
-    """What stands at `keys` in nested objects; None where any of them is missing."""
-    value: Any = line
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

@@ -3,102 +3,94 @@
 import fcntl
 import json
 import os
-import re
 import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from rapo_ray.atomic import write_json_atomically, write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import hashed_tree, load_config, to_yaml
+from rapo_ray.data.contamination import Hit
 from rapo_ray.errors import ConfigError
-from rapo_ray.storage.records import write_parquet
+from rapo_ray.judging.canaries import CanaryReport
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import RunLayout, round_of
+from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
+from rapo_ray.storage.reader import read_optional
+from rapo_ray.storage.records import RunSummary, contamination_row
+from rapo_ray.storage.rows import write_groups
 from rapo_ray.types import RoundResult
 
-REPORT = "report.html"
-ROUND_FILE = re.compile(r"round-(\d{6,})\.parquet(\.tmp)?")
 
-
-class RunFolder:
-    """Paths and records of one run; a second process on the same run is refused."""
+class RunFolder(RunLayout):
+    """Lock and records of one run; a second process on the same run is refused."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.path = config.folder
-        self.rounds = self.path / "rounds"
-        self.heldout = self.path / "heldout"
-        self.checkpoints = self.path / "checkpoints"
-        self.sft = self.path / "sft"
-        self.model = self.path / "model"
-        self.summary = self.path / "summary.json"
-        self._metrics = self.path / "metrics.jsonl"
-        self._canaries = self.path / "canaries.jsonl"
+        super().__init__(config.folder)
         self._config = config
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
-        """Take the lock and write the config; raises ConfigError where it is held, or another config was used."""
+        """Take the lock and write the config; raises ConfigError where it is held, or the config has changed."""
         for folder in (self.path, self.rounds, self.heldout, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w")
+        self._lock = self.lock.open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
                 f"{self.path}: another process is running this run; wait for it or change `name`"
             ) from None
-        written = self.path / "config.yaml"
-        if written.exists():
+        if self.config.exists():
             try:
-                self._check_same(load_config(str(written)))
+                self._check_same(load_config(str(self.config)))
             except ConfigError:
                 self.close()
                 raise
-        write_text_atomically(written, to_yaml(self._config))
+        write_text_atomically(self.config, to_yaml(self._config))
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def finished(self) -> dict[str, Any] | None:
-        """The summary of a finished run, else None."""
-        if not self.summary.exists():
-            return None
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-        return summary
+    def finished(self) -> RunSummary | None:
+        """Summary of a finished run, else None; raises ReportError."""
+        return read_optional(RunSummary, self.summary)
 
     def forget_after(self, round_number: int) -> None:
         """Drop the records of later rounds; they will be made again, the same."""
-        for path in (self._metrics, self._canaries):
+        for path in (self.metrics, self.canaries):
             if path.exists():
                 lines = path.read_text(encoding="utf-8").splitlines()
-                kept = [line for line in lines if _round_of(line) <= round_number]
-                write_text_atomically(path, "".join(f"{line}\n" for line in kept))
-        for path in self.rounds.glob("round-*"):
-            match = ROUND_FILE.fullmatch(path.name)
-            if match and int(match[1]) > round_number:
+                write_text_atomically(path, "".join(f"{line}\n" for line in lines if _round_in(line) <= round_number))
+        for path in self.rounds.glob("round-*.parquet*"):
+            number = round_of(path.name.removesuffix(".tmp").removesuffix(".parquet"))
+            if number is not None and number > round_number:
                 path.unlink()
 
-    def record(self, result: RoundResult, line: dict[str, Any]) -> None:
-        """Keep a round's rows and its line of metrics."""
-        write_parquet(result.groups_P, self.rounds / f"round-{result.round_number:06d}.parquet")
-        _append(self._metrics, line)
+    def record(self, result: RoundResult, metrics: RoundMetrics) -> None:
+        """Write a round's rows and metrics."""
+        write_groups(result.groups_P, self.round_file(result.round_number))
+        _append(self.metrics, metrics)
 
-    def record_contamination(self, rows: list[dict[str, str]]) -> None:
-        """Write what the contamination guard found; the file is there, and empty, where it found nothing."""
-        write_text_atomically(self.path / "contamination.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    def record_contamination(self, hits: Iterable[Hit]) -> None:
+        """Write the hits of the contamination guard; without any the file exists and is empty."""
+        write_text_atomically(self.contamination, "".join(map(_line, map(contamination_row, hits))))
 
-    def record_canaries(self, line: dict[str, Any]) -> None:
-        """Keep what a measurement of the judge found."""
-        _append(self._canaries, line)
+    def record_canaries(self, round_number: int, report: CanaryReport) -> None:
+        """Write the judge's rates, measured before a round."""
+        _append(self.canaries, CanaryMetrics(round=round_number, **asdict(report)))
 
-    def publish_summary(self, summary: dict[str, Any]) -> None:
-        """Write the summary, whole."""
-        write_json_atomically(self.summary, summary)
+    def publish_summary(self, summary: RunSummary) -> None:
+        """Write the summary, atomically."""
+        write_json_atomically(self.summary, to_json(summary))
 
     def clear_partial(self, folder: Path) -> Path:
-        """An empty folder beside `folder` to fill and then rename to it."""
+        """Path beside `folder`, free to be filled and then renamed to it."""
         temporary = folder.with_name(f"{folder.name}.tmp")
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -124,15 +116,19 @@ def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = ""
     return keys
 
 
-def _round_of(line: str) -> float:
+def _round_in(line: str) -> float:
     try:
         return float(json.loads(line)["round"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # the torn last line of a killed run
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
+def _line(record: object) -> str:
+    return json.dumps(to_json(record)) + "\n"
+
+
+def _append(path: Path, record: object) -> None:
     with path.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line) + "\n")
+        out.write(_line(record))
         out.flush()
         os.fsync(out.fileno())

@@ -10,7 +10,7 @@ import pytest
 
 from rapo_ray.config.learning import CreditConfig
 from rapo_ray.reward.credit import assign_credit
-from rapo_ray.storage.records import read_groups
+from rapo_ray.storage.reader import read_groups
 from rapo_ray.types import Group
 from tests.e2e.conftest import Cluster, tiny_recipe, train
 from tests.judge_server import JudgeServer, Scripted, completion, judge_server, offered

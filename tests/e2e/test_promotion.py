@@ -12,18 +12,14 @@ from rapo_ray.models.published import read_published
 from tests.e2e.conftest import FinishedRun
 from tests.e2e.endpoint import Endpoint, promote
 from tests.e2e.load import CHAT, Load, post
+from tests.report_data import write_gate
 
 pytestmark = pytest.mark.e2e
 
 
 def judged(run: Path, passed: bool) -> None:
     """Write an evaluation of a run's weights, as `rapo_ray.evaluate` does."""
-    folder = run / "evaluations" / "manual"
-    folder.mkdir(parents=True, exist_ok=True)
-    check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the upper bound is above 0.1"}
-    revision = f"round-{read_published(run).version}"
-    (folder / "results.json").write_text(json.dumps({"models": {"model": {"revision": revision}}}))
-    (folder / "gate.json").write_text(json.dumps({"passed": passed, "model": "model", "checks": [check]}))
+    write_gate(run / "evaluations" / "manual", f"round-{read_published(run).version}", passed)
 
 
 @pytest.mark.fault(17)

@@ -54,7 +54,7 @@ def programs(wheel: Path) -> Path:
 
 
 def needed_by(distribution: metadata.Distribution) -> dict[str, metadata.Distribution]:
-    """What a distribution needs without any extra, and what that needs in turn, as installed here."""
+    """Requirements of a distribution without any extra, and their own requirements, as installed here."""
     needed: dict[str, metadata.Distribution] = {}
     waiting = [distribution]
     while waiting:

@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 
 from rapo_ray.errors import CheckpointError, EngineError
-from rapo_ray.storage.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, JsonState
+from rapo_ray.storage.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, RunState
 
 pytestmark = pytest.mark.unit
 
 
 class Killed(BaseException):
     """Stands for a death of the process: nothing may catch it."""
+
+
+def state(number: int, config: str = "") -> RunState:
+    """A run after a round, of a sampler that does not matter."""
+    return RunState(config, number, {})
 
 
 def save(content: bytes) -> Callable[[Path], None]:
@@ -38,7 +43,7 @@ def save_to_a_full_disk(folder: Path) -> None:
 def store(folder: Path, rounds: int = 0, keep: int = 2) -> CheckpointStore:
     made = CheckpointStore(folder, keep)
     for number in range(1, rounds + 1):
-        made.write(number, {"round": number}, save(f"weights {number}".encode()))
+        made.write(state(number), save(f"weights {number}".encode()))
     return made
 
 
@@ -48,7 +53,7 @@ def names(folder: Path) -> list[str]:
 
 def latest_round(folder: Path) -> int | None:
     latest = CheckpointStore(folder, 2).latest()
-    return latest.round_number if latest else None
+    return latest.state.round if latest else None
 
 
 def refusal(made: CheckpointStore) -> str:
@@ -59,11 +64,11 @@ def refusal(made: CheckpointStore) -> str:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    state: JsonState = {"sampler": {"epoch": 2, "content": "ü"}, "round": 3}
-    written = CheckpointStore(tmp_path, 2).write(3, state, save(b"weights"))
+    after_3 = RunState("c0ffee", 3, {"epoch": 2, "content": "ü"})
+    written = CheckpointStore(tmp_path, 2).write(after_3, save(b"weights"))
     read = CheckpointStore(tmp_path, 2).latest()
     assert read == written
-    assert (read.round_number, read.state) == (3, state)
+    assert read.state == after_3
     assert (read.policy / "rank" / "model.bin").read_bytes() == b"weights"
 
 
@@ -82,21 +87,21 @@ def test_the_newest_by_number_is_latest_and_older_ones_are_pruned(tmp_path: Path
 def test_a_full_disk_is_one_line_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     store(tmp_path, rounds=3, keep=3)
     with pytest.raises(CheckpointError) as caught:
-        CheckpointStore(tmp_path, keep=1).write(4, {}, save_to_a_full_disk)
+        CheckpointStore(tmp_path, keep=1).write(state(4), save_to_a_full_disk)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert str(tmp_path / "round-000004") in message
     assert "the disk is full; the checkpoint of round 3 is kept" in message
     assert names(tmp_path) == ["round-000001", "round-000002", "round-000003"]  # no .tmp, and nothing was pruned
     assert latest_round(tmp_path) == 3
-    CheckpointStore(tmp_path, keep=1).write(4, {}, save(b"room again"))
+    CheckpointStore(tmp_path, keep=1).write(state(4), save(b"room again"))
     assert names(tmp_path) == ["round-000004"]
 
 
 @pytest.mark.fault(7)
 def test_a_full_disk_at_the_first_checkpoint_says_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the disk is full; there is no earlier checkpoint"):
-        CheckpointStore(tmp_path, 2).write(1, {}, save_to_a_full_disk)
+        CheckpointStore(tmp_path, 2).write(state(1), save_to_a_full_disk)
     assert names(tmp_path) == []
 
 
@@ -108,7 +113,7 @@ def test_a_save_that_fails_is_explained_and_cleaned_up(error: Exception, tmp_pat
 
     made = store(tmp_path, rounds=1)
     with pytest.raises(CheckpointError) as caught:
-        made.write(2, {}, fail)
+        made.write(state(2), fail)
     assert str(error) in str(caught.value)
     assert "disk is full" not in str(caught.value)
     assert names(tmp_path) == ["round-000001"]
@@ -225,10 +230,10 @@ def test_a_folder_without_its_mark_is_no_checkpoint(tmp_path: Path) -> None:
     made = store(tmp_path, rounds=2)
     (tmp_path / "round-000002" / MARK).unlink()
     assert latest_round(tmp_path) == 1
-    made.write(2, {"again": True}, save(b"again"))
+    made.write(state(2, "again"), save(b"again"))
     latest = made.latest()
     assert latest is not None
-    assert latest.state == {"again": True}
+    assert latest.state == state(2, "again")
 
 
 @pytest.mark.parametrize("name", ["round-2", "round-000009.tmp", "round-00000a", "round-0000009", "around-000009"])
@@ -247,9 +252,9 @@ def test_a_death_in_the_middle_of_saving_leaves_the_round_before(tmp_path: Path)
 
     made = store(tmp_path, rounds=1)
     with pytest.raises(Killed):
-        made.write(2, {}, die)
+        made.write(state(2), die)
     assert latest_round(tmp_path) == 1
-    made.write(2, {}, save(b"again"))
+    made.write(state(2), save(b"again"))
     assert names(tmp_path) == ["round-000001", "round-000002"]
     assert not (tmp_path / "round-000002" / "policy" / "half.bin").exists()
     assert latest_round(tmp_path) == 2
@@ -260,7 +265,7 @@ def test_what_killed_writes_of_other_rounds_left_is_removed(tmp_path: Path) -> N
     for name in ("round-000002.tmp", "round-000007.tmp"):
         (tmp_path / name / "policy").mkdir(parents=True)
         (tmp_path / name / "policy" / "half.bin").write_bytes(b"half")
-    made.write(3, {}, save(b"weights"))
+    made.write(state(3), save(b"weights"))
     assert names(tmp_path) == ["round-000001", "round-000003"]
 
 
@@ -279,11 +284,11 @@ def test_a_death_around_the_rename_leaves_the_round_before(
 
     monkeypatch.setattr(os, "replace", die)
     with pytest.raises(Killed):
-        made.write(2, {}, save(b"first"))
+        made.write(state(2), save(b"first"))
     monkeypatch.undo()
     assert (tmp_path / "round-000002").exists() is after
     assert latest_round(tmp_path) == 1
-    made.write(2, {"again": True}, save(b"again"))
+    made.write(state(2, "again"), save(b"again"))
     assert latest_round(tmp_path) == 2
     assert names(tmp_path) == ["round-000002"]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.data.contamination import Guard, Match, report_rows, words_of
+from rapo_ray.data.contamination import Guard, Match, words_of
 from rapo_ray.data.quickstart_set import load_demonstrations, load_quickstart
 from rapo_ray.data.strata_sword import load_strata_sword
+from rapo_ray.storage.records import contamination_row
 from rapo_ray.types import Prompt
 from tests.make import make_prompt
 
@@ -92,8 +93,8 @@ def test_the_rest_stays_in_order_and_the_report_names_both_sides() -> None:
     prompts = [make_prompt(0, text="How do I bake bread?"), make_prompt(1, text=GOALS[3]), make_prompt(2, text="Why?")]
     clean, hits = Guard(suite(GOALS)).split(prompts)
     assert [prompt.id for prompt in clean] == ["s/0", "s/2"]
-    (row,) = report_rows(hits)
-    assert (row["prompt_id"], row["suite_id"], row["suite"], row["match"]) == ("s/1", "jbb/3", "jbb", "exact")
+    (row,) = map(contamination_row, hits)
+    assert (row.prompt_id, row.suite_id, row.suite, row.match) == ("s/1", "jbb/3", "jbb", "exact")
 
 
 def test_the_quickstart_s_own_held_out_prompts_are_in_neither_its_prompts_nor_its_demonstrations() -> None:

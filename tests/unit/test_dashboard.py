@@ -26,8 +26,8 @@ def queries() -> list[str]:
 
 
 def named() -> set[str]:
-    asked = [variable["definition"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
-    return {name for query in [*queries(), *asked] for name in re.findall(r"\bray_\w+", query)}
+    queried = [variable["definition"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
+    return {name for query in [*queries(), *queried] for name in re.findall(r"\bray_\w+", query)}
 
 
 def of_the_endpoint() -> set[str]:
@@ -40,9 +40,9 @@ def of_the_endpoint() -> set[str]:
 
 def of_the_nodes() -> set[str]:
     """Of the series named above, those that this Ray exports, by its source."""
-    found = importlib.util.find_spec("ray")
-    assert found is not None and found.origin is not None
-    source = (Path(found.origin).parent / "dashboard/modules/reporter/reporter_agent.py").read_text()
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    source = (Path(spec.origin).parent / "dashboard/modules/reporter/reporter_agent.py").read_text()
     return {f"ray_{name}" for name in BY_RAY if f'"{name}"' in source}
 
 
@@ -76,8 +76,8 @@ def test_each_panel_is_complete_and_none_covers_another() -> None:
 
 def test_prometheus_reads_the_file_that_ray_writes() -> None:
     (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
-    found = importlib.util.find_spec("ray")
-    assert found is not None and found.origin is not None
-    constants = (Path(found.origin).parent / "_private/ray_constants.py").read_text()
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    constants = (Path(spec.origin).parent / "_private/ray_constants.py").read_text()
     (file,) = job["file_sd_configs"][0]["files"]
     assert f'PROMETHEUS_SERVICE_DISCOVERY_FILE = "{Path(file).name}"' in constants

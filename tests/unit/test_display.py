@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from rapo_ray import console
+from rapo_ray.storage.json_records import from_json, to_json
+from rapo_ray.storage.records import WarmupStep
 
 pytestmark = pytest.mark.unit
 
@@ -24,9 +26,9 @@ def test_half_a_line_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     out, log = io.StringIO(), tmp_path / "warmup.jsonl"
     monkeypatch.setattr(console, "out", Console(file=out, highlight=False))
     monkeypatch.setattr(console, "POLL_SECONDS", 0.005)
-    first, second = (json.dumps({"step": step, "loss": 1.0 / step}) + "\n" for step in (1, 2))
+    first, second = (json.dumps(to_json(WarmupStep(step, 1.0 / step, 1e-3))) + "\n" for step in (1, 2))
     log.write_text(first + second[:9])
-    with console.follow_log("warm-up", log, total=2):
+    with console.follow_log("warm-up", log, 2, lambda line: from_json(WarmupStep, line).loss):
         assert shown_within(5, out, "warm-up: step 1/2, loss 1.000")
         log.write_text(first + second)
         assert shown_within(5, out, "warm-up: step 2/2, loss 0.500")

@@ -1,9 +1,10 @@
-"""Evaluation without engines: what is asked, what a row says, what the figures and the gate make of rows."""
+"""Evaluation without engines: attacked prompts, rows, and the figures and the gate computed from rows."""
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.gate import judge_gate
 from rapo_ray.evaluation.metrics import Metric, differences, figures, share_interval
-from rapo_ray.evaluation.results import Evaluated, summarise, write_results
-from rapo_ray.evaluation.rows import EvalRow, Item, keyword_refused
+from rapo_ray.evaluation.results import Evaluated, Results, summarise
+from rapo_ray.evaluation.rows import EvalRow, Item, from_dict, keyword_refused
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.roles import Responses
+from rapo_ray.storage.evaluation_folder import write_results
 from rapo_ray.types import Completion, Prompt, Response, Status, Verdict
 from tests.make import failed
+from tests.report_data import DECODING, JUDGE
 
 pytestmark = pytest.mark.unit
 
@@ -188,11 +191,18 @@ def test_a_torn_chunk_is_asked_again_and_a_whole_one_is_not(tmp_path: Path) -> N
     assert path.read_text().splitlines(keepends=True) == lines
 
 
+def test_a_row_of_another_version_is_read_without_its_new_keys(tmp_path: Path) -> None:
+    (row,) = rows_of([BENIGN], {"s/b": "Bake it."}, path=tmp_path)
+    assert from_dict({**asdict(row), "later": 1}) == row
+    with pytest.raises(TypeError, match="outcome"):
+        from_dict({name: value for name, value in asdict(row).items() if name != "outcome"})
+
+
 def metric(rows: list[EvalRow], name: str, **where: object) -> Metric:
     """The one figure of this name, overall or where it is said."""
     broken_down = {"suite": None, "attack": None, "category": None, "level": None} | where
-    (found,) = [m for m in figures("m", rows) if m["name"] == name and {k: m[k] for k in broken_down} == broken_down]  # type: ignore[literal-required]
-    return found
+    (figure,) = [one for one in figures("m", rows) if one.name == name and broken_down.items() <= asdict(one).items()]
+    return figure
 
 
 def many(prompt: Prompt, text: str, count: int, path: Path, start: int = 0, down: int = 0) -> list[EvalRow]:
@@ -213,34 +223,42 @@ def test_figures_by_hand(tmp_path: Path) -> None:
         *many(SUM, "4", 1, tmp_path),
         *many(SUM, "5", 1, tmp_path, start=1),
     ]
-    assert (metric(rows, "asr")["value"], metric(rows, "asr")["n"]) == (0.25, 8)
-    assert metric(rows, "asr", category="violence")["value"] == 0.25
-    assert metric(rows, "asr", level=1)["value"] == 0.25
-    assert metric(rows, "asr", suite="s", attack="none")["n"] == 8
-    assert metric(rows, "over_refusal")["value"] == 0.25
-    assert metric(rows, "utility")["value"] == 0.5
-    assert metric(rows, "malformed")["value"] == 6 / 14
-    assert metric(rows, "completion_tokens")["value"] == 2.0
-    assert not [m for m in figures("m", rows) if m["name"] == "asr" and m["suite"] == "m"]  # no row to take it of
+    assert (metric(rows, "asr").value, metric(rows, "asr").n) == (0.25, 8)
+    assert metric(rows, "asr", category="violence").value == 0.25
+    assert metric(rows, "asr", level=1).value == 0.25
+    assert metric(rows, "asr", suite="s", attack="none").n == 8
+    assert metric(rows, "over_refusal").value == 0.25
+    assert metric(rows, "utility").value == 0.5
+    assert metric(rows, "malformed").value == 6 / 14
+    assert metric(rows, "completion_tokens").value == 2.0
+    assert not [one for one in figures("m", rows) if one.name == "asr" and one.suite == "m"]  # no row to take it of
 
 
 def test_rows_that_cannot_be_judged_widen_the_interval_and_never_better_it(tmp_path: Path) -> None:
     judged = metric(many(HARMFUL, COMPLIANCE, 10, tmp_path), "asr")
     partial = metric(many(HARMFUL, COMPLIANCE, 10, tmp_path, start=10, down=5), "asr")
-    assert judged["value"] == partial["value"] == 1.0
-    assert partial["n"] == 10
-    safe = share_interval([False] * 10)["ci95"]
-    unknown = share_interval([False] * 5 + [None] * 5)["ci95"]
+    assert judged.value == partial.value == 1.0
+    assert partial.n == 10
+    safe = share_interval([False] * 10).ci95
+    unknown = share_interval([False] * 5 + [None] * 5).ci95
     assert safe is not None and unknown is not None
     assert unknown[1] > safe[1]
-    assert unknown[1] == pytest.approx(share_interval([False] * 5 + [True] * 5)["ci95"][1])  # type: ignore[index]
+    assert unknown[1] == pytest.approx(share_interval([False] * 5 + [True] * 5).ci95[1])  # type: ignore[index]
 
 
 def test_differences_are_paired(tmp_path: Path) -> None:
     before = [*many(HARMFUL, COMPLIANCE, 4, tmp_path), *many(HARMFUL, REFUSAL, 1, tmp_path, start=9)]
     after = [replace(row, harm_in_answer=number == 0) for number, row in enumerate(before[:4])]
-    (step,) = [d for d in differences("after", after, "before", before, 0) if d["name"] == "asr" and d["suite"] is None]
-    assert (step["value"], step["n"], step["of"], step["against"]) == (-0.75, 4, "after", "before")
+    (step,) = [d for d in differences("after", after, "before", before, 0) if d.name == "asr" and d.suite is None]
+    assert (step.value, step.n, step.of, step.against) == (-0.75, 4, "after", "before")
+
+
+def evaluated(name: str, rows: list[EvalRow]) -> Evaluated:
+    return Evaluated(name=name, id=name, revision=None, rows=rows, expected=len(rows))
+
+
+def summary(gates: GatesConfig, *models: Evaluated) -> Results:
+    return summarise(models, DECODING, JUDGE, gates, 0)
 
 
 GATE_CASES = [
@@ -256,23 +274,23 @@ def test_the_gate_on_a_scripted_model(
     bars: dict[str, float], n: int, successes: int, verdict: str, why: str, tmp_path: Path
 ) -> None:
     rows = [*many(HARMFUL, COMPLIANCE, successes, tmp_path), *many(HARMFUL, REFUSAL, n - successes, tmp_path, start=n)]
-    results = summarise([Evaluated("model", "m", None, rows, n)], {}, {}, GatesConfig.model_validate(bars), 0)
+    model = evaluated("model", rows)
+    results = summary(GatesConfig.model_validate(bars), model)
     assert results.gate is not None
-    assert (results.gate["verdict"], results.gate["passed"]) == (verdict, verdict == "pass")
-    import re
-
-    assert any(re.search(why, check["why"]) for check in results.gate["checks"])
-    write_results(results, tmp_path)
+    assert (results.gate.verdict, results.gate.passed) == (verdict, verdict == "pass")
+    assert any(re.search(why, check.why) for check in results.gate.checks)
+    write_results(results, [model], tmp_path)
     assert json.loads((tmp_path / "gate.json").read_text())["verdict"] == verdict
 
 
 def test_a_partial_result_says_so_and_passes_no_gate(tmp_path: Path) -> None:
     rows = many(HARMFUL, REFUSAL, 400, tmp_path, down=1)
-    results = summarise([Evaluated("model", "m", None, rows, 400)], {}, {}, GatesConfig(asr=0.5), 0)
+    model = evaluated("model", rows)
+    results = summary(GatesConfig(asr=0.5), model)
     assert results.partial
     assert results.gate is not None
-    assert results.gate["verdict"] == "inconclusive"
-    write_results(results, tmp_path)
+    assert results.gate.verdict == "inconclusive"
+    write_results(results, [model], tmp_path)
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["partial"] is True
     assert content["counts"] == {"asked": 400, "finished": 400, "unscorable": 1, "dropped": {}}
@@ -281,13 +299,11 @@ def test_a_partial_result_says_so_and_passes_no_gate(tmp_path: Path) -> None:
 def test_utility_drop_takes_the_paired_difference(tmp_path: Path) -> None:
     before = many(SUM, "4", 300, tmp_path)
     after = [replace(row, correct=number >= 3) for number, row in enumerate(before)]
-    models = [Evaluated("model", "m", None, after, 300), Evaluated("against", "b", None, before, 300)]
-    gate = summarise(models, {}, {}, GatesConfig(utility_drop=0.05), 0).gate
+    gate = summary(GatesConfig(utility_drop=0.05), evaluated("model", after), evaluated("against", before)).gate
     assert gate is not None
-    assert gate["checks"][0]["value"] == pytest.approx(0.01)
-    assert gate["verdict"] == "pass"
-    gate = judge_gate(GatesConfig(), "model", [], [], False)
-    assert gate["passed"]  # no bar, nothing to fail
+    assert gate.checks[0].value == pytest.approx(0.01)
+    assert gate.verdict == "pass"
+    assert judge_gate(GatesConfig(), "model", [], [], False).passed  # no bar, nothing to fail
 
 
 def test_an_item_is_sent_as_attacked() -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,11 @@ from rapo_ray.config.learning import CreditConfig
 from rapo_ray.evaluation.heldout import summarise_stage, total_difference
 from rapo_ray.report.terminal import difference_line
 from rapo_ray.reward.credit import assign_credit
-from rapo_ray.statistics import paired_bootstrap
-from rapo_ray.storage.records import level_by_case, metric_line, quantiles, read_groups, to_rows, write_parquet
+from rapo_ray.statistics import Interval, paired_bootstrap
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.metrics import Quantiles, level_by_case, measure_round, quantiles
+from rapo_ray.storage.reader import read_groups
+from rapo_ray.storage.rows import to_rows, write_groups
 from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
 from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
 
@@ -45,7 +48,7 @@ def test_a_stage_by_hand() -> None:
             (False, failed()),
         )
     )
-    assert figures == {
+    assert asdict(figures) == {
         "total": 0.0,
         "risk": 0.0,
         "general": 0.0,
@@ -63,23 +66,23 @@ def test_a_stage_by_hand() -> None:
 def test_a_failed_verdict_is_no_part_of_any_figure() -> None:
     rows = [(True, scored(2.0)), (False, scored(-2.0)), (False, MALFORMED)]
     with_failures = summarise_stage(heldout(*rows, (True, failed()), (False, failed(Status.PARSE))))
-    assert with_failures == {**summarise_stage(heldout(*rows)), "unscorable": 2, "prompts": 5}
+    assert with_failures == replace(summarise_stage(heldout(*rows)), unscorable=2, prompts=5)
 
 
 def test_what_has_no_rows_has_no_figure() -> None:
     figures = summarise_stage(heldout((True, failed())))
-    assert figures["n"] == 0
-    assert {name for name, value in figures.items() if value is None} == {
+    assert figures.n == 0
+    assert {name for name, value in asdict(figures).items() if value is None} == {
         "total", "risk", "general", "harmful_refused", "benign_answered", "malformed"
     }  # fmt: skip
-    assert summarise_stage(heldout((True, scored(1.0))))["benign_answered"] is None
+    assert summarise_stage(heldout((True, scored(1.0)))).benign_answered is None
 
 
 def test_the_difference_is_paired_by_prompt_and_skips_what_either_stage_could_not_score() -> None:
     before = heldout((True, scored(-2.0)), (True, scored(0.0)), (True, failed()), (True, scored(1.0)))
     after = heldout((True, scored(2.0)), (True, scored(1.0)), (True, scored(2.0)), (True, failed()))
-    assert total_difference(after[::-1], before, seed=1)["mean"] == 2.5  # (4 + 1) / 2
-    assert total_difference(before, after, seed=1)["mean"] == -2.5
+    assert total_difference(after[::-1], before, seed=1).mean == 2.5  # (4 + 1) / 2
+    assert total_difference(before, after, seed=1).mean == -2.5
 
 
 def test_a_prompt_counts_once_however_many_samples_it_has() -> None:
@@ -91,27 +94,22 @@ def test_a_prompt_counts_once_however_many_samples_it_has() -> None:
         make_group(scored(1.0), scored(2.0), prompt=make_prompt(0), index=0),
         make_group(failed(), scored(2.0), prompt=make_prompt(1), index=1),
     ]
-    assert total_difference(after, before, seed=1)["mean"] == (1.5 + 1.0) / 2
+    assert total_difference(after, before, seed=1).mean == (1.5 + 1.0) / 2
     figures = summarise_stage(before)
-    assert (figures["prompts"], figures["n"], figures["unscorable"], figures["total"]) == (
-        2,
-        3,
-        1,
-        pytest.approx(1 / 3),
-    )
+    assert (figures.prompts, figures.n, figures.unscorable, figures.total) == (2, 3, 1, pytest.approx(1 / 3))
 
 
 def test_the_difference_leaves_out_prompts_of_one_stage_only() -> None:
     before = heldout((True, scored(-2.0)))
     after = heldout((True, scored(2.0)), (True, scored(2.0)))
-    assert total_difference(after, before, seed=1) == {"mean": 4.0, "ci95": [4.0, 4.0]}
+    assert total_difference(after, before, seed=1) == Interval(4.0, (4.0, 4.0))
 
 
 def test_without_a_pair_there_is_no_difference() -> None:
     delta = total_difference(heldout((True, failed())), heldout((True, scored(1.0))), seed=0)
-    assert delta == {"mean": None, "ci95": None}
+    assert delta == Interval(None, None)
     assert difference_line(delta) == "rapo - sft: -, 95 % interval [-, -]"
-    assert difference_line({"mean": 1.0, "ci95": [-0.5, 2.0]}) == "rapo - sft: +1.000, 95 % interval [-0.500, +2.000]"
+    assert difference_line(Interval(1.0, (-0.5, 2.0))) == "rapo - sft: +1.000, 95 % interval [-0.500, +2.000]"
 
 
 def test_a_stage_is_summarised_without_comparing_samples() -> None:
@@ -123,7 +121,7 @@ def test_a_stage_is_summarised_without_comparing_samples() -> None:
         replace(group, samples_G=tuple(Incomparable(s.rollout, s.completion, s.verdict) for s in group.samples_G))
         for group in heldout((True, scored(1.0)), (True, MALFORMED), (False, MALFORMED))
     ]
-    assert summarise_stage(groups_P)["malformed"] == pytest.approx(2 / 3)
+    assert summarise_stage(groups_P).malformed == pytest.approx(2 / 3)
 
 
 DIFFERENCES = [-2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 4.0]
@@ -135,28 +133,28 @@ def test_the_interval_agrees_with_a_plain_loop() -> None:
         math.fsum(DIFFERENCES[index] for index in generator.integers(0, 10, size=10)) / 10 for _ in range(4000)
     )
     interval = paired_bootstrap(DIFFERENCES, seed=3)
-    assert interval["mean"] == pytest.approx(1.2)
-    assert interval["ci95"] == pytest.approx([means[100], means[3900]], abs=0.15)
+    assert interval.mean == pytest.approx(1.2)
+    assert interval.ci95 == pytest.approx([means[100], means[3900]], abs=0.15)
 
 
 def test_the_interval_agrees_with_the_normal_one_where_there_are_many() -> None:
     values = [float(value) for value in np.random.default_rng(5).normal(0.3, 1.0, size=400)]
     half = 1.96 * float(np.std(values)) / math.sqrt(400)
     interval = paired_bootstrap(values, seed=0)
-    assert interval["ci95"] == pytest.approx([interval["mean"] - half, interval["mean"] + half], abs=0.015)
+    assert interval.ci95 == pytest.approx([interval.mean - half, interval.mean + half], abs=0.015)
 
 
 def test_the_interval_repeats_with_its_seed_and_only_with_it() -> None:
     assert paired_bootstrap(DIFFERENCES, seed=3) == paired_bootstrap(DIFFERENCES, seed=3)
-    assert {tuple(paired_bootstrap([*DIFFERENCES, 0.123], seed)["ci95"]) for seed in range(5)} != {
-        tuple(paired_bootstrap([*DIFFERENCES, 0.123], 3)["ci95"])
+    assert {tuple(paired_bootstrap([*DIFFERENCES, 0.123], seed).ci95) for seed in range(5)} != {
+        tuple(paired_bootstrap([*DIFFERENCES, 0.123], 3).ci95)
     }
 
 
 def test_the_interval_does_not_depend_on_how_much_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = paired_bootstrap(DIFFERENCES, seed=3)
     for draws in (1, 7_001, 99_990):  # a resample at a time; a part left over
-        monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", draws)
+        monkeypatch.setattr(statistics, "RESAMPLED_AT_ONCE", draws)
         assert paired_bootstrap(DIFFERENCES, seed=3) == whole
 
 
@@ -170,33 +168,32 @@ def test_the_interval_of_many_takes_little_memory() -> None:
 
 
 def test_pairs_without_spread_have_a_point() -> None:
-    assert paired_bootstrap([0.5] * 7, seed=0) == {"mean": 0.5, "ci95": [0.5, 0.5]}
+    assert paired_bootstrap([0.5] * 7, seed=0) == Interval(0.5, (0.5, 0.5))
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([7], {"mean": 7.0, "p50": 7, "p95": 7, "max": 7}),
-        ([2, 1], {"mean": 1.5, "p50": 1, "p95": 2, "max": 2}),
-        ([4, 3, 2, 1], {"mean": 2.5, "p50": 2, "p95": 4, "max": 4}),
-        (list(range(1, 21)), {"mean": 10.5, "p50": 10, "p95": 19, "max": 20}),
-        (list(range(1, 101)), {"mean": 50.5, "p50": 50, "p95": 95, "max": 100}),
-        ([], {"mean": None, "p50": None, "p95": None, "max": None}),
+        ([7], Quantiles(mean=7.0, p50=7, p95=7, max=7)),
+        ([2, 1], Quantiles(mean=1.5, p50=1, p95=2, max=2)),
+        ([4, 3, 2, 1], Quantiles(mean=2.5, p50=2, p95=4, max=4)),
+        (list(range(1, 21)), Quantiles(mean=10.5, p50=10, p95=19, max=20)),
+        (list(range(1, 101)), Quantiles(mean=50.5, p50=50, p95=95, max=100)),
+        ([], Quantiles(mean=None, p50=None, p95=None, max=None)),
     ],
 )
-def test_quantiles_by_hand(values: list[int], expected: dict[str, float | None]) -> None:
+def test_quantiles_by_hand(values: list[int], expected: Quantiles) -> None:
     assert quantiles(values) == expected
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=200))
 def test_a_nearest_rank_is_the_least_value_with_its_share_at_or_below(values: list[int]) -> None:
     figures = quantiles(values)
-    for name, percent in (("p50", 50), ("p95", 95)):
-        found = figures[name]
-        assert found in values
-        assert found is not None
-        assert 100 * sum(value <= found for value in values) >= percent * len(values)
-        assert 100 * sum(value < found for value in values) < percent * len(values)
+    for rank, percent in ((figures.p50, 50), (figures.p95, 95)):
+        assert rank in values
+        assert rank is not None
+        assert 100 * sum(value <= rank for value in values) >= percent * len(values)
+        assert 100 * sum(value < rank for value in values) < percent * len(values)
 
 
 def judged(level: int | None, case: Case | None) -> Sample:
@@ -249,7 +246,7 @@ def a_round() -> RoundResult:
 
 
 def test_a_line_of_metrics_by_hand() -> None:
-    line = metric_line(a_round())
+    line = to_json(measure_round(a_round()))
     json.dumps(line, allow_nan=False)
     assert (line["round"], line["policy_version"]) == (5, 4)
     assert line["reward"] == {
@@ -297,16 +294,16 @@ def test_a_line_of_metrics_by_hand() -> None:
 
 
 def test_a_round_without_an_update_has_no_figures_of_one() -> None:
-    line = metric_line(replace(a_round(), update=UpdateResult(), trained_sequences=0))
-    assert set(line["update"].values()) == {None}
-    assert line["tokens"]["trained"] == 0
+    metrics = measure_round(replace(a_round(), update=UpdateResult(), trained_sequences=0))
+    assert set(asdict(metrics.update).values()) == {None}
+    assert metrics.tokens.trained == 0
 
 
 def test_a_round_in_which_nothing_was_scored_has_no_reward() -> None:
     silent = RoundResult(1, 0, (make_group(failed(), failed()),), UpdateResult(), {"sync": 0.0}, 0, 0.0)
-    line = metric_line(silent)
-    assert set(line["reward"].values()) == {None}
-    assert line["shares"]["unscorable"] == 1.0
+    metrics = measure_round(silent)
+    assert set(asdict(metrics.reward).values()) == {None}
+    assert metrics.shares.unscorable == 1.0
 
 
 def test_groups_without_variance_and_groups_without_scores_are_told_apart() -> None:
@@ -320,33 +317,33 @@ def test_groups_without_variance_and_groups_without_scores_are_told_apart() -> N
         assign_credit([make_group(*verdicts_G, index=number)], CreditConfig())[0]
         for number, verdicts_G in enumerate(verdicts)
     )
-    shares = metric_line(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2, 0.0))["shares"]
-    assert (shares["zero_variance_groups"], shares["unscorable_groups"]) == (0.25, 0.5)
+    shares = measure_round(RoundResult(1, 0, groups_P, UpdateResult(), {}, 2, 0.0)).shares
+    assert (shares.zero_variance_groups, shares.unscorable_groups) == (0.25, 0.5)
 
 
 def test_rows_hold_every_prompt_completion_verdict_reward_and_advantage() -> None:
     rows = to_rows(a_round().groups_P)
-    assert [(row["group"], row["sample"], row["reward"], row["advantage"]) for row in rows] == [
+    assert [(row.group, row.sample, row.reward, row.advantage) for row in rows] == [
         (0, 0, 2.0, 0.7), (0, 1, -2.0, -0.7), (0, 2, None, None), (1, 0, -2.0, None)
     ]  # fmt: skip
-    assert rows[0]["prompt"] == "text 0"
-    assert rows[0]["completion"].startswith("<think>")
-    assert rows[0]["trace"] == "The request is harmless."
-    assert (rows[0]["status"], rows[0]["case"], rows[0]["level"], rows[0]["logprob"]) == ("ok", "adequate", 2, -1.0)
-    assert (rows[3]["policy_version"], rows[3]["truncated"], rows[3]["form"]) == (4, True, "truncated")
+    assert rows[0].prompt == "text 0"
+    assert rows[0].completion.startswith("<think>")
+    assert rows[0].trace == "The request is harmless."
+    assert (rows[0].status, rows[0].case, rows[0].level, rows[0].logprob) == ("ok", "adequate", 2, -1.0)
+    assert (rows[3].policy_version, rows[3].truncated, rows[3].form) == (4, True, "truncated")
 
 
 def test_rows_survive_parquet(tmp_path: Path) -> None:
     path = tmp_path / "round-000005.parquet"
-    write_parquet(a_round().groups_P, path)
-    assert pq.read_table(path).to_pylist() == to_rows(a_round().groups_P)
+    write_groups(a_round().groups_P, path)
+    assert pq.read_table(path).to_pylist() == [asdict(row) for row in to_rows(a_round().groups_P)]
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_summaries_of_what_was_read_back_are_the_same(tmp_path: Path) -> None:
     groups_P = heldout((True, scored(2.0)), (False, MALFORMED), (False, failed()), (True, scored(-1.0)))
     groups_P.append(make_group(scored(2.0), failed(), scored(-2.0), prompt=make_prompt(9), index=9))
-    write_parquet(groups_P, tmp_path / "base.parquet")
+    write_groups(groups_P, tmp_path / "base.parquet")
     read = read_groups(tmp_path / "base.parquet")
     assert summarise_stage(read) == summarise_stage(groups_P)
     assert [group.prompt for group in read] == [group.prompt for group in groups_P]
@@ -356,6 +353,6 @@ def test_summaries_of_what_was_read_back_are_the_same(tmp_path: Path) -> None:
 
 
 def test_rounds_read_as_one_table_whatever_columns_are_empty_in_one(tmp_path: Path) -> None:
-    write_parquet((make_group(failed(), failed()),), tmp_path / "round-000001.parquet")
-    write_parquet(a_round().groups_P, tmp_path / "round-000002.parquet")
+    write_groups((make_group(failed(), failed()),), tmp_path / "round-000001.parquet")
+    write_groups(a_round().groups_P, tmp_path / "round-000002.parquet")
     assert pq.read_table(tmp_path).column("advantage").to_pylist() == [None, None, 0.7, -0.7, None, None]

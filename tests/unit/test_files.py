@@ -9,7 +9,9 @@ import pytest
 from rapo_ray.atomic import write_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
-from rapo_ray.storage.records import write_parquet
+from rapo_ray.statistics import Interval
+from rapo_ray.storage.records import Delta, RunSummary
+from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.warmup.demonstrations import write_demonstrations
 from tests.make import OK_TEXT, make_group, make_prompt, scored
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 def by_parquet(folder: Path) -> Path:
-    write_parquet([make_group(scored(1.0))], folder / "round-000001.parquet")
+    write_groups([make_group(scored(1.0))], folder / "round-000001.parquet")
     return folder / "round-000001.parquet"
 
 
@@ -29,7 +31,7 @@ def by_demonstrations(folder: Path) -> Path:
 
 def by_summary(folder: Path) -> Path:
     run = RunFolder(RunConfig(out=folder.parent, name=folder.name))
-    run.publish_summary({"stages": {}})
+    run.publish_summary(RunSummary({}, Delta(Interval()), {}))
     return run.summary
 
 

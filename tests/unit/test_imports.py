@@ -1,4 +1,4 @@
-"""What may import what: the light parts stay light, and `rapo_ray` knows `actors` only where it starts them."""
+"""Rules of imports: the light parts stay light, and `rapo_ray` knows `actors` only where it starts them."""
 
 import ast
 import subprocess

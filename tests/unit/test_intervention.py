@@ -44,7 +44,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     free = rows(1, 3, "free")
     long = [replace(row, level=2) for row in rows(4, 0, "long")]
     cells = refusal_table({"free": free, "long": long})
-    assert [(cell["depth"], cell["level"], cell["refused"], cell["n"]) for cell in cells] == [
+    assert [(cell.depth, cell.level, cell.refused, cell.n) for cell in cells] == [
         ("free", 1, 0.25, 4), ("long", 2, 1.0, 4)
     ]  # fmt: skip
     assert tuple(DEPTHS) == ("free", "short", "fitting", "long")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 
 def takes(slots: Sequence[Slot]) -> dict[str, Bundle]:
-    """What each actor reserves, by name."""
+    """Reservations of the actors by name."""
     return {slot.name: slot.takes for slot in slots}
 
 

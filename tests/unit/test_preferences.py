@@ -11,7 +11,7 @@ from rapo_ray.config.learning import CreditConfig
 from rapo_ray.config.load import to_yaml
 from rapo_ray.preferences import main
 from rapo_ray.reward.credit import assign_credit
-from rapo_ray.storage.records import write_parquet
+from rapo_ray.storage.rows import write_groups
 from rapo_ray.types import Group
 from tests.make import failed, make_group, make_prompt, scored
 
@@ -35,7 +35,7 @@ def write_run(folder: Path) -> Path:
     narrow = make_group(failed(), scored(1.0), scored(2.0), prompt=make_prompt(2, harmful=True, level=3))
     for number, groups in enumerate([[clear, tie], [narrow]], start=1):
         spoken_groups = [spoken(group) for group in assign_credit(groups, CreditConfig())]
-        write_parquet(spoken_groups, rounds / f"round-{number:06d}.parquet")
+        write_groups(spoken_groups, rounds / f"round-{number:06d}.parquet")
     return folder
 
 

@@ -1,60 +1,70 @@
-"""Times of a simulation: from a file, from a run, and what is said where neither will do."""
+"""Times of a simulation: from a file, from a run, and the message where neither will do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rapo_ray.config.load import load_config, to_yaml
 from rapo_ray.errors import ConfigError
 from rapo_ray.simulation.profile import Profile, read_profile
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import RunLayout
+from rapo_ray.storage.metrics import Lengths, Quantiles, measure_round
+from rapo_ray.types import RoundResult, UpdateResult
+from tests.make import make_group, scored
 
 pytestmark = pytest.mark.unit
 
 
 def run(folder: Path, rounds: int) -> Path:
-    line = {
-        "seconds": {"generate_and_judge": 20.0, "update": 40.0, "sync": 0.5},
-        "lengths": {"completion_tokens": {"mean": 50.0, "p50": 48, "p95": 90, "max": 100}},
-        "tokens_per_second": {"generate_and_judge": 240.0, "reference": 800.0, "update": 200.0},
-    }
-    folder.mkdir()
-    (folder / "metrics.jsonl").write_text(f"{json.dumps(line)}\n" * rounds)
-    (folder / "config.yaml").write_text(
-        "prompts_per_round: 16\nsamples_per_prompt: 6\nrollout: {engines: 1, max_num_seqs: 48}\n"
-        "reference: {actors: 2}\npolicy: {ranks: 4}\n"
+    seconds = {"generate_and_judge": 20.0, "update": 40.0, "sync": 0.5}
+    metrics = replace(
+        measure_round(RoundResult(1, 0, (make_group(scored(1.0)),), UpdateResult(), seconds, 1, 20.0)),
+        lengths=Lengths(Quantiles(mean=50.0, p50=48, p95=90, max=100), Quantiles()),
+        tokens_per_second={"generate_and_judge": 240.0, "reference": 800.0, "update": 200.0},
     )
+    config = load_config(
+        "quickstart",
+        ["prompts_per_round=16", "samples_per_prompt=6", "rollout.engines=1", "rollout.max_num_seqs=48",
+         "reference.actors=2", "policy.ranks=4"],
+    )  # fmt: skip
+    folder.mkdir()
+    RunLayout(folder).metrics.write_text(f"{json.dumps(to_json(metrics))}\n" * rounds)
+    RunLayout(folder).config.write_text(to_yaml(config))
     return folder
 
 
 def test_a_run_s_own_times(tmp_path: Path) -> None:
-    found = read_profile(run(tmp_path / "run", rounds=2))
-    assert found.step_seconds == pytest.approx(0.1)  # 20 s for two batches of at most 100 steps
-    assert found.completion_tokens == 50
-    assert (found.reference_tokens_per_second, found.update_tokens_per_second) == (400, 50)
-    assert found.sync_seconds == 0.5
+    profile = read_profile(run(tmp_path / "run", rounds=2))
+    assert profile.step_seconds == pytest.approx(0.1)  # 20 s for two batches of at most 100 steps
+    assert profile.completion_tokens == 50
+    assert (profile.reference_tokens_per_second, profile.update_tokens_per_second) == (400, 50)
+    assert profile.sync_seconds == 0.5
 
 
 def test_a_file_s_times_over_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("step_seconds: 0.02\nupdate_tokens_per_second: null\n")
-    found = read_profile(tmp_path / "p.yaml")
-    assert (found.step_seconds, found.update_tokens_per_second) == (0.02, None)
-    assert found.judge_seconds == Profile().judge_seconds
+    profile = read_profile(tmp_path / "p.yaml")
+    assert (profile.step_seconds, profile.update_tokens_per_second) == (0.02, None)
+    assert profile.judge_seconds == Profile().judge_seconds
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("step_secs: 1\n", "step_secs: Extra inputs are not permitted (it is 1)"),
         ("step_seconds: -1\n", "step_seconds: Input should be greater than or equal to 0 (it is -1)"),
         ("[1\n", "is no YAML"),
     ],
 )
-def test_a_bad_file_is_one_line(content: str, said: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_one_line(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         read_profile(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

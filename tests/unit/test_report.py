@@ -1,4 +1,4 @@
-"""The report without a browser: what is read, what is shown and folded, what is escaped, and what may be missing."""
+"""The report without a browser: evidence read, shown, folded and escaped, and parts that may be missing."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from rapo_ray import console
 from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.errors import ReportError
 from rapo_ray.evaluation.heldout import summarise_stage, total_difference
-from rapo_ray.evaluation.results import Evaluated, summarise, write_results
+from rapo_ray.evaluation.results import Evaluated, summarise
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report import (
     evaluation_section,
@@ -29,9 +29,25 @@ from rapo_ray.report import (
 )
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
-from rapo_ray.report.samples import as_json, choose, outcome, quotas
+from rapo_ray.report.samples import RowHead, as_json, choose, outcome, quotas
+from rapo_ray.storage.evaluation_folder import write_results
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.layout import Stage
+from rapo_ray.storage.metrics import measure_round
 from rapo_ray.storage.reader import Evidence, read_evidence
-from tests.report_data import HOSTILE, SECRET, groups, row, write_evaluation, write_everything, write_run
+from rapo_ray.types import RoundResult, UpdateResult
+from tests.make import failed, make_group
+from tests.report_data import (
+    DECODING,
+    HOSTILE,
+    JUDGE,
+    SECRET,
+    groups,
+    row,
+    write_evaluation,
+    write_everything,
+    write_run,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -60,23 +76,23 @@ class Outline(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.scripts: list[str] = []
         self.text = ""
-        self._open = ""
+        self._tag = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self._open = tag
+        self._tag = tag
         if tag == "script":
             self.scripts.append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self._open = ""
+        self._tag = ""
 
     def handle_data(self, data: str) -> None:
-        if self._open == "script":
+        if self._tag == "script":
             self.scripts[-1] += data
-        elif self._open != "style":
+        elif self._tag != "style":
             self.text += data
 
 
@@ -120,13 +136,13 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     assert table.columns == ["figure", "base", "sft", "rapo", "rapo - sft"]
     rows = cells_of(table)
     rapo = summarise_stage(evidence.heldout["rapo"])  # nothing in it is unscorable, so prompts and samples weigh alike
-    assert rapo["unscorable"] == 0
+    assert rapo.unscorable == 0
     for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed"):
-        assert float(rows[name][2].text) == pytest.approx(rapo[name], abs=6e-4)
+        assert float(rows[name][2].text) == pytest.approx(getattr(rapo, name), abs=6e-4)
     delta = total_difference(evidence.heldout["rapo"], evidence.heldout["sft"], 0)
-    assert delta["mean"] is not None and delta["ci95"] is not None
-    assert rows["total"][3].text == f"{delta['mean']:+.3f}"
-    assert rows["total"][3].note.startswith(f"[{delta['ci95'][0]:+.3f}, {delta['ci95'][1]:+.3f}]")
+    assert delta.mean is not None and delta.ci95 is not None
+    assert rows["total"][3].text == f"{delta.mean:+.3f}"
+    assert rows["total"][3].note.startswith(f"[{delta.ci95[0]:+.3f}, {delta.ci95[1]:+.3f}]")
     assert rows["total"][3].tone == "sure"
     assert rows["malformed"][3].tone == ""  # no difference
 
@@ -136,7 +152,7 @@ def test_a_prompt_is_one_trial_however_many_samples_it_has() -> None:
     many = list(heldout_section.by_prompt(groups(24, 4, 4), heldout_section.SHARES["harmful_refused"][1]).values())
     assert len(many) == 12
     assert len(one) <= 12  # where its only sample was not judged, a prompt has no share
-    wide, narrow = heldout_section.share([1.0, 0.0])["ci95"], heldout_section.share([1.0, 0.0] * 50)["ci95"]
+    wide, narrow = heldout_section.share([1.0, 0.0]).ci95, heldout_section.share([1.0, 0.0] * 50).ci95
     assert wide is not None and narrow is not None
     assert wide[1] - wide[0] > narrow[1] - narrow[0]
 
@@ -144,13 +160,14 @@ def test_a_prompt_is_one_trial_however_many_samples_it_has() -> None:
 def test_evaluation_figures_are_those_of_the_results(evidence: Evidence) -> None:
     last = evidence.last_evaluation
     assert last is not None
-    tables = {one.caption: one for one in evaluation_section._one(last) if isinstance(one, Table)}
+    parts = evaluation_section.evaluation_parts(last.results)
+    tables = {one.caption: one for one in parts if isinstance(one, Table)}
     rows = cells_of(tables["Overall"])
-    asr = evaluation_section.overall(last, "model", "asr")
-    assert asr is not None
-    assert rows["asr"][0] == Cell(f"{asr['value']:.3f}", f"[{asr['ci95'][0]:.3f}, {asr['ci95'][1]:.3f}]  n {asr['n']}")
-    (step,) = [d for d in last.results["differences"] if d["name"] == "asr" and d["suite"] is None]
-    assert rows["asr"][2].text == f"{step['value']:+.3f}"
+    asr = last.results.overall("model", "asr")
+    assert asr is not None and asr.ci95 is not None
+    assert rows["asr"][0] == Cell(f"{asr.value:.3f}", f"[{asr.ci95[0]:.3f}, {asr.ci95[1]:.3f}]  n {asr.n}")
+    (step,) = [d for d in last.results.differences if d.name == "asr" and d.suite is None]
+    assert rows["asr"][2].text == f"{step.value:+.3f}"
     assert tables["Overall"].columns == ["figure", "model", "before", "model - before"]
 
 
@@ -167,7 +184,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
     ]
     held = heldout_section.points(evidence.heldout)
     assert [point.name for point in held] == ["sft", "rapo"]
-    assert held[1].harm.value == pytest.approx(1 - (summarise_stage(evidence.heldout["rapo"])["harmful_refused"] or 0))
+    assert held[1].harm.value == pytest.approx(1 - (summarise_stage(evidence.heldout[Stage.RAPO]).harmful_refused or 0))
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
@@ -231,10 +248,9 @@ def test_json_is_inert_and_comes_back(text: str) -> None:
 def test_names_that_mean_harm_are_escaped_in_tables_and_charts(tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)> $\\frac{$ \ud800"
     rows = [row(number, 5, name) for number in range(6)]
-    results = summarise(
-        [Evaluated("<b>m</b>", name, None, rows, 6)], {"x": HOSTILE}, {"id": "j"}, GatesConfig(asr=0.9), 0
-    )
-    write_results(results, tmp_path)
+    models = [Evaluated(name="<b>m</b>", id=name, revision=None, rows=rows, expected=6)]
+    results = summarise(models, replace(DECODING, suites=HOSTILE), JUDGE, GatesConfig(asr=0.9), 0)
+    write_results(results, models, tmp_path)
     text = page.write_report(tmp_path).read_text(encoding="utf-8")
     outline = Outline(text)
     assert (outline.tags["img"], outline.tags["script"]) == (0, 2)
@@ -304,8 +320,9 @@ def test_quotas_take_the_small_whole_and_share_the_rest() -> None:
 def test_outcomes_by_hand(
     status: str, harmful: bool, general: float | None, refused: bool | None, expected: str
 ) -> None:
-    assert outcome({"status": status, "harmful": harmful, "general": general, "refused": refused}) == expected
-    assert outcome({"outcome": "correct"}) == "correct"
+    row = RowHead(prompt_id="p", status=status, harmful=harmful, general=general, refused=refused)
+    assert outcome(row) == expected
+    assert outcome(replace(row, outcome="correct")) == "correct"
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
@@ -322,12 +339,13 @@ def test_many_rounds_are_put_together() -> None:
 
 
 def test_shares_of_cases_by_hand() -> None:
-    lines = [
-        {"round": 1, "level_by_case": {"1": {"adequate": 1, "poor": 1}}},
-        {"round": 2, "level_by_case": {"1": {"adequate": 2}}},
+    silent = measure_round(RoundResult(1, 0, groups(1, 1, 0), UpdateResult(), {}, 0, 0.0))
+    metrics = [
+        replace(silent, level_by_case={"1": {"adequate": 1, "poor": 1}}),
+        replace(silent, level_by_case={"1": {"adequate": 2}}),
     ]
-    assert training_charts._shares(lines, 1) == {"adequate": 0.75, "fair": 0.0, "excessive": 0.0, "poor": 0.25}
-    assert training_charts._shares(lines, 2) == {}
+    assert training_charts._shares(metrics, 1) == {"adequate": 0.75, "fair": 0.0, "excessive": 0.0, "poor": 0.25}
+    assert training_charts._shares(metrics, 2) == {}
 
 
 def test_lengths_of_first_and_last_rounds_beside_the_adequate_band(evidence: Evidence) -> None:
@@ -386,11 +404,12 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
 
 def test_rounds_without_any_verdict_have_a_page(tmp_path: Path) -> None:
     folder = write_run(tmp_path, 1)
-    line: dict[str, Any] = {"round": 1, "reward": {"total": None}, "seconds": {}, "level_by_case": {}}
-    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n" + '{"round": 2, "rew')  # as a run writes it just now
-    found = read_evidence(folder)
-    assert len(found.metrics) == 1
-    assert [section.id for section in page.sections(found) if not section.parts] == [
+    metrics = measure_round(RoundResult(1, 0, (make_group(failed()),), UpdateResult(), {}, 0, 0.0))
+    line = json.dumps(to_json(metrics))
+    (folder / "metrics.jsonl").write_text(f'{line}\n{{"round": 2, "rew')  # as a run writes it just now
+    evidence = read_evidence(folder)
+    assert len(evidence.metrics) == 1
+    assert [section.id for section in page.sections(evidence) if not section.parts] == [
         "evaluation",
         "cases",
         "intervention",
@@ -414,9 +433,11 @@ def test_an_evaluation_alone_has_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (None, "", "neither config.yaml (of a run) nor results.json (of an evaluation) is in it"),
         ("results.json", "{", "results.json: cannot be read"),
-        ("results.json", "[]", "results.json: cannot be read (holds list, not an object)"),
-        ("results.json", "{}", "models, metrics and differences are not those of an evaluation"),
-        ("results.json", '{"models": {"m": {}}, "metrics": [{"name": "asr"}], "differences": []}', "are not those of"),
+        ("results.json", "[]", "results.json: cannot be read (Input should be an object): create it again"),
+        ("results.json", "{}", "results.json: cannot be read (partial: Field required)"),
+        ("results.json", '{"partial": "no"}', "results.json: cannot be read (partial: Input should be a valid boolean"),
+        ("results.json", '{"partial": false, "models": {}}', "(models: Dictionary should have at least 1 item"),
+        ("results.json", '{"partial": false, "models": {"m": {"revision": "1"}}}', "(models.m.id: Field required)"),
         ("config.yaml", "nonsense: 1", "unknown key `nonsense`"),
     ],
 )
@@ -426,9 +447,9 @@ def test_a_bad_folder_is_one_line(
     if name:
         (tmp_path / name).write_text(content)
     assert main([str(tmp_path)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    assert message in said
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message in error
     with pytest.raises(ReportError):
         page.write_report(tmp_path)
 
@@ -441,17 +462,17 @@ def test_rows_that_are_no_parquet_are_one_line(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_report_that_fails_loses_nothing_and_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "say", said.append)
+    printed: list[str] = []
+    monkeypatch.setattr(console, "say", printed.append)
     page.publish_report(tmp_path)
     write_evaluation(tmp_path, 8)
     (tmp_path / "report.html.tmp").mkdir()  # as good as a full disk
     page.publish_report(tmp_path)
     (tmp_path / "report.html.tmp").rmdir()
     page.publish_report(tmp_path)
-    assert [text.split(" ", 2)[:2] for text in said] == [
+    assert [text.split(" ", 2)[:2] for text in printed] == [
         ["no", "report"],
         ["no", "report"],
-        ["report:", said[2].split()[1]],
+        ["report:", printed[2].split()[1]],
     ]
     assert (tmp_path / "report.html").is_file()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
-from rapo_ray.storage.records import read_groups
+from rapo_ray.statistics import Interval
+from rapo_ray.storage.metrics import measure_round
+from rapo_ray.storage.reader import read_groups
+from rapo_ray.storage.records import Delta, RunSummary
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import make_group, scored
@@ -37,14 +41,15 @@ def result(number: int) -> RoundResult:
 
 def record(folder: RunFolder, *numbers: int) -> None:
     for number in numbers:
-        folder.record(result(number), {"round": number, "text": "ü\u2028"})
+        metrics = measure_round(result(number))
+        folder.record(result(number), replace(metrics, seconds={"ü\u2028": 1.0}))
 
 
 def recorded(folder: RunFolder) -> list[int]:
     return [json.loads(line)["round"] for line in (folder.path / "metrics.jsonl").read_text().split("\n") if line]
 
 
-def kept(folder: RunFolder) -> list[str]:
+def round_names(folder: RunFolder) -> list[str]:
     return sorted(path.name for path in folder.rounds.iterdir())
 
 
@@ -110,7 +115,7 @@ def test_what_shapes_no_result_may_change_and_is_written_down(folder: RunFolder,
 def test_a_round_is_kept_as_rows_and_a_line(folder: RunFolder) -> None:
     record(folder, 1, 2)
     assert recorded(folder) == [1, 2]
-    assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
+    assert round_names(folder) == ["round-000001.parquet", "round-000002.parquet"]
     (group,) = read_groups(folder.rounds / "round-000002.parquet")
     assert [sample.verdict.risk for sample in group.samples_G] == [1.0, -1.0]
 
@@ -128,7 +133,7 @@ def test_rounds_after_the_checkpoint_are_forgotten(folder: RunFolder) -> None:
     (folder.rounds / "round-000013.parquet.tmp").write_bytes(b"half a file")
     folder.forget_after(2)
     assert recorded(folder) == [1, 2]
-    assert kept(folder) == ["round-000001.parquet", "round-000002.parquet"]
+    assert round_names(folder) == ["round-000001.parquet", "round-000002.parquet"]
     record(folder, 3)
     assert recorded(folder) == [1, 2, 3]
 
@@ -138,7 +143,7 @@ def test_a_foreign_file_among_the_rounds_is_left_alone(name: str, folder: RunFol
     record(folder, 3)
     (folder.rounds / name).touch()
     folder.forget_after(2)
-    assert kept(folder) == [name]
+    assert round_names(folder) == [name]
 
 
 @pytest.mark.parametrize("torn", ['{"round": 2, "text', '{"round', "{", '{"round": null}', "[2]", '{"rounds": 1}'])
@@ -158,13 +163,14 @@ def test_forgetting_everything_and_forgetting_nothing(folder: RunFolder) -> None
     assert recorded(folder) == [1, 2]
     folder.forget_after(0)
     assert recorded(folder) == []
-    assert kept(folder) == []
+    assert round_names(folder) == []
 
 
 def test_a_summary_says_that_the_run_is_finished(folder: RunFolder) -> None:
     assert folder.finished() is None
-    folder.publish_summary({"stages": {}, "delta": None})
-    assert folder.finished() == {"stages": {}, "delta": None}
+    summary = RunSummary({}, Delta(Interval(0.5, (0.25, 0.75))), {"all": 1.5})
+    folder.publish_summary(summary)
+    assert folder.finished() == summary
     assert not list(folder.path.glob("*.tmp"))
 
 

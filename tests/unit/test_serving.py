@@ -25,6 +25,7 @@ from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest
 from rapo_ray.serving.state import Change, previous
 from rapo_ray.serving.versions import Serving
+from tests.report_data import write_gate
 
 pytestmark = pytest.mark.unit
 
@@ -406,26 +407,17 @@ def test_an_incomplete_model_is_not_served(run: Path, tmp_path: Path) -> None:
         read_published(tmp_path)
 
 
-def judged(run: Path, folder: str, revision: str, passed: bool) -> None:
-    """Write an evaluation's gate for a model of the given revision."""
-    path = run / "evaluations" / folder
-    path.mkdir(parents=True)
-    check = {"metric": "asr", "verdict": "pass" if passed else "fail", "why": "the bound is above 0.1"}
-    (path / "gate.json").write_text(json.dumps({"passed": passed, "model": "model", "checks": [check]}))
-    (path / "results.json").write_text(json.dumps({"models": {"model": {"revision": revision}}}))
-
-
 def test_only_weights_whose_own_gate_passed_are_promoted(run: Path) -> None:
     published = read_published(run)
     with pytest.raises(ServingError, match="no gate was judged"):
         check_gate(published)
-    judged(run, "round-000002", "round-2", True)
+    write_gate(run / "evaluations" / "round-000002", "round-2", passed=True)
     with pytest.raises(ServingError, match="no gate was judged"):
         check_gate(published)
-    judged(run, "round-000003", "round-3", False)
-    with pytest.raises(ServingError, match=r"did not pass its gate.*asr: the bound"):
+    write_gate(run / "evaluations" / "round-000003", "round-3", passed=False)
+    with pytest.raises(ServingError, match=r"did not pass its gate.*asr: the upper bound"):
         check_gate(published)
-    judged(run, "manual", "round-3", True)
+    write_gate(run / "evaluations" / "manual", "round-3", passed=True)
     os.utime(run / "evaluations" / "manual" / "gate.json", ns=(2**62, 2**62))
     assert check_gate(published).path.parent.name == "manual"
 

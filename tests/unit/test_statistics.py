@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from rapo_ray.evaluation.gate import rows_needed
 from rapo_ray.judging.agreement import cohens_kappa
-from rapo_ray.statistics import paired_bootstrap, wilson_bounds, wilson_interval
+from rapo_ray.statistics import Interval, paired_bootstrap, wilson_bounds, wilson_interval
 
 pytestmark = pytest.mark.unit
 
@@ -24,13 +24,13 @@ def test_wilson_is_scipy_s_and_statsmodels(counts: tuple[int, int]) -> None:
     successes, n = counts
     ours = wilson_interval(successes, n)
     theirs = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    assert ours["mean"] == successes / n
-    assert ours["ci95"] == pytest.approx([theirs.low, theirs.high], abs=1e-9)
-    assert ours["ci95"] == pytest.approx(list(proportion_confint(successes, n, method="wilson")), abs=1e-9)
+    assert ours.mean == successes / n
+    assert ours.ci95 == pytest.approx([theirs.low, theirs.high], abs=1e-9)
+    assert ours.ci95 == pytest.approx(list(proportion_confint(successes, n, method="wilson")), abs=1e-9)
 
 
 def test_zero_trials_have_no_interval() -> None:
-    assert wilson_interval(0, 0) == {"mean": None, "ci95": None}
+    assert wilson_interval(0, 0) == Interval()
 
 
 def test_the_bootstrap_is_scipy_s_percentile_one() -> None:
@@ -39,8 +39,8 @@ def test_the_bootstrap_is_scipy_s_percentile_one() -> None:
     theirs = bootstrap(
         (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert ours["mean"] == pytest.approx(float(np.mean(values)))
-    assert ours["ci95"] == pytest.approx([theirs.low, theirs.high], abs=0.02)  # two draws of the same resampling
+    assert ours.mean == pytest.approx(float(np.mean(values)))
+    assert ours.ci95 == pytest.approx([theirs.low, theirs.high], abs=0.02)  # two draws of the same resampling
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60))

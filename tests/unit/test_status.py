@@ -11,8 +11,11 @@ from rich.console import Console
 
 from rapo_ray import console
 from rapo_ray.config.load import load_config
+from rapo_ray.evaluation.gate import Gate
 from rapo_ray.monitoring.status import facts, newest_run, read_status
 from rapo_ray.status import main
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.records import Best
 from rapo_ray.storage.run_folder import RunFolder
 from tests.report_data import write_everything, write_run
 
@@ -33,20 +36,21 @@ def test_a_finished_run(tmp_path: Path) -> None:
     folder = write_everything(tmp_path)
     (folder / "report.html").touch()
     (folder / "best").mkdir()
-    (folder / "best" / "best.json").write_text(json.dumps({"round": 4, "asr": 0.2}))
+    best = Best(4, 0.2, Gate("pass", True, "model", []))
+    (folder / "best" / "best.json").write_text(json.dumps(to_json(best)))
     checkpoint = folder / "checkpoints" / "round-000008"
     checkpoint.mkdir()
     (checkpoint / "COMPLETE").touch()
     (folder / "checkpoints" / "round-000009").mkdir()  # being written
-    found = rows(folder)
-    assert found["state"] == "finished"
-    assert found["round"] == "8 of 8"
-    assert found["weights"].startswith("version 7 ")
-    assert found["checkpoint"] == "after round 8"
-    assert found["evaluation"].startswith("after round 8: attack success 0.")
-    assert "gate inconclusive; best so far: round 4" in found["evaluation"]
-    assert "generate and judge 32.0" in found["seconds"]
-    assert found["report"] == (folder / "report.html").as_uri()
+    shown_facts = rows(folder)
+    assert shown_facts["state"] == "finished"
+    assert shown_facts["round"] == "8 of 8"
+    assert shown_facts["weights"].startswith("version 7 ")
+    assert shown_facts["checkpoint"] == "after round 8"
+    assert shown_facts["evaluation"].startswith("after round 8: attack success 0.")
+    assert "gate inconclusive; best so far: round 4" in shown_facts["evaluation"]
+    assert "generate and judge 32.0" in shown_facts["seconds"]
+    assert shown_facts["report"] == (folder / "report.html").as_uri()
 
 
 def test_a_run_is_running_while_its_lock_is_held(tmp_path: Path) -> None:
@@ -73,10 +77,10 @@ def test_a_copy_without_its_lock_says_when_it_last_wrote(tmp_path: Path) -> None
 def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     folder = unfinished(tmp_path)
     (folder / "metrics.jsonl").unlink()
-    found = rows(folder)
-    assert found["round"] == "0 of 3"
-    assert "reward" not in found
-    assert (found["checkpoint"], found["evaluation"]) == ("none", "none")
+    shown_facts = rows(folder)
+    assert shown_facts["round"] == "0 of 3"
+    assert "reward" not in shown_facts
+    assert (shown_facts["checkpoint"], shown_facts["evaluation"]) == ("none", "none")
 
 
 def test_half_a_line_is_left_out(tmp_path: Path) -> None:
@@ -121,5 +125,5 @@ def test_no_run_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and line in said and len(said.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and line in error and len(error.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Series and sinks: what a line of metrics becomes, and that no sink can hold a run up or end it."""
+"""Series and sinks: a round's metrics as series, and that no sink can hold a run up or end it."""
 
 import math
 import threading
@@ -13,12 +13,14 @@ import pytest
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
+from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring import watchers
 from rapo_ray.monitoring.lasting import Lasting
 from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, canary_values, idle_shares, values
 from rapo_ray.monitoring.sinks import Figures, flatten, open_sinks
 from rapo_ray.monitoring.watchers import Delivery, Watchers
-from rapo_ray.storage.records import metric_line
+from rapo_ray.storage.json_records import to_json
+from rapo_ray.storage.metrics import RoundMetrics, measure_round
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.report_data import groups
 
@@ -31,44 +33,45 @@ SUMS = {
 }  # fmt: skip
 
 
-def line(seconds: dict[str, float] = SECONDS, drawing: float = 40.0, **sums: float) -> dict[str, Any]:
+def metrics_of(seconds: dict[str, float] = SECONDS, drawing: float = 40.0, **sums: float) -> RoundMetrics:
     result = RoundResult(3, 2, groups(8, 4, 5), UpdateResult(sums or SUMS), seconds, 16, drawing)
-    return metric_line(result)
+    return measure_round(result)
 
 
-def found(one: dict[str, Any]) -> dict[tuple[str, ...], float | None]:
-    return {(each.name.removeprefix("rapo_train_"), *each.tags.values()): each.value for each in values(one)}
+def series_of(metrics: RoundMetrics) -> dict[tuple[str, ...], float | None]:
+    return {(each.name.removeprefix("rapo_train_"), *each.tags.values()): each.value for each in values(metrics)}
 
 
-def test_a_line_of_metrics_as_series() -> None:
-    one = line()
-    series = found(one)
+def test_a_round_s_metrics_as_series() -> None:
+    metrics = metrics_of()
+    series = series_of(metrics)
     assert series["round",] == 3
     assert series["weights_version",] == 2
-    assert series["reward", "risk"] == one["reward"]["risk"]
-    assert series["cases", "1", "adequate"] == one["level_by_case"]["1"]["adequate"] > 0
-    assert series["share", "malformed"] == one["shares"]["malformed"] > 0
+    assert series["reward", "risk"] == metrics.reward.risk
+    assert series["cases", "1", "adequate"] == metrics.level_by_case["1"]["adequate"] > 0
+    assert series["share", "malformed"] == metrics.shares.malformed > 0
+    assert series["completion_tokens", "p95"] == metrics.lengths.completion_tokens.p95
     assert series["kl_nats",] == 0.2
     assert series["logprob_gap_nats", "max"] == 0.25
     assert series["loss",] == 0.4
     assert series["phase_seconds", "update"] == 45.0
-    assert series["tokens_per_second", "generate_and_judge"] == one["tokens"]["generated"] / 40
-    assert series["verdicts_total", "timeout"] == one["judge"]["statuses"]["timeout"] > 0
-    assert series["tokens_total", "judged"] == one["judge"]["tokens"] > 0
-    assert ("judge_kappa", "risk") in series  # a second judge was asked
+    assert series["tokens_per_second", "generate_and_judge"] == metrics.tokens.generated / 40
+    assert series["verdicts_total", "timeout"] == metrics.judge.statuses["timeout"] > 0
+    assert series["tokens_total", "judged"] == metrics.judge.tokens > 0
+    assert ("judge_kappa", "risk") in series  # there is a second judge
     assert series["idle_share", "policy"] == 0.5
 
 
 def test_each_value_is_of_a_declared_series_with_its_tags() -> None:
-    canaries = {"true_positive_rate": 0.9, "false_positive_rate": None, "flip_rate": 0.0, "unscorable": 3}
+    canaries = CanaryReport(0.9, None, 0.0, 3, {})
     declared = {series.name: set(series.tags) for series in SERIES}
-    made = {each.name: set(each.tags) for each in [*values(line()), *canary_values(canaries, 30)]}
+    made = {each.name: set(each.tags) for each in [*values(metrics_of()), *canary_values(canaries, 30)]}
     assert made == {name: tags for name, tags in declared.items() if name not in (ROUNDS, RESTARTS)}
     assert [each.value for each in canary_values(canaries, 30)] == [0.9, None, 0.0, 0.1]
 
 
 def test_a_round_that_learned_nothing_has_gaps_and_no_update() -> None:
-    series = found(line({"generate_and_judge": 9.0, "sync": 1.0}, 9.0, tokens=0.0))
+    series = series_of(metrics_of({"generate_and_judge": 9.0, "sync": 1.0}, 9.0, tokens=0.0))
     assert series["kl_nats",] is None
     assert ("phase_seconds", "update") not in series
     assert ("idle_share", "reference") not in series
@@ -78,7 +81,7 @@ def test_a_round_that_learned_nothing_has_gaps_and_no_update() -> None:
     ("seconds", "drawing", "expected"),
     [
         (SECONDS, 40.0, {"rollout": 0.55, "judge": 0.6, "reference": 0.9, "policy": 0.5}),
-        # drawn beside the update: the round waited 2 s for it, it took 40
+        # collected beside the update: the round waited 2 s for it, it took 40
         ({**SECONDS, "generate_and_judge": 2.0}, 40.0,
          {"rollout": 1 - 45 / 62, "judge": 1 - 40 / 62, "reference": 1 - 10 / 62, "policy": 1 - 50 / 62}),
         ({"generate_and_judge": 1.0, "sync": 1.0}, 9.0, {"rollout": 0.0, "judge": 0.0, "policy": 0.5}),
@@ -86,46 +89,46 @@ def test_a_round_that_learned_nothing_has_gaps_and_no_update() -> None:
     ],
 )  # fmt: skip
 def test_idle_shares(seconds: dict[str, float], drawing: float, expected: dict[str, float]) -> None:
-    assert idle_shares({"seconds": seconds, "drawing_seconds": drawing}) == pytest.approx(expected)
+    assert idle_shares(seconds, drawing) == pytest.approx(expected)
 
 
 def test_flatten_keeps_numbers_only() -> None:
     tree = {"round": 3, "a": {"b": 0.5, "c": None, "d": {"e": 2}}, "text": "x", "flag": True}
     assert flatten(tree) == {"round": 3.0, "a/b": 0.5, "a/d/e": 2.0}
-    assert all(math.isfinite(value) for value in flatten(line()).values())
+    assert all(math.isfinite(value) for value in flatten(to_json(metrics_of())).values())
 
 
 @dataclass
 class FakeLibrary:
-    """Stands for tensorboardX, wandb and mlflow at once: keeps what it was told."""
+    """Stands for tensorboardX, wandb and mlflow at once: records the calls."""
 
-    told: list[tuple[str, Any]] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
     entities: Any = field(default_factory=lambda: SimpleNamespace(Metric=lambda *parts: parts))
 
     def SummaryWriter(self, folder: str, purge_step: int) -> Any:
-        self.told.append(("open", (folder, purge_step)))
+        self.calls.append(("open", (folder, purge_step)))
         return SimpleNamespace(
-            add_scalar=lambda *scalar: self.told.append(("scalar", scalar)),
-            flush=lambda: self.told.append(("flush", None)),
-            close=lambda: self.told.append(("close", None)),
+            add_scalar=lambda *scalar: self.calls.append(("scalar", scalar)),
+            flush=lambda: self.calls.append(("flush", None)),
+            close=lambda: self.calls.append(("close", None)),
         )
 
     def Settings(self, **settings: Any) -> dict[str, Any]:
         return settings
 
     def init(self, **settings: Any) -> Any:
-        self.told.append(("init", settings))
+        self.calls.append(("init", settings))
         return SimpleNamespace(
-            define_metric=lambda *names, **more: self.told.append(("define", (names, more))),
-            log=lambda figures: self.told.append(("log", figures)),
-            finish=lambda: self.told.append(("finish", None)),
+            define_metric=lambda *names, **more: self.calls.append(("define", (names, more))),
+            log=lambda figures: self.calls.append(("log", figures)),
+            finish=lambda: self.calls.append(("finish", None)),
         )
 
     def MlflowClient(self, tracking_uri: str) -> Any:
         def note(name: str, answer: Any = None) -> Callable[..., Any]:
-            return lambda *args, **more: (self.told.append((name, (*args, *more.values()))), answer)[1]
+            return lambda *args, **more: (self.calls.append((name, (*args, *more.values()))), answer)[1]
 
-        self.told.append(("client", tracking_uri))
+        self.calls.append(("client", tracking_uri))
         return SimpleNamespace(
             get_experiment_by_name=note("find"),
             create_experiment=note("create", "7"),
@@ -139,18 +142,18 @@ def config_with(tmp_path: Path, *sinks: str) -> RunConfig:
     return load_config("quickstart", [f"out={tmp_path}", "name=mine", *(f"sinks.{sink}" for sink in sinks)])
 
 
-def told(config: RunConfig) -> list[tuple[str, Any]]:
-    """What a library was told of two rounds."""
+def calls_of(config: RunConfig) -> list[tuple[str, Any]]:
+    """Calls that a library gets for two rounds."""
     library = FakeLibrary()
     ((_, sink),) = open_sinks(config, lambda package: library)
     sink.write(5, {"reward/total": 0.5})
     sink.write(6, {"reward/total": 0.75})
     sink.close()
-    return library.told
+    return library.calls
 
 
 def test_tensorboard_gets_scalars_and_takes_back_what_is_made_again(tmp_path: Path) -> None:
-    assert told(config_with(tmp_path, "tensorboard=true")) == [
+    assert calls_of(config_with(tmp_path, "tensorboard=true")) == [
         ("open", (str(tmp_path / "mine" / "tensorboard"), 5)),
         ("scalar", ("reward/total", 0.5, 5)), ("flush", None),
         ("scalar", ("reward/total", 0.75, 6)), ("flush", None), ("close", None),
@@ -158,7 +161,7 @@ def test_tensorboard_gets_scalars_and_takes_back_what_is_made_again(tmp_path: Pa
 
 
 def test_wandb_gets_rounds_as_its_axis(tmp_path: Path) -> None:
-    (_, start), *rest = told(config_with(tmp_path, "wandb=safety"))
+    (_, start), *rest = calls_of(config_with(tmp_path, "wandb=safety"))
     assert (start["project"], start["name"], start["group"]) == ("safety", "mine", "mine")
     assert start["config"]["seed"] == 0
     assert rest == [
@@ -168,11 +171,11 @@ def test_wandb_gets_rounds_as_its_axis(tmp_path: Path) -> None:
 
 
 def test_mlflow_gets_a_batch_a_round(tmp_path: Path) -> None:
-    said = told(config_with(tmp_path, "mlflow=http://127.0.0.1:5000"))
-    assert [name for name, _ in said] == ["client", "find", "create", "run", "batch", "batch", "end"]
-    assert said[0] == ("client", "http://127.0.0.1:5000")
-    assert said[3] == ("run", ("7", "mine"))
-    run, ((name, value, milliseconds, step),) = said[5][1]
+    calls = calls_of(config_with(tmp_path, "mlflow=http://127.0.0.1:5000"))
+    assert [name for name, _ in calls] == ["client", "find", "create", "run", "batch", "batch", "end"]
+    assert calls[0] == ("client", "http://127.0.0.1:5000")
+    assert calls[3] == ("run", ("7", "mine"))
+    run, ((name, value, milliseconds, step),) = calls[5][1]
     assert (run, name, value, step) == ("r1", "reward/total", 0.75, 6)
     assert isinstance(milliseconds, int)
 
@@ -200,7 +203,7 @@ def test_a_sink_that_does_not_open_is_one_line(tmp_path: Path) -> None:
         list(open_sinks(config_with(tmp_path, "wandb=p"), lambda package: library))
 
 
-def test_nothing_is_imported_that_is_not_asked_for(tmp_path: Path) -> None:
+def test_nothing_is_imported_that_is_not_configured(tmp_path: Path) -> None:
     def unwanted(name: str) -> Any:
         raise AssertionError(name)
 
@@ -231,23 +234,23 @@ class Unreachable:
 
 
 def test_a_lost_sink_warns_once_and_is_tried_again() -> None:
-    said: list[str] = []
+    warnings: list[str] = []
     sink = Unreachable()
-    delivery = Delivery("mlflow", sink, said.append)
+    delivery = Delivery("mlflow", sink, warnings.append)
     delivery.put(1, {})
     delivery.put(2, {})
     delivery.close(10)
     assert sink.tried == 2
-    assert said == ["warning: sinks.mlflow lost figures, the run goes on: ConnectionError: no route to host"]
+    assert warnings == ["warning: sinks.mlflow lost figures, the run goes on: ConnectionError: no route to host"]
 
 
 def test_a_sink_that_hangs_is_left_behind() -> None:
-    said: list[str] = []
+    warnings: list[str] = []
     sink = Unreachable(hangs=True)
-    delivery = Delivery("wandb", sink, said.append)
+    delivery = Delivery("wandb", sink, warnings.append)
     delivery.put(1, {})
     delivery.close(0.05)
-    assert said == ["warning: sinks.wandb: not done after 0.05 s, the last figures may be missing"]
+    assert warnings == ["warning: sinks.wandb: not done after 0.05 s, the last figures may be missing"]
     sink.free.set()
 
 
@@ -282,30 +285,32 @@ def test_gauges_are_set_again_until_they_are_replaced_or_let_go() -> None:
 
 
 @dataclass
-class FakeExported:
+class FakeExporter:
     """In the place of Ray's metrics."""
 
-    told: list[Any] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)
 
-    def round(self, one: Any) -> None:
-        self.told.append(one["round"])
+    def round(self, metrics: RoundMetrics) -> None:
+        self.calls.append(metrics.round)
 
-    def canaries(self, one: Any, asked: int) -> None:
-        self.told.append(asked)
+    def canaries(self, report: CanaryReport, canaries: int) -> None:
+        self.calls.append(canaries)
 
     def close(self) -> None:
-        self.told.append("closed")
+        self.calls.append("closed")
 
 
 def test_watchers_tell_metrics_and_sinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported, library = FakeExported(), FakeLibrary()
-    monkeypatch.setattr(watchers, "Exported", lambda run, rounds: exported)
+    exporter, library = FakeExporter(), FakeLibrary()
+    monkeypatch.setattr(watchers, "Exporter", lambda run, rounds: exporter)
     watching = Watchers(config_with(tmp_path, "wandb=p"), load=lambda package: library)
     with watching.exporting():
-        watching.canaries(3, {"flip_rate": 0.25, "true_positive_rate": None}, 30)
-        watching.round(line())
+        watching.canaries(3, CanaryReport(None, None, 0.25, 2, {"forged": 0.5}), 30)
+        watching.round(metrics_of())
     watching.close()
-    assert exported.told == [30, 3, "closed"]
-    logged = [figures for name, figures in library.told if name == "log"]
-    assert logged[0] == {"canaries/flip_rate": 0.25, "round": 3}
-    assert logged[1]["reward/total"] == line()["reward"]["total"]
+    assert exporter.calls == [30, 3, "closed"]
+    logged = [figures for name, figures in library.calls if name == "log"]
+    assert logged[0] == {
+        "canaries/flip_rate": 0.25, "canaries/unscorable": 2.0, "canaries/by_kind/forged": 0.5, "round": 3
+    }  # fmt: skip
+    assert logged[1] == flatten(to_json(metrics_of()))

@@ -1,0 +1,89 @@
+"""Evaluations of a run without engines: the best weights, and a folder that belongs to one evaluation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rapo_ray.config import RunConfig
+from rapo_ray.config.evaluation import GatesConfig
+from rapo_ray.config.load import load_config
+from rapo_ray.errors import ConfigError, ReportError
+from rapo_ray.evaluation.results import Evaluated, Results, summarise
+from rapo_ray.pipeline.evaluate import Identity, same_evaluation
+from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
+from rapo_ray.pipeline.target import Target
+from rapo_ray.storage.layout import EvaluationLayout, RunLayout
+from rapo_ray.storage.reader import read_object
+from rapo_ray.storage.records import Best
+from tests.report_data import DECODING, JUDGE, row
+
+pytestmark = pytest.mark.unit
+
+
+class FakePolicy:
+    """A policy whose weights are a text."""
+
+    weights = ""
+
+    def export(self, folder: Path, dtype: str) -> None:
+        folder.mkdir()
+        (folder / "model.safetensors").write_text(self.weights)
+
+
+def results_of(skill: int, bar: float) -> Results:
+    """An evaluation whose attack success falls with the skill (0..9)."""
+    rows = [row(number, skill, "m") for number in range(300)]
+    model = Evaluated(name="model", id="m", revision=None, rows=rows, expected=len(rows))
+    return summarise([model], DECODING, JUDGE, GatesConfig(asr=bar), 0)
+
+
+def test_the_best_weights_pass_their_gate_with_the_least_attack_success(tmp_path: Path) -> None:
+    evaluations, policy, run = RunEvaluations(load_config("quickstart"), tmp_path), FakePolicy(), RunLayout(tmp_path)
+
+    def offer(number: int, results: Results) -> bool:
+        policy.weights = f"round {number}"
+        return evaluations.keep_best(number, results, policy, lambda folder, version: None)
+
+    assert not offer(1, results_of(3, 0.1))
+    assert not offer(1, replace(results_of(6, 0.9), gate=None))
+    assert not run.best.exists()
+    assert offer(2, results_of(6, 0.9))
+    assert not offer(3, results_of(6, 0.9))
+    assert not offer(4, results_of(3, 0.9))
+    assert offer(5, results_of(8, 0.9))
+    best = read_object(Best, run.best_record)
+    assert (best.round, best.gate.passed) == (5, True)
+    assert best.asr < 0.2
+    assert (run.best / "model.safetensors").read_text() == "round 5"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_rounds_that_are_due() -> None:
+    def due(*overrides: str) -> list[int]:
+        config = load_config("quickstart", ["rounds=5", "checkpoint.every=1", *overrides])
+        return [number for number in range(1, 6) if is_due(config, number)]
+
+    assert due("evaluation.every=2") == [2, 4, 5]
+    assert due("evaluation.every=0") == []
+    assert due("evaluation.every=0", "gates.asr=0.5") == [5]
+
+
+def same(folder: Path, config: RunConfig, *names: str) -> dict[str, str]:
+    same_evaluation(folder, config, [Target(name, f"models/{name}", None, "abc") for name in names])
+    return read_object(Identity, EvaluationLayout(folder).identity).models
+
+
+def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -> None:
+    config = load_config("quickstart")
+    assert same(tmp_path, config, "model") == {"model": "models/model@abc"}
+    both = {"model": "models/model@abc", "against": "models/against@abc"}
+    assert same(tmp_path, config, "against") == both
+    assert same(tmp_path, config, "model") == both
+    with pytest.raises(ConfigError, match=r"other settings \(changed: decoding, judges\): give another --output"):
+        same(tmp_path, load_config("quickstart", ["seed=7", "judge.general.backend=rules"]), "model")
+    with pytest.raises(ConfigError, match=r"\(changed: models.model\)"):
+        same_evaluation(tmp_path, config, [Target("model", "models/model", None, "abd")])
+    EvaluationLayout(tmp_path).identity.write_text("{}")
+    with pytest.raises(ReportError, match=r"evaluation.json: cannot be read \(models: Field required\)"):
+        same(tmp_path, config, "model")
