@@ -49,11 +49,13 @@ def _run(recipe: str, overrides: list[str], dry_run: bool) -> int:
 
     config = load_config(recipe, overrides)
     if dry_run:
+        from actors.memory_plan import say_plan
         from actors.placement import describe, plan
         from rapo_ray.pipeline.inputs import load_inputs
 
         print(to_yaml(config))
         print(describe(plan(config)))
+        say_plan(config, print)
         load_inputs(config)
         return 0
     if find_spec("ray") is None:  # looked up, not imported, and before a model is fetched

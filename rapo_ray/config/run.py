@@ -133,6 +133,8 @@ class ClusterConfig(Strict):
     """Device that the models run on."""
     cpus_per_actor: float = Field(default=1.0, gt=0)
     """Logical CPUs that each actor reserves; on a CPU machine the roles take turns on the same cores, so use few."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of a GPU that the memory plan reckons with, in GiB; unset, what this node reports, or 80 without one."""
     placement: Literal["PACK", "SPREAD"] = "PACK"
     """Ray's placement strategy: `PACK` puts actors on few nodes, `SPREAD` on many."""
 

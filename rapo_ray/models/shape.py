@@ -20,7 +20,6 @@ class ModelShape:
     vocabulary: int
     tied: bool  # the head shares the embedding's weight
     normed_heads: bool = False  # queries and keys are normalised per head, as in Qwen3
-    model_type: str = ""
 
     @property
     def layer_parameters(self) -> int:
@@ -54,6 +53,20 @@ class ModelShape:
         return norms + inputs + 8 * self.intermediate + attention + heads
 
 
+# As their publishers' config.json has them: a plan of a shipped recipe needs no hub.
+KNOWN: dict[str, ModelShape] = {
+    "Qwen/Qwen3-1.7B": ModelShape(28, 2048, 6144, 2048, 1024, 151936, tied=True, normed_heads=True),
+    "Qwen/Qwen3-8B": ModelShape(36, 4096, 12288, 4096, 1024, 151936, tied=False, normed_heads=True),
+    "Qwen/Qwen3-32B": ModelShape(64, 5120, 25600, 8192, 1024, 151936, tied=False, normed_heads=True),
+}
+
+
+def shape_of_model(spec: str) -> ModelShape | None:
+    """The shape of a local or well-known model without fetching anything; None where it is not known here."""
+    folder = Path(spec).expanduser()
+    return read_shape(folder) if folder.is_dir() else KNOWN.get(spec)
+
+
 def read_shape(folder: Path) -> ModelShape:
     """The shape of the model in a folder; raises ModelError where its config.json does not say it."""
     path = folder / "config.json"
@@ -69,7 +82,6 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
     text = config.get("text_config") or config  # of models that read images too
     hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
     head_size = int(text.get("head_dim") or hidden // heads)
-    model_type = str(text.get("model_type", ""))
     return ModelShape(
         layers=int(text["num_hidden_layers"]),
         hidden=hidden,
@@ -78,6 +90,5 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
         key_width=int(text.get("num_key_value_heads") or heads) * head_size,
         vocabulary=int(text["vocab_size"]),
         tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
-        normed_heads=model_type.startswith("qwen3"),
-        model_type=model_type,
+        normed_heads=str(text.get("model_type", "")).startswith("qwen3"),
     )

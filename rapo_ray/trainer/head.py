@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-LOGIT_ROWS = 1024  # hidden states projected at once; bounds the largest intermediate
+from rapo_ray.trainer.batch import LOGIT_ROWS
+
 ENTROPY_EVERY = 4  # entropy is a metric: a quarter of the tokens shows it at a quarter of the cost
 
 
