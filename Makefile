@@ -27,7 +27,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev setup-clients setup-gpu lock-gpu lint unit cluster e2e gpu docs bench chaos soak audit clean
+.PHONY: help run test setup setup-dev setup-clients setup-gpu lock-gpu gpu-check lint unit cluster e2e gpu docs bench chaos soak audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -60,6 +60,9 @@ e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
 # Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
+gpu-check:  ## The prepared check of a bare machine with one GPU, torch and transformers; writes gpu-check.json.
+	$(PYTHON) -m benchmarks.gpu_check
+
 docs: setup-dev  ## The documentation site, in site/; a dead link or a page that is missing fails it.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -5,10 +5,13 @@ constants. Unverified on a GPU.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.models.shape import ModelShape
 from rapo_ray.trainer.batch import LOGIT_ROWS
+
+if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
+    from rapo_ray.config.learning import PolicyConfig
 
 CONTEXT = 1.5 * 2**30  # a process's CUDA context, libraries and communication buffers
 LIVE_PARAMETERS = 1e9  # whole parameters that ZeRO-3 keeps gathered at once, by DeepSpeed's default
@@ -33,7 +36,7 @@ class TrainerMemory:
         return self.idle + sum(self.working.values())
 
 
-def policy_memory(shape: ModelShape, config: PolicyConfig, longest_row: int) -> TrainerMemory:
+def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -> TrainerMemory:
     """Memory of one rank whose longest row has `longest_row` tokens."""
     stage, ranks = config.zero_stage, config.ranks
     width = 2 if config.dtype == "bfloat16" else 4

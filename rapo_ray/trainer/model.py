@@ -3,17 +3,19 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import ModelError
 from rapo_ray.trainer import attention
 from rapo_ray.trainer.batch import MicroBatch
 from rapo_ray.trainer.head import ActionHead
 from rapo_ray.types import Sequence
+
+if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
+    from rapo_ray.config.learning import PolicyConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     return model
 
 
-def load_for_training(path: Path, config: PolicyConfig) -> Any:
+def load_for_training(path: Path, config: "PolicyConfig") -> Any:
     """Load a model to train: in training mode, as transformers checkpoints in no other, but without dropout.
 
     Under ZeRO-3 it is loaded in shards (`zero_init` must be open around this call).
