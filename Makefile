@@ -14,6 +14,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 CLIENTS := $(VENV:%/=%)-clients
 AUDIT := $(VENV:%/=%)-audit
+GPU := $(VENV:%/=%)-gpu
 TORCH := torch==2.13.0
 # --no-deps: the lock files are complete, and resolving would pull packages that break this environment (see cpu.lock).
 # --no-compile: byte code is then made only for the modules that get imported, not for every file.
@@ -26,7 +27,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test setup setup-dev setup-clients lint unit cluster e2e gpu docs bench chaos soak audit clean
+.PHONY: help run test setup setup-dev setup-clients setup-gpu lock-gpu gpu-check lint unit cluster e2e gpu docs bench chaos soak audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +42,8 @@ setup: $(VENV)/.ready  ## Make the virtual environment for CPUs; nothing to do w
 setup-dev: $(VENV)/.ready-dev  ## The same, with what the tests need.
 
 setup-clients: $(CLIENTS)/.ready  ## A second environment, with the harnesses and SDKs that the end-to-end tests use as clients.
+
+setup-gpu: $(GPU)/.ready  ## An environment for NVIDIA GPUs in .venv-gpu: Linux on x86_64, Python 3.12, driver 580 or newer.
 
 lint: setup-dev  ## Style, format and types.
 	$(BIN)/ruff check .
@@ -57,11 +60,15 @@ e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
 # Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
+gpu-check:  ## The prepared check of a bare machine with one GPU, torch and transformers; writes gpu-check.json.
+	$(PYTHON) -m benchmarks.gpu_check
+
 docs: setup-dev  ## The documentation site, in site/; a dead link or a page that is missing fails it.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-gpu: setup-dev  ## Tests that need an accelerator; passed over where nvidia-smi is missing.
-	@if command -v nvidia-smi >/dev/null; then $(PYTEST) -m gpu; else echo "no nvidia-smi: the gpu tier is passed over"; fi
+gpu:  ## Tests that need an accelerator, in an environment of their own; passed over where nvidia-smi is missing.
+	@if command -v nvidia-smi >/dev/null; then $(MAKE) $(GPU)/.ready-dev && HF_HUB_OFFLINE=1 $(GPU)/bin/python -m pytest -m gpu; \
+	else echo "no nvidia-smi: the gpu tier is passed over"; fi
 
 bench: setup-dev  ## Every benchmark, over the finished run of `make run`; figures in benchmarks/results.json.
 	$(BIN)/python -m benchmarks --run runs/quickstart
@@ -80,7 +87,7 @@ audit: $(AUDIT)/.ready  ## Known vulnerabilities of all that requirements/ pins;
 	[ -z "$$failed" ] || { echo "audit failed:$$failed: upgrade what is listed above; an ERROR above means that nothing was learned"; exit 1; }
 
 clean:  ## Remove the virtual environments, the site and tool caches; runs/ and the model cache stay.
-	rm -rf $(VENV) $(CLIENTS) $(AUDIT) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(CLIENTS) $(AUDIT) $(GPU) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 # One tier at a time even under -j: the tiers share the cores, and their timeouts assume so.
 .NOTPARALLEL:
@@ -114,3 +121,23 @@ $(AUDIT)/.ready: requirements/audit.lock
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip $(INSTALL_WITH) -r requirements/audit.lock
 	@touch $@
+
+$(GPU)/.ready: requirements/gpu.lock pyproject.toml
+	@$(PYTHON) -c 'import platform, sys; sys.exit(platform.machine() != "x86_64" or not (3, 11) <= sys.version_info < (3, 13))' \
+	  || { echo "openrlhf has wheels for x86_64 and Python up to 3.12 only; name one with: make setup-gpu PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(GPU)
+	DS_BUILD_OPS=0 $(GPU)/bin/python -m pip $(INSTALL_WITH) -r requirements/gpu.lock
+	PYTHONWARNINGS=ignore $(GPU)/bin/python -m pip $(INSTALL_WITH) --no-build-isolation -e .
+	@touch $@
+
+$(GPU)/.ready-dev: requirements/dev.lock $(GPU)/.ready
+	$(GPU)/bin/python -m pip $(INSTALL_WITH) -r requirements/dev.lock
+	@touch $@
+
+# contourpy and networkx: their newest want Python 3.12; with these the lock serves 3.11 as well.
+lock-gpu:  ## Resolve requirements/gpu.lock again; needs uv.
+	@printf 'contourpy<1.4\nnetworkx<3.7\n' >$(GPU)-constraints.txt
+	uv pip compile --quiet --extra gpu --python-version 3.12 --python-platform x86_64-manylinux_2_28 --no-annotate --no-header \
+	  --constraints $(GPU)-constraints.txt pyproject.toml >$(GPU)-pins.txt
+	@{ sed -n '/^#/p' requirements/gpu.lock; cat $(GPU)-pins.txt; echo openrlhf==0.11.2; } >$(GPU).lock
+	@mv $(GPU).lock requirements/gpu.lock && rm $(GPU)-pins.txt $(GPU)-constraints.txt

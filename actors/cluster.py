@@ -22,7 +22,7 @@ def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
     Raises PlacementError where there is no cluster at the address.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without GPUs sees none
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without GPUs sees none
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 

@@ -43,6 +43,10 @@ class PolicyActor:
         """This rank's share of a round's optimizer steps."""
         return self._policy.update(steps)
 
+    def release_memory(self) -> None:
+        """Give back the GPU memory that torch caches."""
+        self._policy.release_memory()
+
     def send_weights(self, version: int, engines: list[int] | None) -> None:
         """Send the weights to these engines, or to all, as `version`."""
         self._transfer.send(version, engines)

@@ -32,7 +32,6 @@ def sft_worker(job: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     os.environ["LOCAL_SIZE"] = str(context.get_local_world_size())
-    os.environ["LOCAL_RANK"] = "0"  # Ray shows a worker only its own GPU
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     torch.manual_seed(job["seed"])

@@ -89,7 +89,7 @@ class Spawner:
         self._connect(ranks, rollouts.engines.actors)
         policy = PolicyGroup(ranks, config.policy, config.limits)
         if config.rollout.colocate:
-            policy.before_update = rollouts.sleep
+            policy.share_gpus(rollouts.sleep)
         reference = None
         if references:
             limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
@@ -112,8 +112,9 @@ class Spawner:
         transfer: dict[str, Any] = {"backend": weight_backend(config)}
         if transfer["backend"] == "nccl":
             address, port = ray.get(ranks[0].rendezvous.remote())
-            world_size = 1 + len(engines) * config.rollout.tensor_parallel
-            transfer |= {"address": address, "port": port, "world_size": world_size}
+            workers = config.rollout.tensor_parallel
+            world_size = 1 + len(engines) * workers
+            transfer |= {"address": address, "port": port, "world_size": world_size, "workers": workers}
         connected = [
             rank.connect_engines.remote(engines, transfer, config.rollout.dtype, config.limits.sync) for rank in ranks
         ]
@@ -177,7 +178,7 @@ class Spawner:
             max_num_seqs=rollout.max_num_seqs,
             tensor_parallel=rollout.tensor_parallel,
             memory_share=rollout.memory_share,
-            enforce_eager=rollout.enforce_eager,
+            enforce_eager=config.eager,
             chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
             weight_backend=weight_backend(config),

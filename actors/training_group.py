@@ -51,7 +51,7 @@ class PolicyGroup:
         self._actors = actors
         self._config = config
         self._limits = limits
-        self.before_update: Callable[[], None] = lambda: None  # makes room on the GPU
+        self._make_room: Callable[[], None] | None = None  # on GPUs that the engines share
         self._steady = threading.Lock()
         self._sent: int | None = None  # version of the weights that it holds and has sent; None once it trains on
 
@@ -59,13 +59,21 @@ class PolicyGroup:
         """Take a round's optimizer steps on all ranks."""
         with self._steady:
             self._sent = None
-        self.before_update()
+        if self._make_room is not None:
+            self._make_room()
         config = self._config
         unit = 2 if config.learns_from_pairs else 1
         limits = (config.micro_batch_tokens, config.row_tokens)
         shares = plan_steps(sequences, config.steps_per_round, config.ranks, *limits, unit)
         refs = [actor.update.remote(Packed(share)) for actor, share in zip(self._actors, shares, strict=True)]
-        return UpdateResult(_sum_ranks(get_all(refs, self._limits.update, "the policy update", "limits.update")))
+        sums = get_all(refs, self._limits.update, "the policy update", "limits.update")
+        if self._make_room is not None:
+            self._on_all("release_memory")
+        return UpdateResult(_sum_ranks(sums))
+
+    def share_gpus(self, make_room: Callable[[], None]) -> None:
+        """Call `make_room` before each update, and give freed GPU memory back after it."""
+        self._make_room = make_room
 
     @property
     def can_resend(self) -> bool:

@@ -45,11 +45,13 @@ def _train(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, options.overrides)
     if options.dry_run:
+        from actors.memory_plan import say_plan
         from actors.placement import describe, plan
         from rapo_ray.pipeline.inputs import load_inputs
 
         print(to_yaml(config))
         print(describe(plan(config)))
+        say_plan(config, print)
         load_inputs(config)
         return 0
     if find_spec("ray") is None:  # looked up, not imported, and before a model is fetched

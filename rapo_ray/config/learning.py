@@ -115,6 +115,12 @@ class PolicyConfig(Strict):
         """True where the update needs the reference's log-probs."""
         return self.learns_from_pairs or self.kl_coef > 0
 
+    @model_validator(mode="after")
+    def _offload_needs_zero(self) -> Self:
+        if self.offload and self.zero_stage == 0:  # DeepSpeed would ignore it without a word
+            raise ValueError("policy.offload=true needs policy.zero_stage=1 or more (it is 0)")
+        return self
+
     @field_validator("importance_correction", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:

@@ -106,13 +106,13 @@ class RolloutConfig(Strict):
     colocate: bool = False
     """Place the engines on the GPUs of policy and reference, on one node.
 
-    They sleep while the policy trains (their weights move to host memory), and receive new weights through shared
-    memory. `memory_share` must leave room for the policy.
+    They sleep while the policy trains (their weights are dropped), and receive new weights through shared memory.
+    `memory_share` must leave room for the policy.
     """
     kv_cache_gib: int = Field(default=1, ge=1)
     """Size of an engine's key-value cache on CPU, in GiB."""
-    enforce_eager: bool = True
-    """Skip graph capture and compilation, which pay off on GPUs and in long runs."""
+    enforce_eager: bool | None = None
+    """Skip graph capture and compilation, for vllm judges too; unset, they are skipped on CPU and done on GPU."""
 
 
 class CheckpointConfig(Strict):
@@ -133,6 +133,8 @@ class ClusterConfig(Strict):
     """Device that the models run on."""
     cpus_per_actor: float = Field(default=1.0, gt=0)
     """Logical CPUs that each actor reserves; on a CPU machine the roles take turns on the same cores, so use few."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of a GPU that the memory plan reckons with, in GiB; unset, what this node reports, or 80 without one."""
     placement: Literal["PACK", "SPREAD"] = "PACK"
     """Ray's placement strategy: `PACK` puts actors on few nodes, `SPREAD` on many."""
 
@@ -305,6 +307,11 @@ class RunConfig(Strict):
                 f"rollout.memory_share and the memory_share of judges that share its GPU add up to {total:g}, "
                 f"more than {MAX_SHARED_MEMORY:g}"
             )
+
+    @property
+    def eager(self) -> bool:
+        """True where engines skip graph capture and compilation."""
+        return self.cluster.device == "cpu" if self.rollout.enforce_eager is None else self.rollout.enforce_eager
 
     @property
     def folder(self) -> Path:

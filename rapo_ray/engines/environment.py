@@ -9,6 +9,7 @@ def engine_environment(
 ) -> dict[str, str]:
     """Environment variables of an engine, policy or reference process; threads and KV cache apply to CPU only."""
     env = {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # an actor without GPUs sees none, on every node
         "HF_HUB_OFFLINE": "1",  # every model has been resolved to a folder already
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_LOGGING_LEVEL": "WARNING",

@@ -12,15 +12,22 @@ from rapo_ray.engines.shared_memory import PolicySource, SharedMemoryTrainer, Sh
 class EnginesClient:
     """A vLLM weight-sync client over Ray: each call goes to all target engines at once and waits for all of them."""
 
-    def __init__(self, engines: list[Any], timeout: float) -> None:
+    def __init__(self, engines: list[Any], timeout: float, workers_per_engine: int = 1) -> None:
         self._engines = engines
         self._timeout = timeout
+        self._workers = workers_per_engine
         self.version = 0
         self.only: list[int] | None = None  # target engines; None means all
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Open the transfer on every engine."""
-        self._on_all(lambda engine: engine.init_weight_transfer.remote(init_info))
+        """Open the transfer on every engine, each at ranks of its own: vLLM numbers the workers of one engine only."""
+        calls = []
+        for index, engine in enumerate(self._engines):
+            own = dict(init_info)
+            if "rank_offset" in own:
+                own["rank_offset"] += index * self._workers
+            calls.append(engine.init_weight_transfer.remote(own))
+        ray.get(calls, timeout=self._timeout)
 
     def start_weight_update(self) -> None:
         """Begin an update on every engine."""
@@ -56,8 +63,8 @@ class Transfer:
 def open_transfer(
     policy: Any, rank: int, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float
 ) -> Transfer:
-    """Open the transfer that `transfer` describes: `backend`, and for NCCL `address`, `port` and `world_size`."""
-    client = EnginesClient(engines, timeout)
+    """Open the transfer that `transfer` describes: `backend`, and for NCCL address, port, world size and workers."""
+    client = EnginesClient(engines, timeout, transfer.get("workers", 1))
     source = PolicySource(policy, dtype)
     trainer: TrainerWeightTransferEngine[Any]
     if transfer["backend"] == "shm":

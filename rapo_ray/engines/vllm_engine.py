@@ -127,10 +127,10 @@ class VllmEngine:
             self._wakeup.notify_all()
 
     def sleep(self) -> None:
-        """Stop stepping and free the GPU's memory: weights move to host memory, the KV cache is dropped."""
+        """Stop stepping and free the GPU's memory; weights are dropped too, as the wake-up brings new ones."""
         self.pause()
         self._asleep = True
-        self._llm.sleep(level=1)
+        self._llm.sleep(level=2)
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Initialize vLLM's weight transfer on the worker side."""
@@ -141,8 +141,7 @@ class VllmEngine:
         if not self._paused:
             raise EngineError("weights may change only while the engine is paused")
         if self._asleep:
-            self._llm.wake_up()
-            self._asleep = False
+            self._llm.wake_up(tags=["weights"])  # the KV cache only once the sender's buffers are gone
         self._llm.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -152,6 +151,9 @@ class VllmEngine:
     def finish_weight_update(self, version: int) -> None:
         """Finish the update as `version` and drop the caches computed with the old weights."""
         self._llm.finish_weight_update(str(version))
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
         if not self._llm.reset_prefix_cache(reset_running_requests=True):
             raise EngineError("the prefix cache could not be reset: it would serve KV entries of the old weights")
 

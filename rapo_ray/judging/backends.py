@@ -51,7 +51,7 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         max_num_seqs=judge.max_num_seqs,
         tensor_parallel=judge.tensor_parallel,
         memory_share=judge.memory_share,
-        enforce_eager=config.rollout.enforce_eager,
+        enforce_eager=config.eager,
         chunked_prefill=config.cluster.device == "gpu",
         seed=config.seed,
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,

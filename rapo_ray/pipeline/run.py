@@ -46,11 +46,13 @@ def run(config: RunConfig) -> None:
 
 def _attempts(session: Session, judges: dict[str, Path], resources: dict[str, float]) -> None:
     """Run until done; where an actor is lost that cannot be replaced within a round, restart from the checkpoint."""
+    from actors.memory_plan import say_plan
     from actors.placement import check_fits, describe, plan
     from actors.spawn import Spawner
 
     config = session.config
     console.say(describe(plan(config)))
+    say_plan(config, console.say)
     check_fits(plan(config), resources)
     for left in range(config.limits.restarts, -1, -1):
         spawner = Spawner(config, plan(config))

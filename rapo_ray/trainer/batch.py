@@ -10,6 +10,8 @@ from itertools import groupby
 
 from rapo_ray.types import Message, Sequence, message
 
+LOGIT_ROWS = 1024  # hidden states that the head projects at once; bounds the largest intermediate
+
 RowItem = tuple[Sequence, ...]  # stays together in one row: one sequence, or the two of a preference pair
 Row = tuple[RowItem, ...]
 

@@ -1,8 +1,8 @@
 """DeepSpeed: its configuration, derived from ours, and one engine per rank."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.trainer.lora import merged, named_weights, parts
+from rapo_ray.trainer.model import ActionLogProbs
 
 
 def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
@@ -55,6 +56,8 @@ def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int)
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": config.dtype == "bfloat16"},
+        # Stage 0 accumulates in the policy's own dtype: DeepSpeed has no other way there.
+        **({"data_types": {"grad_accum_dtype": "fp32"}} if config.zero_stage else {}),
         "steps_per_print": 2**31,
         "optimizer": {
             "type": "AdamW",
@@ -70,12 +73,29 @@ def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int)
     }
 
 
+@contextmanager
+def sharded_loading(config: PolicyConfig, num_ranks: int) -> Iterator[None]:
+    """Let transformers load a model in shards under ZeRO-3: without it every rank would hold the whole model."""
+    if config.zero_stage < 3:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+    registered = HfDeepSpeedConfig(deepspeed_config(config, config.learning_rate, num_ranks))  # for as long as it lives
+    yield
+    del registered
+
+
 def make_engine(
-    module: torch.nn.Module, config: PolicyConfig, learning_rate: float, num_ranks: int, schedule: Any
+    module: ActionLogProbs, config: PolicyConfig, learning_rate: float, num_ranks: int, schedule: Any
 ) -> Any:
     """Wrap `module` in a DeepSpeed engine; `schedule` makes the learning-rate scheduler from the optimizer."""
     import deepspeed
 
+    if config.zero_stage == 3:
+        for weight in module.head.weights:
+            if weight is not None:
+                deepspeed.zero.register_external_parameter(module.head, weight)
     engine, *_ = deepspeed.initialize(
         model=module,
         model_parameters=[parameter for parameter in module.parameters() if parameter.requires_grad],
@@ -98,3 +118,12 @@ def whole_parameters(
             for part in parts(parameter, layer):  # one by one: several in one call were sometimes corrupted on CPU
                 gathered.enter_context(deepspeed.zero.GatheredParameters([part], enabled=zero_stage == 3))
             yield name, merged(parameter, layer).to(dtype, copy=True)
+
+
+def gathered_on(keep: bool, weights: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """All weights in host memory where `keep`, else none: the other ranks gather along and let each one go."""
+    state = {}
+    for name, tensor in weights:
+        if keep:
+            state[name] = tensor.cpu()
+    return state

@@ -3,19 +3,19 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from rapo_ray.errors import ModelError
 from rapo_ray.trainer import attention
 from rapo_ray.trainer.batch import MicroBatch
+from rapo_ray.trainer.head import ActionHead
 from rapo_ray.types import Sequence
 
-LOGIT_ROWS = 1024  # tokens projected onto the vocabulary at once; bounds the largest intermediate tensor
-ENTROPY_EVERY = 4  # entropy is only a metric: every fourth token estimates it at a quarter of the cost
+if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
+    from rapo_ray.config.learning import PolicyConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,13 @@ def collate(micro_batch: MicroBatch) -> Collated:
     layouts = [_lay_out(row) for row in micro_batch.rows]
     width = max(len(layout.tokens) for layout in layouts)
 
+    # Positions count on behind a row: one that starts over at 0 tells transformers that sequences are packed, and it
+    # builds a mask [R, 1, L, L], which flash attention does not take.
+    positions = [
+        [*layout.positions, *range(layout.positions[-1] + 1, layout.positions[-1] + 1 + width - len(layout.positions))]
+        for layout in layouts
+    ]
+
     def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
         return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
 
@@ -93,7 +100,7 @@ def collate(micro_batch: MicroBatch) -> Collated:
     labels = [token for sequence in sequences for token in sequence.completion]
     return Collated(
         padded([layout.tokens for layout in layouts], 0),
-        padded([layout.positions for layout in layouts], 0),
+        torch.tensor(positions, dtype=torch.long),
         visible,
         torch.tensor(sources, dtype=torch.long),
         torch.tensor(labels, dtype=torch.long),
@@ -118,7 +125,7 @@ class ActionLogProbs(nn.Module):
     def __init__(self, language_model: Any, temperature: float) -> None:
         super().__init__()
         self.language_model = language_model
-        self.temperature = temperature
+        self.head = ActionHead(language_model.get_output_embeddings(), temperature)
 
     def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs [S, T] with gradient, zero outside the action mask, and entropies of every fourth action token."""
@@ -127,47 +134,9 @@ class ActionLogProbs(nn.Module):
         ).last_hidden_state.flatten(0, 1)
         # Not `every[sources]`: on CPU its gradient sums over a shared source (a group's first tokens) in any order.
         hidden = nn.functional.embedding(batch.sources, every)
-        chunks = list(zip(hidden.split(LOGIT_ROWS), batch.labels.split(LOGIT_ROWS), strict=True))
-        if len(chunks) == 1 or not torch.is_grad_enabled():
-            parts = [self._project(rows, labels) for rows, labels in chunks]
-        else:  # one chunk's logits at a time, recomputed in the backward pass
-            parts = [checkpoint(self._project, rows, labels, use_reentrant=False) for rows, labels in chunks]
-        flat = torch.cat([logprobs for logprobs, _ in parts])
+        flat, entropies = self.head(hidden, batch.labels)
         out = torch.zeros(batch.action_mask.shape, dtype=torch.float32, device=flat.device)
-        return out.masked_scatter(batch.action_mask, flat), torch.cat([entropies for _, entropies in parts])
-
-    def _project(self, rows: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs [N] of labels [N] given hidden states [N, H], and entropies [N / 4]."""
-        logits = self.language_model.get_output_embeddings()(rows)
-        outputs: tuple[torch.Tensor, torch.Tensor] = _LabelLogProbs.apply(logits, labels, self.temperature)  # type: ignore[no-untyped-call]  # torch's own
-        return outputs
-
-
-class _LabelLogProbs(torch.autograd.Function):
-    """Log-probs [N] of labels [N] under logits [N, V] and, without gradient, the entropy of every fourth row.
-
-    Computed in float32 in one pass; the backward pass reuses the log-probs' memory for the logits' gradient.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, temperature: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        scaled = logits if temperature == 1 else logits.float() / temperature
-        logprobs = torch.log_softmax(scaled, dim=-1, dtype=torch.float32)
-        some = logprobs[::ENTROPY_EVERY]
-        entropies = -(some.exp() * some).sum(-1)
-        ctx.save_for_backward(logprobs, labels)
-        ctx.temperature, ctx.dtype = temperature, logits.dtype
-        ctx.mark_non_differentiable(entropies)
-        return logprobs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), entropies
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        logprobs, labels = ctx.saved_tensors
-        grad = (grads[0] / ctx.temperature).unsqueeze(-1)
-        out = logprobs.exp_().mul_(-grad)
-        return out.scatter_add_(-1, labels.unsqueeze(-1), grad).to(ctx.dtype), None, None
+        return out.masked_scatter(batch.action_mask, flat), entropies
 
 
 def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = False) -> Any:
@@ -182,8 +151,22 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means an LM head that is not supported yet")
     if gradient_checkpointing:
-        # not reentrant: with frozen embeddings (LoRA), no gradient would reach a reentrant block
+        # not reentrant: with frozen embeddings (LoRA) no gradient would reach a reentrant block
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def load_for_training(path: Path, config: "PolicyConfig") -> Any:
+    """Load a model to train: in training mode, as transformers checkpoints in no other, but without dropout.
+
+    Under ZeRO-3 it is loaded in shards (`zero_init` must be open around this call).
+    """
+    model = load_language_model(path, config.dtype, config.gradient_checkpointing).train()
+    for module in model.modules():  # the engines have none: log-probs would differ
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
     return model
 
 

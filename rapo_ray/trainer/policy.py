@@ -10,13 +10,14 @@ from safetensors.torch import load_file, save_file
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.trainer.deepspeed_setup import make_engine, whole_parameters
+from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_loading, whole_parameters
 from rapo_ray.trainer.files import random_state_file
 from rapo_ray.trainer.lora import add_lora, named_weights
 from rapo_ray.trainer.model import (
     ActionLogProbs,
     Collated,
     collate,
+    load_for_training,
     load_language_model,
     save_language_model,
     scatter_to_mask,
@@ -36,7 +37,8 @@ class PolicyRank:
         torch.manual_seed(seed)
         self._config = config
         self._rank = rank
-        language_model = load_language_model(model, "float32", config.gradient_checkpointing)
+        with sharded_loading(config, config.ranks):
+            language_model = load_for_training(model, config)
         if config.lora_rank:
             add_lora(language_model, config.lora_rank, config.lora_alpha)
         self._engine = make_engine(
@@ -134,6 +136,11 @@ class PolicyRank:
         advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 
+    def release_memory(self) -> None:
+        """Give the GPU memory that torch caches back to the driver, for an engine on the same card."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Iterate over the full parameters of the language model in `dtype`, in the same order on all ranks."""
         return whole_parameters(self._language_model(), self._config.zero_stage, getattr(torch, dtype))
@@ -155,7 +162,7 @@ class PolicyRank:
 
     def export(self, folder: Path, dtype: str) -> None:
         """Write the language model as safetensors that transformers and vLLM load (rank 0 writes)."""
-        state = {name: tensor.cpu() for name, tensor in self.weights(dtype)}
+        state = gathered_on(self._rank == 0, self.weights(dtype))
         if self._rank == 0:
             save_language_model(self._language_model(), state, folder, dtype)
 

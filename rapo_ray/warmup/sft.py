@@ -12,8 +12,8 @@ from rapo_ray.config.run import WarmupConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.trainer import flash_attn_stand_in
 from rapo_ray.trainer.batch import Step, plan_steps
-from rapo_ray.trainer.deepspeed_setup import make_engine, whole_parameters
-from rapo_ray.trainer.model import ActionLogProbs, collate, load_language_model, save_language_model
+from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_loading, whole_parameters
+from rapo_ray.trainer.model import ActionLogProbs, collate, load_for_training, save_language_model
 from rapo_ray.types import Sequence
 
 WARMUP_SHARE = 0.1  # of the optimizer steps, over which the learning rate warms up
@@ -48,7 +48,8 @@ class SftRank:
         self._ranks = policy.ranks
         self._zero_stage = policy.zero_stage
         self._loss: Any = SFTLoss(token_level_loss=True)
-        language_model = load_language_model(model, "float32", policy.gradient_checkpointing)
+        with sharded_loading(policy, policy.ranks):
+            language_model = load_for_training(model, policy)
         self._engine = make_engine(
             ActionLogProbs(language_model, temperature=1.0),
             policy,
@@ -78,7 +79,7 @@ class SftRank:
     def export(self, folder: Path, write: bool) -> None:
         """Gather the model on all ranks; the rank with `write` writes it with its tokenizer."""
         model = self._engine.module.language_model
-        state = {name: tensor.cpu() for name, tensor in whole_parameters(model, self._zero_stage, torch.float32)}
+        state = gathered_on(write, whole_parameters(model, self._zero_stage, torch.float32))
         if write:
             save_language_model(model, state, folder, "float32")
             self._tokenizer.save_pretrained(folder)

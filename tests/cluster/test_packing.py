@@ -69,7 +69,7 @@ def test_logits_in_chunks_give_the_same_logprobs_and_gradients(
     model: Path, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, whole_gradient = run(model, LAYOUTS["two rows"], 0.7)
-    monkeypatch.setattr("rapo_ray.trainer.model.LOGIT_ROWS", rows)
+    monkeypatch.setattr("rapo_ray.trainer.head.LOGIT_ROWS", rows)
     chunked, gradient = run(model, LAYOUTS["two rows"], 0.7)
     for key, values in whole.items():
         assert chunked[key] == pytest.approx(values, abs=1e-5)

@@ -1,0 +1,207 @@
+"""The memory plan of a run on GPUs: what each card holds at its fullest, and a setting that makes it fit.
+
+An estimate from the models' shapes, unverified on a GPU: what vLLM and DeepSpeed really take may differ.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rapo_ray.config import RunConfig
+from rapo_ray.engines.memory import CONTEXT, EngineMemory, engine_memory
+from rapo_ray.errors import PlacementError
+from rapo_ray.models.shape import ModelShape, shape_of_model
+from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory
+
+GIB = float(1 << 30)
+DEFAULT_CARD = 80 * GIB
+RESERVE = 0.05  # share of a card that stays free, for fragmentation and for what an estimate misses
+
+Shapes = Mapping[str, ModelShape]  # of the policy under "policy", of a vllm judge under its part
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Cards that hold the same: the bytes of each tenant at the card's fullest moment."""
+
+    count: int
+    tenants: dict[str, float]
+    details: dict[str, float] = field(default_factory=dict)  # bytes of the largest tenant by part
+    phase: str = ""  # of a card that several roles share
+    sequences: int | None = None  # of the token limit, that the engine's KV cache holds at once
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the fullest moment."""
+        return sum(self.tenants.values())
+
+
+def model_shapes(config: RunConfig) -> Shapes | None:
+    """Shapes of all models that live on cards; None where one is not known before it is fetched."""
+    judges = {part: str(judge.model) for part, judge in config.judge.named().items() if judge.backend == "vllm"}
+    shapes = {part: shape_of_model(spec) for part, spec in {"policy": config.model.path, **judges}.items()}
+    known = {part: shape for part, shape in shapes.items() if shape is not None}
+    return known if len(known) == len(shapes) else None
+
+
+def card_memory(config: RunConfig) -> float:
+    """Bytes of one GPU: of the config, else of the smallest on this node, else 80 GiB."""
+    if config.cluster.gpu_memory_gib is not None:
+        return config.cluster.gpu_memory_gib * GIB
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+        return min(float(line) for line in lines) * (1 << 20)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return DEFAULT_CARD
+
+
+def longest_row(config: RunConfig) -> int:
+    """Tokens of the longest training row."""
+    return max(config.policy.row_tokens, config.rollout.max_prompt_tokens + config.rollout.max_new_tokens)
+
+
+def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Card]:
+    """All cards of a run; empty on CPU."""
+    if config.cluster.device == "cpu":
+        return []
+    rollout = config.rollout
+    engine = engine_memory(
+        shapes["policy"], card_bytes, rollout.memory_share, rollout.tensor_parallel, rollout.max_num_seqs, config.eager
+    )
+    policy = policy_memory(shapes["policy"], config.policy, longest_row(config))
+    passes = max(config.reference.micro_batch_tokens, longest_row(config))
+    reference = reference_memory(shapes["policy"], passes) if config.policy.needs_reference else None
+    judges = {
+        part: engine_memory(
+            shapes[part], card_bytes, judge.memory_share, judge.tensor_parallel, judge.max_num_seqs, config.eager
+        )
+        for part, judge in config.judge.named().items()
+        if judge.backend == "vllm"
+    }
+    guests = {f"judge-{part}": judges[part].total for part in judges if config.judge.named()[part].share_rollout_gpu}
+    cards = [_shared_card(config, engine, policy, reference, guests)]
+    if not rollout.colocate:
+        cards.append(Card(config.policy.ranks, {"policy": policy.peak}, {**policy.static, **policy.working}))
+        if reference is not None:
+            details = {**reference.static, **reference.working}
+            cards.append(Card(config.reference.actors, {"reference": reference.peak}, details))
+    for part, memory in judges.items():
+        judge = config.judge.named()[part]
+        if not judge.share_rollout_gpu:
+            count = judge.actors * judge.tensor_parallel
+            cards.append(_engine_card(f"judge-{part}", count, memory, judge.max_model_len))
+    return cards
+
+
+def _engine_card(name: str, count: int, memory: EngineMemory, tokens: int) -> Card:
+    details = {**memory.parts, "kv cache": memory.kv_cache}
+    return Card(count, {name: memory.total}, details, sequences=memory.sequences(tokens))
+
+
+def _shared_card(
+    config: RunConfig,
+    engine: EngineMemory,
+    policy: TrainerMemory,
+    reference: TrainerMemory | None,
+    guests: dict[str, float],
+) -> Card:
+    rollout = config.rollout
+    tokens = rollout.max_prompt_tokens + rollout.max_new_tokens
+    alone = _engine_card("rollout", rollout.engines * rollout.tensor_parallel, engine, tokens)
+    if not rollout.colocate:
+        return replace(alone, tenants={**alone.tenants, **guests})
+    still, busy = (0.0, 0.0) if reference is None else (reference.idle, reference.peak)
+    generating = {"rollout": engine.total, "policy": policy.idle, "reference": busy, **guests}
+    updating = {"rollout": CONTEXT, "policy": policy.peak, "reference": still, **guests}
+    if sum(generating.values()) >= sum(updating.values()):
+        return replace(alone, tenants=generating, phase="while generating")
+    return replace(alone, tenants=updating, details={**policy.static, **policy.working}, phase="while updating")
+
+
+def describe_memory(cards: list[Card], card_bytes: float) -> str:
+    """The plan as a table, a line for each kind of card."""
+    rows = [f"{'cards':>5}  {'GiB':>6}  on each card of {card_bytes / GIB:.0f} GiB at its fullest (estimate)"]
+    for card in cards:
+        notes = [card.phase, _in_gib(card.details)]
+        if card.sequences is not None:
+            notes.append(f"cache for {card.sequences} sequences at the token limit")
+        rows.append(
+            f"{card.count:>5}  {card.peak / GIB:>6.1f}  {_in_gib(card.tenants)} ({'; '.join(filter(None, notes))})"
+        )
+    return "\n".join(rows)
+
+
+def _in_gib(sizes: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if size)
+
+
+def fits(cards: list[Card], card_bytes: float) -> bool:
+    """True where no card is fuller than allowed, and every engine's cache holds at least one sequence."""
+    return all(card.sequences != 0 and card.peak <= (1 - RESERVE) * card_bytes for card in cards)
+
+
+def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
+    """Show the plan of a run on GPUs and check it; raises PlacementError where it does not fit."""
+    if config.cluster.device == "cpu":
+        return
+    shapes, card_bytes = model_shapes(config), card_memory(config)
+    if shapes is None:
+        say("no memory plan: a model is neither a local folder nor of a known shape; give its folder as model.path")
+        return
+    say(describe_memory(plan_memory(config, shapes, card_bytes), card_bytes))
+    check_memory(config, shapes, card_bytes)
+
+
+def check_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> None:
+    """Raises PlacementError where a card cannot hold its part, with settings that would make the run fit."""
+    cards = plan_memory(config, shapes, card_bytes)
+    if fits(cards, card_bytes):
+        return
+    short = next((card for card in cards if card.sequences == 0), None)
+    fullest = short or max(cards, key=lambda card: card.peak)
+    change = remedy(config, shapes, card_bytes)
+    advice = f"set {' '.join(change)}" if change else "use a smaller model, or larger or more cards"
+    problem = "leaves no room for one sequence" if short else f"would hold {fullest.peak / GIB:.1f} GiB"
+    size = f"a card of {card_bytes / GIB:.0f} GiB (cluster.gpu_memory_gib)"
+    raise PlacementError(f"{size} {problem} ({_in_gib(fullest.tenants)}): {advice}")
+
+
+def remedy(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[str]:
+    """The first settings of a fixed list, alone or together with those before, with which the run fits; else none."""
+    changes = list(_changes(config))
+    for tried in [[change] for change in changes] + [changes[:count] for count in range(2, len(changes) + 1)]:
+        overrides = {key: value for change in tried for key, value in change.items()}
+        tree = config.model_dump(mode="json")
+        for key, value in overrides.items():
+            section, name = key.split(".")
+            tree[section][name] = value
+        try:
+            changed = RunConfig.model_validate(tree)
+        except ValueError:  # settings that the config refuses together
+            continue
+        if fits(plan_memory(changed, shapes, card_bytes), card_bytes):
+            return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    return []
+
+
+def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
+    """Settings that save memory, those that cost the least first."""
+    policy, rollout = config.policy, config.rollout
+    if not policy.gradient_checkpointing:
+        yield {"policy.gradient_checkpointing": True}
+    if policy.micro_batch_tokens > longest_row(config):
+        yield {"policy.micro_batch_tokens": longest_row(config)}
+    if policy.needs_reference and config.reference.micro_batch_tokens > longest_row(config):
+        yield {"reference.micro_batch_tokens": longest_row(config)}
+    if policy.ranks > 1 and policy.zero_stage < 3:
+        yield {"policy.zero_stage": 3}
+    if not policy.offload:
+        yield {"policy.zero_stage": max(1, policy.zero_stage), "policy.offload": True}
+    if not policy.lora_rank:
+        yield {"policy.lora_rank": 16}
+    for share in (0.5, 0.3):
+        if rollout.memory_share > share:
+            yield {"rollout.memory_share": share}

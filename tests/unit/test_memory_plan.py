@@ -1,0 +1,128 @@
+"""The memory plan of GPUs: figures by hand, recipes that fit, and a refusal that says what would fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.memory_plan import (
+    GIB,
+    RESERVE,
+    card_memory,
+    check_memory,
+    fits,
+    model_shapes,
+    plan_memory,
+    remedy,
+    say_plan,
+)
+from rapo_ray.config import RunConfig, load_config
+from rapo_ray.config.load import shipped_recipes
+from rapo_ray.engines.memory import engine_memory
+from rapo_ray.errors import ModelError, PlacementError
+from rapo_ray.models.shape import KNOWN, ModelShape, read_shape, shape_of
+from rapo_ray.trainer.memory import activations, policy_memory
+
+pytestmark = pytest.mark.unit
+
+QWEN_1B, QWEN_8B, QWEN_32B = (KNOWN[f"Qwen/Qwen3-{size}"] for size in ("1.7B", "8B", "32B"))
+CARD = 80 * GIB
+
+
+def config(**sections: Any) -> RunConfig:
+    return RunConfig.model_validate(sections)
+
+
+@pytest.mark.parametrize(("shape", "billions"), [(QWEN_1B, 1.72), (QWEN_8B, 8.19), (QWEN_32B, 32.76)])
+def test_a_known_shape_has_the_parameters_that_its_publisher_names(shape: ModelShape, billions: float) -> None:
+    assert shape.parameters / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_the_cache_and_activations_of_an_8b_model_by_hand() -> None:
+    assert QWEN_8B.key_value_bytes == 2 * 36 * 8 * 128 * 2
+    tokens = 16384
+    layer = 12 * 4096 + 4 * 4096 + 2 * 4096 + 4 * (4096 + 1024) + 8 * 12288 + 6 * (4096 + 1024)
+    assert activations(QWEN_8B, tokens, checkpointed=False) == 36 * layer * tokens
+    assert activations(QWEN_8B, tokens, checkpointed=True) == (36 * 2 * 4096 + layer) * tokens
+
+
+def test_sharding_divides_what_its_stage_shards() -> None:
+    def static(stage: int) -> float:
+        policy = config(policy={"ranks": 4, "zero_stage": stage}).policy
+        return policy_memory(QWEN_8B, policy, 1024).static["optimizer"] / (12 * QWEN_8B.parameters)
+
+    assert [static(stage) for stage in (0, 1, 2, 3)] == [1, 0.25, 0.25, 0.25]
+
+
+def test_an_engine_s_cache_is_what_its_share_leaves() -> None:
+    engine = engine_memory(QWEN_8B, CARD, 0.85, 1, 256, eager=True)
+    assert engine.total == pytest.approx(0.85 * CARD)
+    assert engine.sequences(8192) == int(engine.kv_cache / (147456 * 8192)) > 0
+
+
+@pytest.mark.parametrize("recipe", sorted(set(shipped_recipes()) - {"quickstart"}))
+def test_every_gpu_recipe_fits_80_gib_with_room_to_spare(recipe: str) -> None:
+    loaded = load_config(recipe)
+    shapes = model_shapes(loaded)
+    assert shapes is not None
+    cards = plan_memory(loaded, shapes, CARD)
+    assert max(card.peak for card in cards) <= (1 - RESERVE) * CARD
+    assert fits(cards, CARD)
+
+
+def test_an_8b_model_on_one_card_is_refused_with_settings_that_would_fit() -> None:
+    crowded = load_config("gpu-1", ["model.path=Qwen/Qwen3-8B"])
+    shapes = model_shapes(crowded)
+    assert shapes is not None
+    with pytest.raises(PlacementError) as caught:
+        check_memory(crowded, shapes, CARD)
+    assert "\n" not in str(caught.value)
+    change = remedy(crowded, shapes, CARD)
+    assert change and f"set {' '.join(change)}" in str(caught.value)
+    check_memory(load_config("gpu-1", ["model.path=Qwen/Qwen3-8B", *change]), shapes, CARD)
+
+
+def test_a_70b_model_on_one_card_is_refused_without_a_false_promise() -> None:
+    large = ModelShape(80, 8192, 28672, 8192, 1024, 128256, tied=False)
+    crowded = load_config("gpu-1")
+    with pytest.raises(PlacementError, match="use a smaller model, or larger or more cards"):
+        check_memory(crowded, {"policy": large}, CARD)
+
+
+def test_no_room_for_a_single_sequence_is_said() -> None:
+    tight = load_config("gpu-1", ["rollout.memory_share=0.05"])
+    with pytest.raises(PlacementError, match="leaves no room for one sequence"):
+        check_memory(tight, {"policy": QWEN_1B}, CARD)
+
+
+def test_a_cpu_run_has_no_plan_and_an_unknown_model_is_one_line() -> None:
+    lines: list[str] = []
+    say_plan(load_config("quickstart"), lines.append)
+    assert lines == []
+    say_plan(load_config("gpu-1", ["model.path=org/unknown"]), lines.append)
+    assert len(lines) == 1 and lines[0].startswith("no memory plan: ")
+
+
+def test_the_card_s_size_is_the_config_s_first() -> None:
+    assert card_memory(config(cluster={"gpu_memory_gib": 24})) == 24 * GIB
+
+
+def test_a_shape_is_read_from_config_json_of_either_layout(tmp_path: Path) -> None:
+    sizes = {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    }
+    assert shape_of({"text_config": sizes, "model_type": "x"}) == shape_of(sizes)
+    assert shape_of(sizes).key_width == 64  # no key-value heads named: as many as queries
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, "hidden_size": None}))
+    with pytest.raises(ModelError, match=r"config\.json: the model's shape cannot be read"):
+        read_shape(tmp_path)
+
+
+def test_offload_without_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"policy\.offload=true needs policy\.zero_stage=1 or more"):
+        config(policy={"offload": True, "zero_stage": 0})
