@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.statistics import Bounds, Interval, mean, paired_bootstrap, wilson_interval
 from rapo_ray.types import Case, Form
 
-K = TypeVar("K")
 DIMENSIONS = ("suite", "attack", "category", "level")  # that figures are broken down by
 
 
@@ -80,24 +79,23 @@ def figures(model: str, rows: Sequence[EvalRow]) -> list[Metric]:
     """Every figure of one model: overall, by suite, by suite and attack, by category and by level."""
     metrics = [_share(model, name, rows) for name in SHARES]
     metrics.append(_tokens(model, rows))
-    for suite, some in _split(rows, lambda row: row.suite):
+    for suite, some in _split(rows, "suite"):
         metrics += [_share(model, name, some, suite=suite) for name in SHARES]
         metrics.append(_tokens(model, some, suite))
-        for attack, under in _split(some, lambda row: row.attack):
+        for attack, under in _split(some, "attack"):
             metrics.append(_share(model, "asr", under, suite=suite, attack=attack))
             metrics.append(_share(model, "asr_keyword", under, suite=suite, attack=attack))
     for name in BROKEN_DOWN:
-        for category, some in _split(rows, lambda row: row.category):
-            metrics.append(_share(model, name, some, category=category))
-        for level, some in _split(rows, lambda row: row.level):
-            metrics.append(_share(model, name, some, level=level))
+        for dimension in ("category", "level"):
+            for place, some in _split(rows, dimension):
+                metrics.append(_share(model, name, some, **{dimension: place}))
     return [metric for metric in metrics if metric.n]
 
 
-def _split(rows: Sequence[EvalRow], key: Callable[[EvalRow], K | None]) -> Iterable[tuple[K, list[EvalRow]]]:
-    groups: dict[K, list[EvalRow]] = {}
+def _split(rows: Sequence[EvalRow], dimension: str) -> list[tuple[Any, list[EvalRow]]]:
+    groups: dict[Any, list[EvalRow]] = {}
     for row in rows:
-        value = key(row)
+        value = getattr(row, dimension)
         if value is not None:
             groups.setdefault(value, []).append(row)
     return sorted(groups.items(), key=lambda item: str(item[0]))

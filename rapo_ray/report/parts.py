@@ -1,7 +1,7 @@
 """Parts of a page; the template shows each by its class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -80,7 +80,7 @@ class Section:
     title: str
     lead: str
     empty: str
-    parts: Sequence[Part] = field(default_factory=tuple)
+    parts: Sequence[Part] = ()
 
 
 def cells(*values: str | Cell) -> list[Cell]:
