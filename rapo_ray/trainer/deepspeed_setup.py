@@ -103,6 +103,11 @@ def make_engine(
         lr_scheduler=schedule,
         dist_init_required=False,
     )
+    if config.zero_stage == 0 and config.dtype == "bfloat16":
+        # DeepSpeed allocates Adam's moments by a step without gradients, which the bias correction would count: the
+        # first real step would be 0.73 of the learning rate (findings/deepspeed_bf16_first_step.sh).
+        for state in engine.optimizer.optimizer.state.values():
+            state["step"].zero_()
     forget_shared_buffers()
     return engine
 

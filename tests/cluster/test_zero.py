@@ -134,6 +134,23 @@ def test_two_ranks_agree_with_one(
         np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 0), (1, 1), (2, 2), (2, 3)])
+def test_the_first_step_in_bf16_is_the_learning_rate_at_every_stage(
+    model: Path, cluster: Any, tmp_path: Path, ranks: int, zero_stage: int
+) -> None:
+    from safetensors.numpy import load_file
+
+    settings = {"ranks": ranks, "zero_stage": zero_stage, "dtype": "bfloat16", "steps_per_round": 1}
+    with policy_of(model, **settings) as policy:
+        policy.update(sequences())
+        policy.export(tmp_path / "model", "float32")
+    before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert float(np.abs(after[name] - before[name]).mean()) == pytest.approx(
+        1e-2, rel=0.02
+    )  # Adam's, by its definition
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_ranks_that_gather_each_parameter_and_have_other_numbers_of_chunks_agree_with_one(
     model: Path, cluster: Any, one_rank: dict[str, np.ndarray], tmp_path: Path, checkpointing: bool
