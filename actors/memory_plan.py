@@ -11,7 +11,7 @@ from typing import Any
 
 from rapo_ray.config import RunConfig
 from rapo_ray.engines.memory import CONTEXT, EngineMemory, engine_memory
-from rapo_ray.errors import PlacementError
+from rapo_ray.errors import ModelError, PlacementError
 from rapo_ray.models.shape import ModelShape, shape_of_model
 from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory
 
@@ -147,7 +147,11 @@ def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
     """Show the plan of a run on GPUs and check it; raises PlacementError where it does not fit."""
     if config.cluster.device == "cpu":
         return
-    shapes, card_bytes = model_shapes(config), card_memory(config)
+    try:
+        shapes, card_bytes = model_shapes(config), card_memory(config)
+    except ModelError as error:  # a model that the plan cannot count may run all the same
+        say(f"no memory plan: {error}")
+        return
     if shapes is None:
         say("no memory plan: a model is neither a local folder nor of a known shape; give its folder as model.path")
         return

@@ -78,8 +78,10 @@ def read_shape(folder: Path) -> ModelShape:
 
 
 def shape_of(config: dict[str, Any]) -> ModelShape:
-    """The shape that a config.json's content describes; raises KeyError for a size that is missing."""
+    """The shape that a config.json's content describes; raises KeyError for a missing size, ValueError for experts."""
     text = config.get("text_config") or config  # of models that read images too
+    if experts := {"num_experts", "num_local_experts", "n_routed_experts"} & text.keys():
+        raise ValueError(f"{min(experts)}: mixtures of experts are not counted yet")
     hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
     head_size = int(text.get("head_dim") or hidden // heads)
     return ModelShape(

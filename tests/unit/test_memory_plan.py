@@ -121,6 +121,10 @@ def test_a_shape_is_read_from_config_json_of_either_layout(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(json.dumps({**sizes, "hidden_size": None}))
     with pytest.raises(ModelError, match=r"config\.json: the model's shape cannot be read"):
         read_shape(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, "num_experts": 8}))
+    lines: list[str] = []
+    say_plan(load_config("gpu-1", [f"model.path={tmp_path}"]), lines.append)  # no plan is no refusal
+    assert len(lines) == 1 and "num_experts: mixtures of experts are not counted yet" in lines[0]
 
 
 def test_offload_without_zero_is_refused() -> None:
