@@ -30,10 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the verb with the arguments that follow it; returns its exit status, or 2 for an unknown verb."""
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
-        print("usage: rapo VERB [arguments]\n")
-        for name, command in COMMANDS.items():
-            print(f"  {name:<13}{command.summary}")
-        print("\n`rapo VERB --help` lists a verb's arguments.")
+        verbs = "\n".join(f"  {name:<13}{command.summary}" for name, command in COMMANDS.items())
+        print(f"usage: rapo VERB [arguments]\n\n{verbs}\n\n`rapo VERB --help` lists a verb's arguments.")
         return 0
     if verb not in COMMANDS:
         print(f"error: unknown verb `{verb}`: give one of {', '.join(COMMANDS)}", file=sys.stderr)
