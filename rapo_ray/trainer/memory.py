@@ -7,13 +7,13 @@ constants. Unverified on a GPU.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rapo_ray.engines.memory import CONTEXT
 from rapo_ray.models.shape import ModelShape
 from rapo_ray.trainer.batch import LOGIT_ROWS
 
 if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
     from rapo_ray.config.learning import PolicyConfig
 
-CONTEXT = 1.5 * 2**30  # a process's CUDA context, libraries and communication buffers
 LIVE_PARAMETERS = 1e9  # whole parameters that ZeRO-3 keeps gathered at once, by DeepSpeed's default
 ADAPTER_SHARE = 0.02  # of a model's parameters, above what adapters of rank 64 on every linear layer have
 

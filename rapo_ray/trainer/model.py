@@ -159,7 +159,7 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
 def load_for_training(path: Path, config: "PolicyConfig") -> Any:
     """Load a model to train: in training mode, as transformers checkpoints in no other, but without dropout.
 
-    Under ZeRO-3 it is loaded in shards (`zero_init` must be open around this call).
+    Under ZeRO-3 it is loaded in shards (inside `deepspeed_setup.sharded_loading`).
     """
     model = load_language_model(path, config.dtype, config.gradient_checkpointing).train()
     for module in model.modules():  # the engines have none: log-probs would differ

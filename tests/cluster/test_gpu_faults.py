@@ -1,5 +1,6 @@
 """GPU paths that CPUs can show: checkpointed layers, masks, memory, visible devices, ranks of the transfer group."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def local_rank_and_devices(_: dict[str, Any]) -> None:
     rank = ray.train.get_context().get_local_rank()
     seen = {"rank": rank, "LOCAL_RANK": os.environ["LOCAL_RANK"], "devices": os.environ["CUDA_VISIBLE_DEVICES"]}
     with open(os.path.join(_["folder"], str(rank)), "w", encoding="utf-8") as out:
-        out.write(repr(seen))
+        out.write(json.dumps(seen))
 
 
 def test_ray_train_numbers_its_workers_over_devices_that_all_of_them_see(fake_gpus: None, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_ray_train_numbers_its_workers_over_devices_that_all_of_them_see(fake_gp
         scaling_config=ScalingConfig(num_workers=4, use_gpu=True, resources_per_worker={"CPU": 0.1, "GPU": 1}),
         run_config=RunConfig(storage_path=str(tmp_path / "ray")),
     ).fit()
-    reports = [eval((tmp_path / str(rank)).read_text(), {}) for rank in range(4)]
+    reports = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(4)]
     assert [int(report["LOCAL_RANK"]) for report in reports] == [0, 1, 2, 3]
     assert {report["devices"] for report in reports} == {"0,1,2,3"}
     assert "LOCAL_RANK" not in Path(__file__).parents[2].joinpath("actors/sft.py").read_text(encoding="utf-8")
