@@ -6,7 +6,7 @@ batches, and with them the last bits of the logits, do not depend on timing.
 
 import itertools
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from rapo_ray.errors import EngineError
 from rapo_ray.types import Sampling
 
 MIN_BATCHED_TOKENS = 8192  # per step, prompts included
+CUT = "\ufffd"  # what bytes that are no whole character decode to
+TAIL = 8  # tokens that decide whether a text ends within a character, which has four bytes at most
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 
 
@@ -30,7 +32,7 @@ class EngineSettings:
     enforce_eager: bool
     chunked_prefill: bool  # off on CPU, where vLLM cannot rewind a seeded request's generator after a chunk
     seed: int
-    weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
+    weight_backend: str | None = None  # shm, ipc or nccl; None for an engine whose weights never change
     sleeps: bool = False  # allows `sleep`
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
 
@@ -79,6 +81,7 @@ class VllmEngine:
         self._stopped: EngineError | None = None
         self._queued: list[_Request] = []
         self._inflight: dict[str, _Request] = {}  # touched only by the stepping thread
+        self._decoding = ThreadPoolExecutor(1, "engine-texts")  # texts of finished completions, while it steps on
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
@@ -133,8 +136,10 @@ class VllmEngine:
         self._llm.sleep(level=2)
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
-        """Initialize vLLM's weight transfer on the worker side."""
-        self._llm.init_weight_transfer_engine({"init_info": init_info})
+        """Open the workers' side of a weight transfer, in place of an earlier one, while the engine does not step."""
+        with self._stepping:  # a communicator is made by all workers at once, with nothing else on their streams
+            self._llm.collective_rpc("close_weight_transfer")
+            self._llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
         """Begin a weight update, waking a sleeping engine; raises EngineError unless the engine is paused."""
@@ -189,8 +194,13 @@ class VllmEngine:
             finally:
                 self._stepping.release()
             for output in finished:
-                request = self._inflight.pop(output.request_id)
-                request.end(_generated(output, request.labels))
+                self._decoding.submit(self._end, self._inflight.pop(output.request_id), output)
+
+    def _end(self, request: "_Request", output: Any) -> None:
+        try:
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer()))
+        except Exception as error:  # of a tokenizer; nobody else would see it
+            request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
     def _add(self, request_id: str, request: "_Request") -> None:
         from vllm import SamplingParams, TokensPrompt
@@ -206,6 +216,7 @@ class VllmEngine:
             seed=sampling.seed,
             logprobs=len(labels) if labels else 0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,  # token by token it would take longer than the rest of a step's work on the CPU
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
         try:
@@ -269,18 +280,36 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int]) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
         logprobs = tuple(
             entry[token].logprob for entry, token in zip(completion.logprobs, completion.token_ids, strict=True)
         )
+    shown = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
     return Generated(
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        completion.text,
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
+
+
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens, and up to the
+    last token that ends a character.
+    """
+
+    def decode(ids: list[int]) -> str:
+        text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    before = decode(prompt)  # some tokenizers drop the space that a text begins with
+    while tokens and (text := decode(prompt + tokens)).endswith(CUT):
+        tokens = tokens[:-1]
+        while tokens and decode(tokens[-TAIL:]).endswith(CUT):
+            tokens = tokens[:-1]
+    return text[len(before) :] if tokens else ""
