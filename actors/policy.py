@@ -33,11 +33,13 @@ class PolicyActor:
         self._policy = PolicyRank(self._config, model, self._rank, temperature, total_steps, seed)
         return self._name
 
-    def connect_engines(self, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float) -> None:
-        """Open the weight transfer to the engines."""
+    def connect_engines(self, engines: list[Any], backend: str, workers: int, dtype: str, timeout: float) -> None:
+        """Open the weight transfer to engines of `workers` workers each."""
         from rapo_ray.engines.transfer import open_transfer
 
-        self._transfer = open_transfer(self._policy, self._rank, engines, transfer, dtype, timeout)
+        self._transfer = open_transfer(
+            self._policy, self._rank, engines, backend, workers, dtype, timeout, self.rendezvous
+        )
 
     def update(self, steps: list[Step]) -> dict[str, float]:
         """This rank's share of a round's optimizer steps."""

@@ -109,14 +109,10 @@ class Spawner:
 
     def _connect(self, ranks: list[Any], engines: list[Any]) -> None:
         config = self.config
-        transfer: dict[str, Any] = {"backend": weight_backend(config)}
-        if transfer["backend"] == "nccl":
-            address, port = ray.get(ranks[0].rendezvous.remote())
-            workers = config.rollout.tensor_parallel
-            world_size = 1 + len(engines) * workers
-            transfer |= {"address": address, "port": port, "world_size": world_size, "workers": workers}
+        backend, workers = weight_backend(config), config.rollout.tensor_parallel
         connected = [
-            rank.connect_engines.remote(engines, transfer, config.rollout.dtype, config.limits.sync) for rank in ranks
+            rank.connect_engines.remote(engines, backend, workers, config.rollout.dtype, config.limits.sync)
+            for rank in ranks
         ]
         get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
 
@@ -185,9 +181,7 @@ class Spawner:
             sleeps=rollout.colocate,
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        # An nccl group takes no new member: there the run restarts from its checkpoint.
-        restarts = config.limits.restarts if settings.weight_backend == "shm" else 0
-        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=restarts)
+        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=config.limits.restarts)
         return self._start(created, place.slot.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
     def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
@@ -232,8 +226,10 @@ def context_length(config: RunConfig) -> int:
 
 
 def weight_backend(config: RunConfig) -> str:
-    """The weight transfer backend: nccl between GPUs; shared memory on CPU and on one GPU, which nccl refuses."""
-    return "shm" if config.cluster.device == "cpu" or config.rollout.colocate else "nccl"
+    """The weight transfer backend: shared memory on CPUs, CUDA IPC on GPUs in turns, nccl between GPUs."""
+    if config.cluster.device == "cpu":
+        return "shm"
+    return "ipc" if config.rollout.colocate else "nccl"
 
 
 def threads(config: RunConfig, actors: int) -> int:
