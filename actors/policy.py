@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.models.source import ModelSource
 from rapo_ray.trainer.batch import Step
 from rapo_ray.trainer.deepspeed_setup import join_process_group
 from rapo_ray.trainer.policy import PolicyRank
@@ -27,10 +28,12 @@ class PolicyActor:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
 
-    def start(self, address: str, port: int, model: Path, temperature: float, total_steps: int, seed: int) -> str:
+    def start(
+        self, address: str, port: int, model: ModelSource, temperature: float, total_steps: int, seed: int
+    ) -> str:
         """Join the other ranks and load the model."""
         join_process_group(self._rank, self._config.ranks, address, port, self._device)
-        self._policy = PolicyRank(self._config, model, self._rank, temperature, total_steps, seed)
+        self._policy = PolicyRank(self._config, model.on_this_node(), self._rank, temperature, total_steps, seed)
         return self._name
 
     def connect_engines(self, engines: list[Any], backend: str, workers: int, dtype: str, timeout: float) -> None:

@@ -25,6 +25,7 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
+from rapo_ray.models.source import ModelSource
 from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,9 @@ class Spawner:
         ranks = [self._policy(place) for place in places if place.slot.role is Role.POLICY]
         references = [self._reference(place, model) for place in places if place.slot.role is Role.REFERENCE]
         address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
-        steps = config.rounds * config.policy.steps_per_round
+        steps, source = config.rounds * config.policy.steps_per_round, ModelSource.of(model)
         started = [
-            rank.start.remote(address, port, model, config.rollout.temperature, steps, config.seed) for rank in ranks
+            rank.start.remote(address, port, source, config.rollout.temperature, steps, config.seed) for rank in ranks
         ]
         self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
         self._connect(ranks, rollouts.engines.actors)
@@ -168,7 +169,7 @@ class Spawner:
     def _engine(self, place: Place, model: Path) -> Any:
         config, rollout = self.config, self.config.rollout
         settings = EngineSettings(
-            model=str(model),
+            model=ModelSource.of(model),
             dtype=rollout.dtype,
             max_model_len=context_length(config),
             max_num_seqs=rollout.max_num_seqs,
@@ -204,7 +205,7 @@ class Spawner:
         env = self._env(threads(config, config.reference.actors))
         created = self._create(ReferenceActor, place, env, None, **self._stateless)
         temperature, device = config.rollout.temperature, config.cluster.device
-        return self._start(created, place.slot.name, model, config.policy.dtype, temperature, device)
+        return self._start(created, place.slot.name, ModelSource.of(model), config.policy.dtype, temperature, device)
 
     @property
     def _stateless(self) -> dict[str, int]:

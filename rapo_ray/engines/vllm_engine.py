@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rapo_ray.errors import EngineError
+from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
 MIN_BATCHED_TOKENS = 8192  # per step, prompts included
@@ -23,7 +24,7 @@ WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 class EngineSettings:
     """Settings that a vLLM engine starts with."""
 
-    model: str
+    model: ModelSource
     dtype: str
     max_model_len: int
     max_num_seqs: int
@@ -257,7 +258,7 @@ def _start(settings: EngineSettings) -> Any:
         shared_memory.register()
         transfer = WeightTransferConfig(backend=settings.weight_backend)
     return LLM(
-        model=settings.model,
+        model=str(settings.model.on_this_node()),
         dtype=settings.dtype,  # type: ignore[arg-type]
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,

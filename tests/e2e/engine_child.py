@@ -3,10 +3,12 @@
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rapo_ray.engines.vllm_engine import CUT, EngineSettings, VllmEngine
 from rapo_ray.errors import EngineError
+from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
 REQUESTS, LONG, SAMPLED = 64, 2000, 300
@@ -60,8 +62,8 @@ def texts(engine: VllmEngine) -> dict[str, Any]:
 def main() -> None:
     """Submit, pause and cancel requests, and break the engine at the end."""
     settings = EngineSettings(
-        model=sys.argv[1], dtype="float32", max_model_len=4096, max_num_seqs=128, tensor_parallel=1,
-        memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
+        model=ModelSource.of(Path(sys.argv[1])), dtype="float32", max_model_len=4096, max_num_seqs=128,
+        tensor_parallel=1, memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
     )  # fmt: skip
     engine = VllmEngine(settings)
     step, steps = engine._engine.step, [0]
