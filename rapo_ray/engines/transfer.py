@@ -102,7 +102,7 @@ class Transfer:
         self._opener = opener
         self._trainer: TrainerWeightTransferEngine[Any] | None = None
         self._members: list[Any] = []  # processes of the open group's engines, on rank 0, which alone joins it
-        self._open(engines)
+        self._connect(engines)
 
     def send(self, version: int, engines: list[int] | None) -> None:
         """Send all weights as `version` to these engines, or to all; called on all ranks together, each of which goes
@@ -111,7 +111,7 @@ class Transfer:
         targets = self._engines if engines is None else [self._engines[index] for index in engines]
         try:
             if self._rank == 0 and self._members != self._processes(targets):
-                self._open(targets)
+                self._connect(targets)
         except Exception as error:
             self._client.failure = error
         members, self._members = self._members, []  # a failure leaves engines within an update, or a broken group
@@ -122,7 +122,7 @@ class Transfer:
             raise self._client.failure
         self._members = members
 
-    def _open(self, targets: list[Any]) -> None:
+    def _connect(self, targets: list[Any]) -> None:
         _close_group(self._trainer)
         members = self._processes(targets) if self._rank == 0 else []
         client = EnginesClient(targets, self._timeout, self._workers)

@@ -179,7 +179,7 @@ class Fleet:
         wait_until_back(self.engines[index], f"rollout-{index}", 120.0)
 
     def states(self) -> list[dict[str, Any]]:
-        """What each engine noted."""
+        """Notes of each engine."""
         return get_all([engine.state.remote() for engine in self.engines], 60.0, "states", "")
 
 
