@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.models.source import ModelSource
 from rapo_ray.trainer.batch import MicroBatch, Step
 from rapo_ray.trainer.deepspeed_setup import join_process_group
 from rapo_ray.trainer.policy import PolicyRank
@@ -28,18 +29,22 @@ class PolicyActor:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), int(probe.getsockname()[1])
 
-    def start(self, address: str, port: int, model: Path, temperature: float, total_steps: int, seed: int) -> str:
+    def start(
+        self, address: str, port: int, model: ModelSource, temperature: float, total_steps: int, seed: int
+    ) -> str:
         """Join the other ranks and load the model."""
         join_process_group(self._rank, self._config.ranks, address, port, self._device)
-        own = (self._config, model, self._rank)
+        own = (self._config, model.on_this_node(), self._rank)
         self._policy = PolicyRank(*own, temperature, total_steps, seed, self._shares_card)
         return self._name
 
-    def connect_engines(self, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float) -> None:
-        """Open the weight transfer to the engines."""
+    def connect_engines(self, engines: list[Any], backend: str, workers: int, dtype: str, timeout: float) -> None:
+        """Open the weight transfer to engines of `workers` workers each."""
         from rapo_ray.engines.transfer import open_transfer
 
-        self._transfer = open_transfer(self._policy, self._rank, engines, transfer, dtype, timeout)
+        self._transfer = open_transfer(
+            self._policy, self._rank, engines, backend, workers, dtype, timeout, self.rendezvous
+        )
 
     def update(self, steps: list[Step]) -> dict[str, float]:
         """This rank's share of a round's optimizer steps."""

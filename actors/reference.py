@@ -1,7 +1,6 @@
 """The frozen reference as a Ray actor."""
 
-from pathlib import Path
-
+from rapo_ray.models.source import ModelSource
 from rapo_ray.trainer.batch import MicroBatch
 from rapo_ray.trainer.policy import ReferenceModel
 
@@ -9,9 +8,9 @@ from rapo_ray.trainer.policy import ReferenceModel
 class ReferenceActor:
     """Log-probs under the frozen model."""
 
-    def __init__(self, name: str, model: Path, dtype: str, temperature: float, device: str) -> None:
+    def __init__(self, name: str, model: ModelSource, dtype: str, temperature: float, device: str) -> None:
         self._name = name
-        self._model = ReferenceModel(model, dtype, temperature, device)
+        self._model = ReferenceModel(model.on_this_node(), dtype, temperature, device)
 
     def ready(self) -> str:
         """Its name, once the model is loaded."""

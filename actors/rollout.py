@@ -6,7 +6,10 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import ray
 
 from actors.ray_calls import ProcessAddress, process_address
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, VllmEngine
@@ -31,8 +34,6 @@ class RolloutActor:
         self._inflight: dict[Future[Generated], SampleRequest] = {}
         self._finished: queue.Queue[tuple[str, Future[Generated]]] = queue.Queue()
         self._engine = VllmEngine(settings)
-        if settings.weight_backend == "shm":  # nothing to negotiate, yet vLLM requires the call
-            self._engine.init_weight_transfer({})
 
     def ready(self) -> str:
         """Answers once the engine runs."""
@@ -141,8 +142,12 @@ class RolloutActor:
         """Its GPUs, as CUDA numbers them on its node."""
         return [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
 
+    def misses(self, path: Path) -> str | None:
+        """Its name and node where a file is not on its host; None where it is."""
+        return None if path.exists() else f"{self._name} on node {ray.util.get_node_ip_address()}"
+
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
-        """Open the weight transfer."""
+        """Join a new group of the weight transfer, and leave the last one."""
         self._engine.init_weight_transfer(init_info)
 
     def start_weight_update(self) -> None:

@@ -16,6 +16,7 @@ from rapo_ray.config import RunConfig as RapoConfig
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import WarmupConfig
 from rapo_ray.errors import TrainingError
+from rapo_ray.models.source import ModelSource
 from rapo_ray.trainer.batch import Step
 
 REPORTS = 5  # a report waits about a second for Ray Train's controller; the log has every step
@@ -37,8 +38,9 @@ def sft_worker(job: dict[str, Any]) -> None:
     steps: list[Step] = job["shares"][rank]
     warmup = WarmupConfig.model_validate(job["warmup"])
     policy = PolicyConfig.model_validate(job["policy"])
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    trainer = SftRank(Path(job["model"]), tokenizer, warmup, policy, len(steps))
+    model: Path = job["model"].on_this_node()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    trainer = SftRank(model, tokenizer, warmup, policy, len(steps))
     every = max(1, len(steps) // REPORTS)
     metrics: dict[str, float] = {}
     for metrics in trainer.run(steps):
@@ -71,7 +73,7 @@ def train_sft(config: RapoConfig, job: SftJob) -> float:
     trainer = TorchTrainer(
         sft_worker,
         train_loop_config={
-            "model": str(job.model),
+            "model": ModelSource.of(job.model),
             "shares": job.shares,
             "warmup": config.warmup.model_dump(mode="json"),
             "policy": config.policy.model_dump(mode="json"),

@@ -25,6 +25,7 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
+from rapo_ray.models.source import ModelSource
 from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 from rapo_ray.roles import Reference
 
@@ -91,9 +92,9 @@ class Spawner:
         ranks = [self._policy(place) for place in places if place.slot.role is Role.POLICY]
         references = [self._reference(place, model) for place in places if place.slot.role is Role.REFERENCE]
         address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
-        steps = config.rounds * config.policy.steps_per_round
+        steps, source = config.rounds * config.policy.steps_per_round, ModelSource.of(model)
         started = [
-            rank.start.remote(address, port, model, config.rollout.temperature, steps, config.seed) for rank in ranks
+            rank.start.remote(address, port, source, config.rollout.temperature, steps, config.seed) for rank in ranks
         ]
         self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
         self._connect(ranks, rollouts.engines.actors)
@@ -120,14 +121,10 @@ class Spawner:
 
     def _connect(self, ranks: list[Any], engines: list[Any]) -> None:
         config = self.config
-        transfer: dict[str, Any] = {"backend": weight_backend(config)}
-        if transfer["backend"] == "nccl":
-            address, port = ray.get(ranks[0].rendezvous.remote())
-            workers = config.rollout.tensor_parallel
-            world_size = 1 + len(engines) * workers
-            transfer |= {"address": address, "port": port, "world_size": world_size, "workers": workers}
+        backend, workers = weight_backend(config), config.rollout.tensor_parallel
         connected = [
-            rank.connect_engines.remote(engines, transfer, config.rollout.dtype, config.limits.sync) for rank in ranks
+            rank.connect_engines.remote(engines, backend, workers, config.rollout.dtype, config.limits.sync)
+            for rank in ranks
         ]
         get_all(connected, config.limits.start, "connecting the policy to the engines", "limits.start")
 
@@ -188,7 +185,7 @@ class Spawner:
     def _engine(self, place: Place, model: Path) -> Any:
         config, rollout = self.config, self.config.rollout
         settings = EngineSettings(
-            model=str(model),
+            model=ModelSource.of(model),
             dtype=rollout.dtype,
             max_model_len=context_length(config),
             max_num_seqs=rollout.max_num_seqs,
@@ -201,9 +198,7 @@ class Spawner:
             sleeps=rollout.colocate and config.cluster.device == "gpu",
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
-        # An nccl group takes no new member: there the run restarts from its checkpoint.
-        restarts = config.limits.restarts if settings.weight_backend == "shm" else 0
-        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=restarts)
+        created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=config.limits.restarts)
         return self._start(created, place.slot.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
     def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
@@ -227,7 +222,7 @@ class Spawner:
         env = self._env(threads(config, config.reference.actors))
         created = self._create(ReferenceActor, place, env, None, **self._stateless)
         temperature, device = config.rollout.temperature, config.cluster.device
-        return self._start(created, place.slot.name, model, config.policy.dtype, temperature, device)
+        return self._start(created, place.slot.name, ModelSource.of(model), config.policy.dtype, temperature, device)
 
     @property
     def _stateless(self) -> dict[str, int]:
@@ -249,8 +244,10 @@ def context_length(config: RunConfig) -> int:
 
 
 def weight_backend(config: RunConfig) -> str:
-    """The weight transfer backend: nccl between GPUs; shared memory on CPU and on one GPU, which nccl refuses."""
-    return "shm" if config.cluster.device == "cpu" or config.rollout.colocate else "nccl"
+    """The weight transfer backend: shared memory on CPUs, CUDA IPC on GPUs in turns, nccl between GPUs."""
+    if config.cluster.device == "cpu":
+        return "shm"
+    return "ipc" if config.rollout.colocate else "nccl"
 
 
 def threads(config: RunConfig, actors: int) -> int:

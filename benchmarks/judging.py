@@ -111,9 +111,10 @@ def start_engine(model: str) -> Any:
     from rapo_ray.config.base import cpu_dtype
     from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
     from rapo_ray.judging.backends import BLOCK_TOKENS
+    from rapo_ray.models.source import ModelSource
 
     settings = EngineSettings(
-        model=str(folder),
+        model=ModelSource.of(folder),
         dtype=cpu_dtype(),
         max_model_len=2048,
         max_num_seqs=64,

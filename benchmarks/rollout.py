@@ -93,14 +93,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from rapo_ray.data.quickstart_set import load_quickstart
     from rapo_ray.engines import cpu_sampling
     from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+    from rapo_ray.models.source import ModelSource
     from rapo_ray.types import Sampling
 
     if options.sampler == "vLLM's":
         cpu_sampling.install = lambda: None
     engine = VllmEngine(
         EngineSettings(
-            model=str(model), dtype=cpu_dtype(), max_model_len=512, max_num_seqs=SEQUENCES, tensor_parallel=1,
-            memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
+            model=ModelSource.of(model), dtype=cpu_dtype(), max_model_len=512, max_num_seqs=SEQUENCES,
+            tensor_parallel=1, memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
         )
     )  # fmt: skip
     texts = [prompt.text for prompt in load_quickstart("quickstart", "train", 0.0).prompts[:SEQUENCES]]

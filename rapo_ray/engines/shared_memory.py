@@ -109,6 +109,8 @@ class SharedMemoryTrainer(TrainerWeightTransferEngine[SharedMemoryTrainerInitInf
         source: WeightSource | None = None,
     ) -> Self:
         """Make the sender (rank 0), or a rank that only takes part in gathering."""
+        if init_info.is_sender:  # nothing to negotiate, yet vLLM requires the call
+            client.init_weight_transfer_engine({})
         return cls(client=client, source=source, is_sender=init_info.is_sender)
 
     def send_weights(self) -> None:

@@ -6,14 +6,17 @@ batches, and with them the last bits of the logits, do not depend on timing.
 
 import itertools
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from rapo_ray.errors import EngineError
+from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
 MIN_BATCHED_TOKENS = 8192  # per step, prompts included
+CUT = "\ufffd"  # what bytes that are no whole character decode to
+TAIL = 8  # tokens that decide whether a text ends within a character, which has four bytes at most
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 
 
@@ -21,7 +24,7 @@ WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
 class EngineSettings:
     """Settings that a vLLM engine starts with."""
 
-    model: str
+    model: ModelSource
     dtype: str
     max_model_len: int
     max_num_seqs: int
@@ -30,7 +33,7 @@ class EngineSettings:
     enforce_eager: bool
     chunked_prefill: bool  # off on CPU, where vLLM cannot rewind a seeded request's generator after a chunk
     seed: int
-    weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
+    weight_backend: str | None = None  # shm, ipc or nccl; None for an engine whose weights never change
     sleeps: bool = False  # lets `sleep` free memory; GPUs only
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
 
@@ -80,6 +83,7 @@ class VllmEngine:
         self._stopped: EngineError | None = None
         self._queued: list[_Request] = []
         self._inflight: dict[str, _Request] = {}  # touched only by the stepping thread
+        self._decoding = ThreadPoolExecutor(1, "engine-texts")  # texts of finished completions, while it steps on
         threading.Thread(target=self._run, name="engine-steps", daemon=True).start()
 
     def submit(self, requests: list[tuple[list[int], Sampling]]) -> list[Future[Generated]]:
@@ -142,8 +146,10 @@ class VllmEngine:
         self.resume()
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
-        """Initialize vLLM's weight transfer on the worker side."""
-        self._llm.init_weight_transfer_engine({"init_info": init_info})
+        """Open the workers' side of a weight transfer, in place of an earlier one, while the engine does not step."""
+        with self._stepping:  # a communicator is made by all workers at once, with nothing else on their streams
+            self._llm.collective_rpc("close_weight_transfer")
+            self._llm.init_weight_transfer_engine({"init_info": init_info})
 
     def start_weight_update(self) -> None:
         """Begin a weight update, waking a sleeping engine; raises EngineError unless the engine is paused."""
@@ -198,8 +204,13 @@ class VllmEngine:
             finally:
                 self._stepping.release()
             for output in finished:
-                request = self._inflight.pop(output.request_id)
-                request.end(_generated(output, request.labels))
+                self._decoding.submit(self._end, self._inflight.pop(output.request_id), output)
+
+    def _end(self, request: "_Request", output: Any) -> None:
+        try:
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer()))
+        except Exception as error:  # of a tokenizer; nobody else would see it
+            request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
     def _add(self, request_id: str, request: "_Request") -> None:
         from vllm import SamplingParams, TokensPrompt
@@ -215,6 +226,7 @@ class VllmEngine:
             seed=sampling.seed,
             logprobs=len(labels) if labels else 0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,  # token by token it would take longer than the rest of a step's work on the CPU
             structured_outputs=StructuredOutputsParams(choice=list(sampling.choices)) if sampling.choices else None,
         )
         try:
@@ -255,7 +267,7 @@ def _start(settings: EngineSettings) -> Any:
         shared_memory.register()
         transfer = WeightTransferConfig(backend=settings.weight_backend)
     return LLM(
-        model=settings.model,
+        model=str(settings.model.on_this_node()),
         dtype=settings.dtype,  # type: ignore[arg-type]
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
@@ -278,18 +290,36 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int]) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
         logprobs = tuple(
             entry[token].logprob for entry, token in zip(completion.logprobs, completion.token_ids, strict=True)
         )
+    shown = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
     return Generated(
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        completion.text,
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
+
+
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens, and up to the
+    last token that ends a character.
+    """
+
+    def decode(ids: list[int]) -> str:
+        text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    before = decode(prompt)  # some tokenizers drop the space that a text begins with
+    while tokens and (text := decode(prompt + tokens)).endswith(CUT):
+        tokens = tokens[:-1]
+        while tokens and decode(tokens[-TAIL:]).endswith(CUT):
+            tokens = tokens[:-1]
+    return text[len(before) :] if tokens else ""

@@ -19,6 +19,13 @@ class RapoWorkerExtension:
     """A mixin that `worker_extension_cls` adds to vLLM's worker class."""
 
     model_runner: Any
+    weight_transfer_engine: Any
+
+    def close_weight_transfer(self) -> None:
+        """Free the communicator of an earlier transfer group: vLLM drops its reference and leaves NCCL's memory."""
+        group = getattr(self.weight_transfer_engine, "model_update_group", None)  # other transfers have none
+        if group is not None:
+            group.destroy()
 
     def weight_checksums(self, dtype: str) -> dict[str, str]:
         """SHA-256 of every weight of the running model in `dtype`, with fused projections split."""

@@ -15,6 +15,7 @@ from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import VllmAsk
 from rapo_ray.models.folder import fingerprint
+from rapo_ray.models.source import ModelSource
 
 JUDGEMENTS = ".judgements"  # below the folder of all runs, which share their cached judgements
 
@@ -45,7 +46,7 @@ def judge_spec(config: RunConfig, judge: JudgeBackendConfig, model: Path | None)
 
 def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) -> EngineSettings:
     return EngineSettings(
-        model=str(model),
+        model=ModelSource.of(model),
         dtype=judge.dtype,
         max_model_len=judge.max_model_len,
         max_num_seqs=judge.max_num_seqs,

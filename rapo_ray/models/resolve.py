@@ -35,7 +35,7 @@ def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None
         raise ModelError(
             f"model {spec!r}: no such folder; give a folder, a hub id org/name, or one of {embedded_names()}"
         )
-    return _hub_model(spec, revision)
+    return hub_snapshot(spec, revision, is_offline())
 
 
 def judge_models(config: RunConfig) -> dict[str, Path]:
@@ -60,10 +60,15 @@ def _refuse_revision(spec: str, revision: str | None) -> None:
         raise ModelError(f"model {spec!r}: revision {revision!r} makes sense only for a hub id org/name; leave it out")
 
 
-def _hub_model(repo: str, revision: str | None) -> Path:
+def is_offline() -> bool:
+    """True where HF_HUB_OFFLINE forbids this process to use the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def hub_snapshot(repo: str, revision: str | None, offline: bool) -> Path:
+    """Folder of a hub model in the hub client's cache, downloaded first unless `offline`; raises ModelError."""
     from huggingface_hub import snapshot_download
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
     try:
         folder = snapshot_download(
             repo,

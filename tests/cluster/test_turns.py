@@ -14,6 +14,7 @@ from actors.reference import ReferenceActor
 from actors.training_group import PolicyAsReference, PolicyGroup, ReferenceGroup
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
+from rapo_ray.models.source import ModelSource
 from tests.cluster.test_zero import ENV, Gathering, sequences
 from tests.tiny import tiny_model
 
@@ -66,7 +67,7 @@ def start(model: Path, config: PolicyConfig, cards: Cards | None) -> Policy:
     actor = ray.remote(SharedCardRank).options(num_cpus=0.1, runtime_env={"env_vars": ENV})
     ranks = [actor.remote(f"p{rank}", config, rank, "cpu", cards is not None) for rank in range(config.ranks)]
     address, port = ray.get(ranks[0].rendezvous.remote())
-    ray.get([rank.start.remote(address, port, model, 1.0, 4, 0) for rank in ranks], timeout=240)
+    ray.get([rank.start.remote(address, port, ModelSource.of(model), 1.0, 4, 0) for rank in ranks], timeout=240)
     shared: Any = cards
     return Policy(ranks, config, LimitsConfig(update=240), shared)
 
@@ -79,7 +80,7 @@ def two_rounds(model: Path, folder: Path, settings: dict[str, Any], shared: bool
     cards = Cards() if shared else None
     policy = start(model, config, cards)
     frozen = ray.remote(ReferenceActor).options(num_cpus=0.1, runtime_env={"env_vars": ENV})
-    actors = [frozen.remote(f"r{index}", model, "float32", 1.0, "cpu") for index in range(2)]
+    actors = [frozen.remote(f"r{index}", ModelSource.of(model), "float32", 1.0, "cpu") for index in range(2)]
     limits = LimitsConfig(update=240)
     reference: Any = PolicyAsReference(policy, *LIMITS) if shared else ReferenceGroup(actors, limits, *LIMITS)
     out: dict[str, Any] = {}

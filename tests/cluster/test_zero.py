@@ -17,6 +17,7 @@ from actors.training_group import PolicyGroup
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.errors import NonFiniteStep
+from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sequence
 from tests.tiny import tiny_model
 
@@ -89,7 +90,7 @@ def policy_of(model: Path, actor: type[PolicyActor] = PolicyActor, **settings: A
     ]
     try:
         address, port = ray.get(ranks[0].rendezvous.remote())
-        ray.get([rank.start.remote(address, port, model, 1.0, 4, 0) for rank in ranks], timeout=240)
+        ray.get([rank.start.remote(address, port, ModelSource.of(model), 1.0, 4, 0) for rank in ranks], timeout=240)
         yield PolicyGroup(ranks, config, LimitsConfig(update=240))
     finally:
         for rank in ranks:

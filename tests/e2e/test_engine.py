@@ -10,7 +10,7 @@ import pytest
 
 from rapo_ray.engines.environment import engine_environment
 from tests.e2e.conftest import REPOSITORY, environment
-from tests.e2e.engine_child import LONG, REQUESTS
+from tests.e2e.engine_child import LONG, REQUESTS, SAMPLED
 
 pytestmark = pytest.mark.e2e
 
@@ -40,6 +40,15 @@ def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(report: 
     assert report["too long"].startswith("EngineError: vLLM refuses the request: ")
     assert report["cancelled"] is True
     assert report["continues"] == 2
+
+
+def test_texts_are_those_of_vllms_own_detokenizer(report: dict[str, Any]) -> None:
+    texts = report["texts"]
+    assert texts["other"] == []
+    assert texts["same tokens"] > SAMPLED  # the two ways compared the same completions
+    assert texts["cut within a character"] > 20
+    assert texts["whole characters"] > 10
+    assert texts["stopped"] > 5
 
 
 def test_a_stopped_engine_fails_pending_and_later_requests(report: dict[str, Any]) -> None:
