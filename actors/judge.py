@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rapo_ray.judging.backends import JudgeSpec, make_judge
+from rapo_ray.judging.backends import JudgeSpec, judge_engine, make_judge
 from rapo_ray.judging.gather import Answer
 from rapo_ray.judging.local import JudgeParts, judge_by_rule
 from rapo_ray.judging.parts import Part
@@ -28,6 +28,12 @@ class JudgeActor:
         verdicts = await asyncio.gather(*(self._judge(prompt, completion, parts) for prompt, completion in pairs))
         return Packed(zip(completions, verdicts, strict=True))
 
+    async def sleep(self) -> None:
+        """Free the cards that it lives on, if any, until `wake`."""
+
+    async def wake(self) -> None:
+        """Take its cards again."""
+
 
 class RulesJudgeActor(JudgeActor):
     """Judges by rule."""
@@ -40,4 +46,15 @@ class ModelJudgeActor(JudgeActor):
     """Judges with a model, on a vLLM engine of its own or behind an HTTP endpoint."""
 
     def __init__(self, name: str, spec: JudgeSpec) -> None:
-        super().__init__(name, make_judge(name, spec).judge)
+        self._engine = judge_engine(spec)
+        super().__init__(name, make_judge(name, spec, self._engine).judge)
+
+    async def sleep(self) -> None:
+        """Free the cards of its engine; the weights, which never change, wait in host memory."""
+        if self._engine is not None:
+            self._engine.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Take the cards again."""
+        if self._engine is not None:
+            self._engine.wake()

@@ -6,7 +6,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.ray_calls import ActorHandle, died, unwrap, wait_for_some
+from actors.ray_calls import ActorHandle, died, get_all, unwrap, wait_for_some
 from rapo_ray.config.run import LimitsConfig
 from rapo_ray.judging.gather import Answer, Judged, VerdictGathering
 from rapo_ray.judging.parts import PARTS, Part
@@ -31,6 +31,18 @@ class JudgeGroup:
             self._panels.append((PARTS, second))
         self._limits = limits
         self._second_share = second_share if second else 0.0
+
+    def sleep(self) -> None:
+        """Free the cards of all judges that live on them."""
+        self._on_all("sleep")
+
+    def wake(self) -> None:
+        """Give the judges their cards again."""
+        self._on_all("wake")
+
+    def _on_all(self, method: str) -> None:
+        refs = [getattr(judge, method).remote() for _, judges in self._panels for judge in judges]
+        get_all(refs, self._limits.sync, f"{method} of the judges", "limits.sync")
 
     def score(self, prompts_P: list[Prompt], batches: Iterable[Sequence[Response]]) -> Iterator[Judged]:
         """Judge each response the moment it arrives; verdicts come back as they are ready."""

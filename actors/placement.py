@@ -8,8 +8,6 @@ from enum import StrEnum
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import PlacementError
 
-# Of a GPU that engine, policy and reference share. More than half is the engine's, so that no GPU gets two of them.
-ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE = 0.51, 0.39, 0.1
 SAY_EVERY = 10.0  # seconds between two lines while waiting
 
 Bundle = dict[str, float]
@@ -32,7 +30,8 @@ class Slot:
     index: int
     takes: Bundle
     part: str | None = None  # of a judge: risk, general or second
-    host: str | None = None  # name of the engine whose GPU a judge shares
+    host: str | None = None  # name of the engine whose cards it shares: a guest reserves no GPU where that is placed
+    card: int | None = None  # the host's card that it uses; None uses all of them
 
     @property
     def group(self) -> str:
@@ -54,7 +53,8 @@ class Plan:
 
     def total(self, resource: str) -> float:
         """The amount of a resource that the whole run needs at once."""
-        return round(sum(slot.takes.get(resource, 0.0) for slot in (*self.inference, *self.training)), 6)
+        bundles, _ = bundles_of((*self.inference, *self.training))
+        return round(sum(bundle.get(resource, 0.0) for bundle in bundles), 6)
 
     def inference_only(self, engines: bool) -> "Plan":
         """The same without a learner, and without engines where the model is behind an endpoint."""
@@ -62,7 +62,7 @@ class Plan:
 
 
 def bundles_of(slots: Sequence[Slot]) -> tuple[list[Bundle], dict[str, int]]:
-    """Bundles to reserve for these actors, and by name the bundle that each lives in; a guest adds to its host's."""
+    """Bundles to reserve for these actors, and by name the bundle of each; a guest adds its CPUs to its host's."""
     names = {slot.name for slot in slots}
     owners = [slot for slot in slots if slot.host not in names]
     index = {slot.name: number for number, slot in enumerate(owners)}
@@ -70,35 +70,31 @@ def bundles_of(slots: Sequence[Slot]) -> tuple[list[Bundle], dict[str, int]]:
     for guest in (slot for slot in slots if slot.host in names):
         index[guest.name] = index[str(guest.host)]
         bundle = bundles[index[guest.name]]
-        for resource, amount in guest.takes.items():
-            bundle[resource] = round(bundle.get(resource, 0.0) + amount, 6)
+        bundle["CPU"] = round(bundle["CPU"] + guest.takes["CPU"], 6)
     return bundles, index
 
 
 def plan(config: RunConfig) -> Plan:
-    """Every actor and what it takes."""
-    whole = (float(config.rollout.tensor_parallel), 1.0, 1.0)
-    shares = (ENGINE_SHARE, POLICY_SHARE, REFERENCE_SHARE) if config.rollout.colocate else whole
-    engine, policy, reference = (_bundle(config, gpus) for gpus in shares)
-    engines = [Slot(Role.ROLLOUT, index, dict(engine)) for index in range(config.rollout.engines)]
+    """Every actor and what it takes; under `rollout.colocate` all but the engines are guests on an engine's cards."""
+    rollout, policy = config.rollout, config.policy
+    engines = [Slot(Role.ROLLOUT, index, _bundle(config, rollout.tensor_parallel)) for index in range(rollout.engines)]
     judges: list[Slot] = []
     for part, judge in config.judge.named().items():
-        gpus = float(judge.tensor_parallel) if judge.backend == "vllm" else 0.0
+        gpus = judge.tensor_parallel if judge.backend == "vllm" else 0
         for index in range(judge.actors):
-            host = None
-            if judge.share_rollout_gpu:
-                gpus, host = judge.memory_share, engines[index].name
-                takes = engines[index].takes
-                if "GPU" in takes:
-                    takes["GPU"] = round(takes["GPU"] - gpus, 6)
+            host = engines[index].name if config.shares_cards(judge) else None
             judges.append(Slot(Role.JUDGE, index, _bundle(config, gpus), part, host))
-    training = [Slot(Role.POLICY, rank, dict(policy)) for rank in range(config.policy.ranks)]
-    if config.policy.needs_reference:
-        training += [Slot(Role.REFERENCE, index, dict(reference)) for index in range(config.reference.actors)]
+    if rollout.colocate:
+        hosts = [(engine.name, card) for engine in engines for card in range(rollout.tensor_parallel)]
+        ranks = [Slot(Role.POLICY, rank, _bundle(config, 1), None, *host) for rank, host in enumerate(hosts)]
+        return Plan((*engines, *judges), tuple(ranks))
+    training = [Slot(Role.POLICY, rank, _bundle(config, 1)) for rank in range(policy.ranks)]
+    if policy.needs_reference:
+        training += [Slot(Role.REFERENCE, index, _bundle(config, 1)) for index in range(config.reference.actors)]
     return Plan((*engines, *judges), tuple(training))
 
 
-def _bundle(config: RunConfig, gpus: float) -> Bundle:
+def _bundle(config: RunConfig, gpus: int) -> Bundle:
     bundle = {"CPU": config.cluster.cpus_per_actor}
     if config.cluster.device == "gpu" and gpus:
         bundle["GPU"] = float(gpus)
@@ -132,13 +128,15 @@ def wait_for(
 
 def describe(plan_: Plan) -> str:
     """The plan as a table, a line for each role: its actors, and what each takes."""
+    slots = (*plan_.inference, *plan_.training)
+    names = {slot.name for slot in slots}
     groups: dict[str, list[Slot]] = {}
-    for slot in (*plan_.inference, *plan_.training):
+    for slot in slots:
         groups.setdefault(slot.group, []).append(slot)
     rows = [("role", "actors", "CPUs each", "GPUs each")]
-    for group, slots in groups.items():
-        each = [f"{max(slot.takes.get(resource, 0.0) for slot in slots):g}" for resource in ("CPU", "GPU")]
-        rows.append((group, str(len(slots)), each[0], each[1]))
-    count = len(plan_.inference) + len(plan_.training)
-    rows.append(("all", str(count), f"{plan_.total('CPU'):g} in all", f"{plan_.total('GPU'):g} in all"))
+    for group, members in groups.items():
+        cpus, gpus = (f"{max(slot.takes.get(resource, 0.0) for slot in members):g}" for resource in ("CPU", "GPU"))
+        guests = gpus != "0" and any(slot.host in names for slot in members)
+        rows.append((group, str(len(members)), cpus, f"{gpus} (shared)" if guests else gpus))
+    rows.append(("all", str(len(slots)), f"{plan_.total('CPU'):g} in all", f"{plan_.total('GPU'):g} in all"))
     return "\n".join(f"{role:<16}{actors:>8}{cpus:>14}{gpus:>14}" for role, actors, cpus, gpus in rows)

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from rapo_ray.config.learning import PolicyConfig
-from rapo_ray.trainer.batch import Step
+from rapo_ray.trainer.batch import MicroBatch, Step
 from rapo_ray.trainer.deepspeed_setup import join_process_group
 from rapo_ray.trainer.policy import PolicyRank
 
@@ -15,11 +15,12 @@ from rapo_ray.trainer.policy import PolicyRank
 class PolicyActor:
     """One DeepSpeed rank; every method but `rendezvous` is called on all ranks at once."""
 
-    def __init__(self, name: str, config: PolicyConfig, rank: int, device: str) -> None:
+    def __init__(self, name: str, config: PolicyConfig, rank: int, device: str, shares_card: bool = False) -> None:
         self._name = name
         self._config = config
         self._rank = rank
         self._device = device
+        self._shares_card = shares_card
 
     def rendezvous(self) -> tuple[str, int]:
         """Address and a free port of this rank's node."""
@@ -30,7 +31,8 @@ class PolicyActor:
     def start(self, address: str, port: int, model: Path, temperature: float, total_steps: int, seed: int) -> str:
         """Join the other ranks and load the model."""
         join_process_group(self._rank, self._config.ranks, address, port, self._device)
-        self._policy = PolicyRank(self._config, model, self._rank, temperature, total_steps, seed)
+        own = (self._config, model, self._rank)
+        self._policy = PolicyRank(*own, temperature, total_steps, seed, self._shares_card)
         return self._name
 
     def connect_engines(self, engines: list[Any], transfer: dict[str, Any], dtype: str, timeout: float) -> None:
@@ -43,9 +45,17 @@ class PolicyActor:
         """This rank's share of a round's optimizer steps."""
         return self._policy.update(steps)
 
-    def release_memory(self) -> None:
-        """Give back the GPU memory that torch caches."""
-        self._policy.release_memory()
+    def reference_logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
+        """Log-probs [T] of every sequence of each micro-batch, under the weights that training started from."""
+        return self._policy.reference_logprobs(micro_batches)
+
+    def leave_card(self) -> None:
+        """Move the rank's states to host memory."""
+        self._policy.leave_card()
+
+    def return_to_card(self) -> None:
+        """Move the rank's states back."""
+        self._policy.return_to_card()
 
     def send_weights(self, version: int, engines: list[int] | None) -> None:
         """Send the weights to these engines, or to all, as `version`."""

@@ -17,6 +17,6 @@ class ReferenceActor:
         """Its name, once the model is loaded."""
         return self._name
 
-    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
-        """Log-probs [T] of every sequence, in order."""
+    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
+        """Log-probs [T] of every sequence of each micro-batch."""
         return self._model.logprobs(micro_batches)

@@ -1,5 +1,6 @@
 """A rollout engine as a Ray actor."""
 
+import os
 import queue
 import threading
 import time
@@ -134,7 +135,11 @@ class RolloutActor:
 
     def sleep(self) -> None:
         """Leave the GPU to the policy until the next weights arrive."""
-        self._engine.sleep()
+        self._engine.sleep(level=2)
+
+    def devices(self) -> list[str]:
+        """Its GPUs, as CUDA numbers them on its node."""
+        return [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Open the weight transfer."""

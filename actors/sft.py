@@ -12,7 +12,6 @@ import ray.train
 from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.placement import POLICY_SHARE
 from rapo_ray.config import RunConfig as RapoConfig
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import WarmupConfig
@@ -68,8 +67,7 @@ class SftJob:
 def train_sft(config: RapoConfig, job: SftJob) -> float:
     """Run the warm-up and put its model into `job.out`; returns the last loss. Raises TrainingError where it fails."""
     gpu = config.cluster.device == "gpu"
-    share = POLICY_SHARE if config.rollout.colocate else 1.0
-    resources = {"CPU": config.cluster.cpus_per_actor, **({"GPU": share} if gpu else {})}
+    resources = {"CPU": config.cluster.cpus_per_actor, **({"GPU": 1.0} if gpu else {})}
     trainer = TorchTrainer(
         sft_worker,
         train_loop_config={

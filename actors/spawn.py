@@ -19,13 +19,14 @@ from actors.ray_calls import get_all
 from actors.reference import ReferenceActor
 from actors.rollout import RolloutActor
 from actors.rollout_group import Engines, RolloutGroup
-from actors.training_group import PolicyGroup, ReferenceGroup
+from actors.training_group import PolicyAsReference, PolicyGroup, ReferenceGroup, SharedCards
 from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
 from rapo_ray.orchestrator.weight_sync import PolicyToEngines
+from rapo_ray.roles import Reference
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +53,20 @@ class Spawner:
     plan: Plan
     _handles: list[Any] = field(default_factory=list)
     _groups: list[PlacementGroup] = field(default_factory=list)
+    _guests: list[Place] = field(default_factory=list)  # places on engines' cards for the policy's ranks
+    _devices: dict[str, list[str]] = field(default_factory=dict)  # of each engine, as CUDA numbers them on its node
 
     def start_inference(self, model: Path, judge_models: dict[str, Path]) -> tuple[RolloutGroup, JudgeGroup]:
         """Start all engines and judges in parallel, and wait until they are ready."""
         config = self.config
-        places = self._reserve(self.plan.inference, "rollout engines and judges")
+        guests = [slot for slot in self.plan.training if slot.host is not None]
+        places = self._reserve([*self.plan.inference, *guests], "rollout engines and judges")
+        self._guests = places[len(self.plan.inference) :]
         engines = [self._engine(place, model) for place in places if place.slot.role is Role.ROLLOUT]
         if any(place.slot.host for place in places):  # vLLM measures a GPU's memory as it starts, neighbours included
             self._wait_ready([engine.ready.remote() for engine in engines], "rollout engines")
+            devices = ray.get([engine.devices.remote() for engine in engines])
+            self._devices = {f"{Role.ROLLOUT}-{index}": each for index, each in enumerate(devices)}
         judges = {
             part: [self._judge(place, backend, judge_models.get(part)) for place in places if place.slot.part == part]
             for part, backend in config.judge.named().items()
@@ -73,11 +80,14 @@ class Spawner:
         )
 
     def start_training(
-        self, model: Path, rollouts: RolloutGroup
-    ) -> tuple[PolicyGroup, ReferenceGroup | None, PolicyToEngines]:
+        self, model: Path, rollouts: RolloutGroup, judges: JudgeGroup
+    ) -> tuple[PolicyGroup, Reference | None, PolicyToEngines]:
         """Start policy and reference from `model`, and connect the policy to the engines."""
         config = self.config
-        places = self._reserve(self.plan.training, "policy and reference")
+        cards = SharedCards(rollouts, judges) if config.rollout.colocate else None
+        if cards is not None:
+            cards.free()
+        places = self._guests or self._reserve(self.plan.training, "policy and reference")
         ranks = [self._policy(place) for place in places if place.slot.role is Role.POLICY]
         references = [self._reference(place, model) for place in places if place.slot.role is Role.REFERENCE]
         address, port = get_all([ranks[0].rendezvous.remote()], config.limits.start, "rendezvous", "limits.start")[0]
@@ -87,13 +97,13 @@ class Spawner:
         ]
         self._wait_ready([*started, *(actor.ready.remote() for actor in references)], "policy and reference")
         self._connect(ranks, rollouts.engines.actors)
-        policy = PolicyGroup(ranks, config.policy, config.limits)
-        if config.rollout.colocate:
-            policy.share_gpus(rollouts.sleep)
-        reference = None
+        policy = PolicyGroup(ranks, config.policy, config.limits, cards)
+        limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
+        reference: Reference | None = None
         if references:
-            limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
             reference = ReferenceGroup(references, config.limits, *limits)
+        elif config.policy.needs_reference:
+            reference = PolicyAsReference(policy, *limits)
         return policy, reference, PolicyToEngines(policy, rollouts.engines)
 
     def close(self) -> None:
@@ -106,6 +116,7 @@ class Spawner:
                 remove_placement_group(group)
         self._handles.clear()
         self._groups.clear()
+        self._guests.clear()
 
     def _connect(self, ranks: list[Any], engines: list[Any]) -> None:
         config = self.config
@@ -155,10 +166,15 @@ class Spawner:
         if concurrency:
             options["max_concurrency"] = concurrency
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=place.bundle)
+        slot = place.slot
+        devices = self._devices.get(slot.host or "")
+        if devices:  # a guest reserves no GPU: it sees those of its host
+            shown = devices if slot.card is None else [devices[slot.card]]
+            env = env | {"CUDA_VISIBLE_DEVICES": ",".join(shown), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
         return ray.remote(cls).options(
-            name=place.slot.name,
-            num_cpus=place.slot.takes.get("CPU", 0),
-            num_gpus=place.slot.takes.get("GPU", 0),
+            name=slot.name,
+            num_cpus=slot.takes.get("CPU", 0),
+            num_gpus=0 if devices else slot.takes.get("GPU", 0),
             scheduling_strategy=strategy,
             runtime_env={"env_vars": env},
             **options,
@@ -182,7 +198,7 @@ class Spawner:
             chunked_prefill=config.cluster.device == "gpu",
             seed=config.seed,
             weight_backend=weight_backend(config),
-            sleeps=rollout.colocate,
+            sleeps=rollout.colocate and config.cluster.device == "gpu",
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
         # An nccl group takes no new member: there the run restarts from its checkpoint.
@@ -203,7 +219,8 @@ class Spawner:
     def _policy(self, place: Place) -> Any:
         config = self.config
         created = self._create(PolicyActor, place, self._env(threads(config, config.policy.ranks)), None)
-        return self._start(created, place.slot.name, config.policy, place.slot.index, config.cluster.device)
+        shared = config.rollout.colocate
+        return self._start(created, place.slot.name, config.policy, place.slot.index, config.cluster.device, shared)
 
     def _reference(self, place: Place, model: Path) -> Any:
         config = self.config

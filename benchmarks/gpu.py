@@ -73,8 +73,8 @@ def measure(options: argparse.Namespace, peak: float) -> list[Row]:
         from actors.spawn import Spawner
 
         with closing(Spawner(config, plan(config))) as spawner:
-            rollouts, _ = spawner.start_inference(model, {})
-            policy, _, weights = spawner.start_training(model, rollouts)
+            rollouts, judges = spawner.start_inference(model, {})
+            policy, _, weights = spawner.start_training(model, rollouts, judges)
             weights.sync(0)
             return figures(options, peak, count_parameters(model), config.policy.ranks, rollouts, policy, weights)
 

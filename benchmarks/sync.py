@@ -100,8 +100,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, list[
         spawn.PolicyActor = Bucketed  # type: ignore[misc]
         spawner = spawn.Spawner(config, plan(config))
         try:
-            rollouts, _ = spawner.start_inference(model, {})
-            policy, _, weights = spawner.start_training(model, rollouts)
+            rollouts, judges = spawner.start_inference(model, {})
+            policy, _, weights = spawner.start_training(model, rollouts, judges)
             return turns(policy, weights, options.repeats)
         finally:
             spawner.close()

@@ -38,7 +38,7 @@ class JudgeBackendConfig(Strict):
     memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that a `vllm` judge may use."""
     share_rollout_gpu: bool = False
-    """Place actor i of a `vllm` judge on the GPU of rollout engine i; the memory shares must add up to 0.95 at most."""
+    """Place actor i of a `vllm` judge on the cards of rollout engine i; memory shares may add up to 0.95."""
     kv_cache_gib: int = Field(default=1, ge=1)
     """Size of a `vllm` judge's key-value cache on CPU, in GiB."""
     url: str | None = None

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
-from rapo_ray.config.judge import JudgeConfig
+from rapo_ray.config.judge import JudgeBackendConfig, JudgeConfig
 from rapo_ray.config.learning import CreditConfig, PolicyConfig, ReferenceConfig
 from rapo_ray.config.serving import FollowConfig
 from rapo_ray.config.sinks import SinksConfig
 from rapo_ray.config.sources import SourceConfig
 
-MAX_SHARED_MEMORY = 0.95  # of a GPU that engines and judges share; each process needs some of the rest
+MAX_SHARED_MEMORY = 0.95  # of a card that engines and judges share; each process needs some of the rest
 
 
 class ModelConfig(Strict):
@@ -104,10 +104,11 @@ class RolloutConfig(Strict):
     memory_share: float = Field(default=0.85, gt=0, lt=1)
     """Share of a GPU's memory that an engine may use."""
     colocate: bool = False
-    """Place the engines on the GPUs of policy and reference, on one node.
+    """Share all cards between engines, vllm judges and the policy, which take turns on them (the time-shared layout).
 
-    They sleep while the policy trains (their weights are dropped), and receive new weights through shared memory.
-    `memory_share` must leave room for the policy.
+    While completions are generated and judged, the policy's states lie in host memory; while it trains, engines and
+    judges sleep. Its ranks compute the reference's log-probs too: there are no reference actors. Each card of an engine
+    holds one rank (`policy.ranks` is `engines` times `tensor_parallel`), which hands it new weights on the card.
     """
     kv_cache_gib: int = Field(default=1, ge=1)
     """Size of an engine's key-value cache on CPU, in GiB."""
@@ -273,38 +274,51 @@ class RunConfig(Strict):
                 raise ValueError(f"{part}.tensor_parallel={tensor_parallel} needs cluster.device=gpu")
 
     def _engines_fit_beside_policy(self) -> None:
-        rollout = self.rollout
+        rollout, policy = self.rollout, self.policy
         if not rollout.colocate:
             return
-        if self.cluster.device == "cpu" or rollout.staleness or rollout.tensor_parallel > 1:
+        if rollout.staleness:
+            raise ValueError("rollout.colocate needs rollout.staleness=0: engines sleep while the policy trains")
+        cards = rollout.engines * rollout.tensor_parallel
+        if policy.ranks != cards:
             raise ValueError(
-                "rollout.colocate needs cluster.device=gpu, rollout.tensor_parallel=1 and rollout.staleness=0, as "
-                "engines sleep while the policy trains"
+                f"rollout.colocate needs a policy rank on each card of the engines: set policy.ranks={cards}, "
+                f"rollout.engines times rollout.tensor_parallel (it is {policy.ranks})"
             )
-        references = self.reference.actors if self.policy.needs_reference else 0
-        if max(self.policy.ranks, references) > rollout.engines:
+        if policy.zero_stage == 0:
             raise ValueError(
-                f"rollout.colocate: policy.ranks={self.policy.ranks} and reference.actors={references} share the GPUs "
-                f"of rollout.engines={rollout.engines}: at most one beside each engine"
+                "rollout.colocate needs policy.zero_stage=1 or more (it is 0): without ZeRO, DeepSpeed moves no states "
+                "to host memory"
             )
+        if policy.needs_reference and self.reference.actors != 1:
+            raise ValueError(
+                f"rollout.colocate starts no reference actors, the policy's ranks do their work: leave out "
+                f"reference.actors (it is {self.reference.actors})"
+            )
+
+    def shares_cards(self, judge: JudgeBackendConfig) -> bool:
+        """True where a judge lives on the cards of the rollout engine of its number."""
+        return judge.share_rollout_gpu or (self.rollout.colocate and judge.backend == "vllm")
 
     def _judges_fit_beside_rollouts(self) -> None:
         rollout = self.rollout
-        sharing = {part: judge for part, judge in self.judge.named().items() if judge.share_rollout_gpu}
+        sharing = {part: judge for part, judge in self.judge.named().items() if self.shares_cards(judge)}
         for part, judge in sharing.items():
-            if judge.backend != "vllm" or judge.tensor_parallel > 1 or rollout.tensor_parallel > 1:
+            if judge.backend != "vllm" or judge.tensor_parallel > rollout.tensor_parallel:
                 raise ValueError(
-                    f"judge.{part}.share_rollout_gpu needs backend=vllm, and tensor_parallel=1 on both sides"
+                    f"judge.{part} shares the cards of a rollout engine: that needs backend=vllm (it is "
+                    f"{judge.backend}) and a tensor_parallel of at most rollout.tensor_parallel="
+                    f"{rollout.tensor_parallel} (it is {judge.tensor_parallel})"
                 )
             if judge.actors > rollout.engines:
                 raise ValueError(
-                    f"judge.{part}.actors={judge.actors} share the GPUs of rollout.engines={rollout.engines}: "
+                    f"judge.{part}.actors={judge.actors} share the cards of rollout.engines={rollout.engines}: "
                     "at most one beside each engine"
                 )
         total = rollout.memory_share + sum(judge.memory_share for judge in sharing.values())
-        if sharing and total > MAX_SHARED_MEMORY:
+        if sharing and self.cluster.device == "gpu" and total > MAX_SHARED_MEMORY:
             raise ValueError(
-                f"rollout.memory_share and the memory_share of judges that share its GPU add up to {total:g}, "
+                f"rollout.memory_share and the memory_share of judges that share its cards add up to {total:g}, "
                 f"more than {MAX_SHARED_MEMORY:g}"
             )
 

@@ -31,7 +31,7 @@ class EngineSettings:
     chunked_prefill: bool  # off on CPU, where vLLM cannot rewind a seeded request's generator after a chunk
     seed: int
     weight_backend: str | None = None  # shm or nccl; None for an engine whose weights never change
-    sleeps: bool = False  # allows `sleep`
+    sleeps: bool = False  # lets `sleep` free memory; GPUs only
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
 
 
@@ -71,6 +71,7 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
+        self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
         self._wakeup = threading.Condition()  # held only briefly, so that `submit` never waits for a step
         self._stepping = threading.Lock()  # held during a step
@@ -126,11 +127,19 @@ class VllmEngine:
             self._paused = False
             self._wakeup.notify_all()
 
-    def sleep(self) -> None:
-        """Stop stepping and free the GPU's memory; weights are dropped too, as the wake-up brings new ones."""
+    def sleep(self, level: int) -> None:
+        """Stop stepping and free the GPU; weights move to host memory at level 1 and are dropped at level 2."""
         self.pause()
-        self._asleep = True
-        self._llm.sleep(level=2)
+        if self._sleeps:
+            self._llm.sleep(level=level)
+            self._asleep = True
+
+    def wake(self) -> None:
+        """Take the GPU again and go on; after level 2 a weight update does both."""
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+        self.resume()
 
     def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
         """Initialize vLLM's weight transfer on the worker side."""

@@ -54,17 +54,23 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         enforce_eager=config.eager,
         chunked_prefill=config.cluster.device == "gpu",
         seed=config.seed,
+        sleeps=config.rollout.colocate and config.cluster.device == "gpu",
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
     )
 
 
-def make_judge(name: str, spec: JudgeSpec) -> LlmJudge | GuardJudge:
-    """Start the engine or open the client, and wrap it in the cache and the judge."""
+def judge_engine(spec: JudgeSpec) -> VllmEngine | None:
+    """The engine of a vllm judge, started; None for one behind an endpoint."""
+    return VllmEngine(spec.engine) if spec.engine is not None else None
+
+
+def make_judge(name: str, spec: JudgeSpec, engine: VllmEngine | None) -> LlmJudge | GuardJudge:
+    """Wrap the engine, or without one a client of the endpoint, in the cache and the judge."""
     backend = spec.backend
     settings = JudgeSettings(
         f"{backend.backend}:{backend.model}", spec.revision, spec.mode, backend.reply, backend.timeout
     )
-    ask = _make_ask(spec)
+    ask = _make_ask(spec, engine)
     family = backend.guard
     if spec.cache is not None:
 
@@ -76,11 +82,10 @@ def make_judge(name: str, spec: JudgeSpec) -> LlmJudge | GuardJudge:
     return LlmJudge(ask, settings) if family is None else GuardJudge(ask, settings, family)
 
 
-def _make_ask(spec: JudgeSpec) -> Ask:
+def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
     backend = spec.backend
-    if backend.backend == "vllm":
-        assert spec.engine is not None
-        return VllmAsk(VllmEngine(spec.engine), backend.max_model_len, backend.max_reply_tokens)
+    if engine is not None:
+        return VllmAsk(engine, backend.max_model_len, backend.max_reply_tokens)
     assert backend.url is not None and backend.model is not None
     check_url(backend.url, backend.allow_private)
     return HttpAsk(

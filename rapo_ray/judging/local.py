@@ -49,6 +49,7 @@ def _judge_of(config: RunConfig, part: str) -> JudgeParts:
         model = Path(resolve_model(backend.model, backend.revision))
         device = config.cluster.device
         os.environ.update(engine_environment(device, cpu_threads(device, 1), backend.kv_cache_gib))
-    from rapo_ray.judging.backends import judge_spec, make_judge  # imports vLLM, which reads the environment
+    from rapo_ray.judging.backends import judge_engine, judge_spec, make_judge  # imports vLLM: reads the environment
 
-    return make_judge(f"local-{part}", judge_spec(config, backend, model)).judge
+    spec = judge_spec(config, backend, model)
+    return make_judge(f"local-{part}", spec, judge_engine(spec)).judge

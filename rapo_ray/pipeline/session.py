@@ -35,6 +35,7 @@ from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Group
 
 if TYPE_CHECKING:
+    from actors.judge_group import JudgeGroup
     from actors.rollout_group import RolloutGroup
     from actors.spawn import Spawner
 
@@ -64,20 +65,21 @@ class Session:
     def go(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
         """Run all stages in order; stages that an earlier process finished are skipped."""
         config = self.config
-        with self.phases("start_engines"):
-            console.say(f"starting {config.rollout.engines} rollout engine(s) and the judges")
-            rollouts, judge = spawner.start_inference(self.base, judge_models)
-            rollouts.engines.restarted = self.watchers.exported.restarted
-            rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
-        inference = Inference(rollouts, judge)
+        rollouts, judge = self._start_inference(spawner, judge_models)
+        rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
         latest = checkpoints.latest()
         if latest is None:
-            self._measure(Stage.BASE, inference)
-        start = self._warm_up(rollouts)
+            self._measure(Stage.BASE, Inference(rollouts, judge))
+        if config.warmup.source != "none" and not (self.folder.sft / "config.json").exists():
+            self._warm_up(rollouts, spawner)
+            if config.rollout.colocate:
+                rollouts, judge = self._start_inference(spawner, judge_models)
+        start = self.base if config.warmup.source == "none" else self.folder.sft
+        inference = Inference(rollouts, judge)
         with self.phases("start_policy"):
             console.say(f"starting {config.policy.ranks} policy rank(s)")
-            policy, reference, weights = spawner.start_training(start.resolve(), rollouts)
+            policy, reference, weights = spawner.start_training(start.resolve(), rollouts, judge)
             learner = Learner(reference, policy, weights)
             sampler = PromptSampler(self.inputs.train_P, config.prompts_per_round, config.seed)
             done = 0 if latest is None else self._resume(latest, policy, sampler)
@@ -92,6 +94,13 @@ class Session:
         self._measure(Stage.RAPO, inference)
         self._publish_model(policy)
         self._summarise()
+
+    def _start_inference(self, spawner: "Spawner", judge_models: dict[str, Path]) -> "tuple[RolloutGroup, JudgeGroup]":
+        with self.phases("start_engines"):
+            console.say(f"starting {self.config.rollout.engines} rollout engine(s) and the judges")
+            rollouts, judge = spawner.start_inference(self.base, judge_models)
+            rollouts.engines.restarted = self.watchers.exported.restarted
+        return rollouts, judge
 
     def _resume(self, latest: Checkpoint, policy: Policy, sampler: PromptSampler) -> int:
         console.say(f"resuming after round {latest.state.round} of {self.config.rounds}")
@@ -151,16 +160,13 @@ class Session:
         self.watchers.canaries(number, rates, len(canary_set))
         canaries.check(rates, self.config.judge.canaries, number)
 
-    def _warm_up(self, rollouts: "RolloutGroup") -> Path:
-        """The folder of the model that the rounds start from."""
-        if self.config.warmup.source == "none":
-            return self.base
-        if not (self.folder.sft / "config.json").exists():
-            with self.phases("warmup"):
-                from rapo_ray.pipeline.warm_up import warm_up
+    def _warm_up(self, rollouts: "RolloutGroup", spawner: "Spawner") -> None:
+        """The supervised warm-up; in the time-shared layout engines and judges are stopped first."""
+        from rapo_ray.pipeline.warm_up import warm_up
 
-                warm_up(self.config, self.inputs, self.base, self.folder, rollouts)
-        return self.folder.sft
+        free_cards = spawner.close if self.config.rollout.colocate else lambda: None
+        with self.phases("warmup"):
+            warm_up(self.config, self.inputs, self.base, self.folder, rollouts, free_cards)
 
     def _measure(self, stage: Stage, inference: Inference) -> None:
         path = self.folder.heldout_file(stage)

@@ -1,5 +1,6 @@
 """The warm-up stage of a run: demonstrations, tokens, Ray Train, and a folder with the model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from rapo_ray.warmup.sft import plan_epochs
 from rapo_ray.warmup.synthesis import synthesise
 
 
-def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, rollouts: Any) -> None:
-    """Fill `folder.sft`; raises DataError or TrainingError."""
+def warm_up(
+    config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, rollouts: Any, free_cards: Callable[[], None]
+) -> None:
+    """Fill `folder.sft`; `free_cards` is called before it trains. Raises DataError or TrainingError."""
     from transformers import AutoTokenizer
 
     from actors.sft import SftJob, train_sft
@@ -32,8 +35,7 @@ def warm_up(config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, ro
     log = folder.warmup_log
     log.unlink(missing_ok=True)
     job = SftJob(base, shares, threads(config, config.policy.ranks), log, work, temporary)
-    if config.rollout.colocate:
-        rollouts.sleep()  # the first sync wakes them
+    free_cards()
     with console.follow_log("warm-up", log, len(shares[0]), lambda line: from_json(WarmupStep, line).loss):
         loss = train_sft(config, job)
     temporary.rename(folder.sft)

@@ -113,7 +113,7 @@ def make_engine(
 
 
 def whole_parameters(
-    module: torch.nn.Module, zero_stage: int, dtype: torch.dtype
+    module: torch.nn.Module, zero_stage: int, dtype: torch.dtype, device: torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Iterate over full parameters, adapters merged, copied to `dtype`; a collective: all ranks iterate in lockstep."""
     import deepspeed
@@ -121,8 +121,21 @@ def whole_parameters(
     for name, parameter, layer in named_weights(module):
         with ExitStack() as gathered:
             for part in parts(parameter, layer):  # one by one: several in one call were sometimes corrupted on CPU
+                gathered.enter_context(on_device(part, device))
                 gathered.enter_context(deepspeed.zero.GatheredParameters([part], enabled=zero_stage == 3))
             yield name, merged(parameter, layer).to(dtype, copy=True)
+
+
+@contextmanager
+def on_device(parameter: torch.nn.Parameter, device: torch.device) -> Iterator[None]:
+    """Bring a parameter, or a rank's shard of it, to `device` for as long as it is read."""
+    shard = getattr(parameter, "ds_tensor", parameter)
+    rest = shard.data
+    shard.data = rest.to(device)
+    try:
+        yield
+    finally:
+        shard.data = rest
 
 
 def gathered_on(keep: bool, weights: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

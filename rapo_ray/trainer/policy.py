@@ -24,6 +24,7 @@ from rapo_ray.trainer.model import (
 )
 from rapo_ray.trainer.objective import Objective, TokenInputs
 from rapo_ray.trainer.pair_objective import PairObjective
+from rapo_ray.trainer.turns import CardStates, StartWeights
 
 DEEPSPEED_TAG = "policy"
 
@@ -32,7 +33,14 @@ class PolicyRank:
     """A DeepSpeed engine over the language model; every method is a collective over the ranks."""
 
     def __init__(
-        self, config: PolicyConfig, model: Path, rank: int, temperature: float, total_steps: int, seed: int
+        self,
+        config: PolicyConfig,
+        model: Path,
+        rank: int,
+        temperature: float,
+        total_steps: int,
+        seed: int,
+        shares_card: bool = False,
     ) -> None:
         torch.manual_seed(seed)
         self._config = config
@@ -51,6 +59,10 @@ class PolicyRank:
         objective = PairObjective if config.learns_from_pairs else Objective
         self._objective = objective(config, config.ranks)
         self._device: torch.device = self._engine.device
+        if shares_card:
+            self._states = CardStates(self._engine, config.zero_stage)
+        if shares_card and config.needs_reference:
+            self._start_weights = StartWeights(self._engine, config.zero_stage)
         self._finite_loss = True  # of the current optimizer step
 
     def update(self, steps: list[Step]) -> dict[str, float]:
@@ -136,14 +148,23 @@ class PolicyRank:
         advantages = torch.tensor([[row.advantage] for row in rows], device=self._device)
         return TokenInputs(logprobs, old, rollout, reference, advantages, batch.action_mask.float())
 
-    def release_memory(self) -> None:
-        """Give the GPU memory that torch caches back to the driver, for an engine on the same card."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+    def reference_logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
+        """Log-probs [T] of the sequences of each micro-batch, under the weights that training started from."""
+        with self._start_weights.in_place():
+            return _logprobs(self._engine, micro_batches, self._device)
+
+    def leave_card(self) -> None:
+        """Move all states to host memory, for an engine on the same card; weights can still be read and saved."""
+        self._states.leave()
+
+    def return_to_card(self) -> None:
+        """Move all states back."""
+        self._states.come_back()
 
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Iterate over the full parameters of the language model in `dtype`, in the same order on all ranks."""
-        return whole_parameters(self._language_model(), self._config.zero_stage, getattr(torch, dtype))
+        whole = (self._config.zero_stage, getattr(torch, dtype), self._device)
+        return whole_parameters(self._language_model(), *whole)
 
     def weights_metadata(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and full shape of every parameter, in the order of `weights`."""
@@ -199,12 +220,16 @@ class ReferenceModel:
         language_model = load_language_model(model, dtype).requires_grad_(False)
         self._module = ActionLogProbs(language_model, temperature).to(self._device).eval()
 
-    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
-        """Compute the log-probs [T] of every sequence's action tokens, in order."""
-        out: list[list[float]] = []
-        with torch.inference_mode():
-            for micro_batch in micro_batches:
-                batch = collate(micro_batch).to(self._device)
-                values, _ = self._module(batch)
-                out += [row[mask].tolist() for row, mask in zip(values, batch.action_mask, strict=True)]
-        return out
+    def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
+        """Log-probs [T] of the sequences of each micro-batch."""
+        return _logprobs(self._module, micro_batches, self._device)
+
+
+def _logprobs(module: Any, micro_batches: list[MicroBatch], device: torch.device) -> list[list[list[float]]]:
+    out: list[list[list[float]]] = []
+    with torch.no_grad():
+        for micro_batch in micro_batches:
+            batch = collate(micro_batch).to(device)
+            values, _ = module(batch)
+            out.append([row[mask].tolist() for row, mask in zip(values, batch.action_mask, strict=True)])
+    return out

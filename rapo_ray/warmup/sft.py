@@ -79,7 +79,7 @@ class SftRank:
     def export(self, folder: Path, write: bool) -> None:
         """Gather the model on all ranks; the rank with `write` writes it with its tokenizer."""
         model = self._engine.module.language_model
-        state = gathered_on(write, whole_parameters(model, self._zero_stage, torch.float32))
+        state = gathered_on(write, whole_parameters(model, self._zero_stage, torch.float32, self._engine.device))
         if write:
             save_language_model(model, state, folder, "float32")
             self._tokenizer.save_pretrained(folder)

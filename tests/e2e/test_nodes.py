@@ -27,8 +27,8 @@ def test_two_nodes_get_the_weights_and_share_the_work(tiny: Path, tmp_path: Path
 
             spawner = Spawner(config, plan(config))
             try:
-                rollouts, _ = spawner.start_inference(tiny / "model", {})
-                policy, _, weights = spawner.start_training(tiny / "model", rollouts)
+                rollouts, judges = spawner.start_inference(tiny / "model", {})
+                policy, _, weights = spawner.start_training(tiny / "model", rollouts, judges)
                 weights.sync(0)
                 engines = rollouts.engines
                 assert len({node for node, _ in engines.on(engines.all, "process_address")}) == 2

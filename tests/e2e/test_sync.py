@@ -39,8 +39,8 @@ def test_engines_hold_what_the_policy_holds(
     with ray_cluster(config.cluster):
         spawner = Spawner(config, plan(config))
         try:
-            rollouts, _ = spawner.start_inference(model, {})
-            policy, _, weights = spawner.start_training(model, rollouts)
+            rollouts, judges = spawner.start_inference(model, {})
+            policy, _, weights = spawner.start_training(model, rollouts, judges)
             weights.sync(0)
             assert rollouts.engines.on([0, 1], "weight_checksums", dtype) == [policy.weight_checksums(dtype)] * 2
             before = policy.weight_checksums(dtype)

@@ -32,8 +32,8 @@ def test_engines_hold_what_the_policy_holds_over_nccl(tiny: Path, tmp_path: Path
     with ray_cluster(config.cluster):
         spawner = Spawner(config, plan(config))
         try:
-            rollouts, _ = spawner.start_inference(tiny / "model", {})
-            policy, _, weights = spawner.start_training(tiny / "model", rollouts)
+            rollouts, judges = spawner.start_inference(tiny / "model", {})
+            policy, _, weights = spawner.start_training(tiny / "model", rollouts, judges)
             policy.update([Sequence(tuple(range(10, 20)), tuple(range(20, 40)), 1.0, (-6.0,) * 20)])
             weights.sync(1)
             assert rollouts.engines.on([0], "weight_checksums", "bfloat16") == [policy.weight_checksums("bfloat16")]

@@ -160,10 +160,7 @@ def test_a_judge_that_shares_gpus_lives_in_the_engine_s_bundle() -> None:
     shared = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True}
     made = plan(config(rollout={"engines": 2, "memory_share": 0.6}, judge={"risk": {**shared, "actors": 2}}))
     assert takes(made.inference) == {
-        "rollout-0": {"CPU": 1.0, "GPU": 0.7},
-        "rollout-1": {"CPU": 1.0, "GPU": 0.7},
-        "judge-risk-0": {"CPU": 1.0, "GPU": 0.3},
-        "judge-risk-1": {"CPU": 1.0, "GPU": 0.3},
+        name: {"CPU": 1.0, "GPU": 1.0} for name in ("rollout-0", "rollout-1", "judge-risk-0", "judge-risk-1")
     }
     bundles, index = bundles_of(made.inference)
     assert bundles == [{"CPU": 2.0, "GPU": 1.0}] * 2
@@ -174,8 +171,8 @@ def test_a_judge_that_shares_gpus_lives_in_the_engine_s_bundle() -> None:
 def test_behind_an_endpoint_a_judge_that_would_share_a_gpu_has_a_bundle_of_its_own() -> None:
     shared = {"backend": "vllm", "model": "m", "memory_share": 0.3, "share_rollout_gpu": True}
     wanted = plan(config(rollout={"memory_share": 0.6}, judge={"risk": shared})).inference_only(engines=False)
-    assert takes(wanted.inference) == {"judge-risk-0": {"CPU": 1.0, "GPU": 0.3}}
-    assert bundles_of(wanted.inference) == ([{"CPU": 1.0, "GPU": 0.3}], {"judge-risk-0": 0})
+    assert takes(wanted.inference) == {"judge-risk-0": {"CPU": 1.0, "GPU": 1.0}}
+    assert bundles_of(wanted.inference) == ([{"CPU": 1.0, "GPU": 1.0}], {"judge-risk-0": 0})
 
 
 def test_without_sharing_every_actor_has_a_bundle_of_its_own() -> None:
@@ -190,7 +187,7 @@ def test_without_sharing_every_actor_has_a_bundle_of_its_own() -> None:
     [
         ({}, {"memory_share": 0.3}, "add up to 1.15, more than 0.95"),
         ({"memory_share": 0.5}, {"memory_share": 0.3, "actors": 2}, "at most one beside each engine"),
-        ({"memory_share": 0.5, "tensor_parallel": 2}, {"memory_share": 0.3}, "tensor_parallel=1 on both sides"),
+        ({"memory_share": 0.5}, {"memory_share": 0.3, "tensor_parallel": 2}, "rollout.tensor_parallel=1 .it is 2"),
         ({"memory_share": 0.5}, {"memory_share": 0.3, "backend": "rules", "model": None}, "needs backend=vllm"),
     ],
 )
@@ -207,24 +204,43 @@ COLOCATED: dict[str, dict[str, object]] = {
 }
 
 
-def test_colocated_roles_share_gpus_and_no_gpu_could_hold_two_engines() -> None:
-    made = plan(config(**COLOCATED))
-    assert made.total("GPU") == 1.9
-    assert 2 * takes(made.inference)["rollout-0"]["GPU"] > 1
-    beside = takes(made.training)["policy-0"]["GPU"] + takes(made.training)["reference-0"]["GPU"]
-    assert takes(made.inference)["rollout-0"]["GPU"] + beside <= 1
+def test_in_the_time_shared_layout_only_engines_reserve_gpus() -> None:
+    judge = {"backend": "vllm", "model": "m", "memory_share": 0.3, "actors": 2}
+    made = plan(
+        config(
+            rollout={"engines": 2, "tensor_parallel": 2, "colocate": True, "memory_share": 0.5},
+            policy={"ranks": 4},
+            judge={"risk": judge, "second": {"backend": "rules"}, "second_share": 0.5},
+        )
+    )
+    assert (made.total("GPU"), made.total("CPU")) == (4.0, 9.0)
+    assert {slot.name: (slot.host, slot.card) for slot in (*made.inference, *made.training)} == {
+        "rollout-0": (None, None),
+        "rollout-1": (None, None),
+        "judge-risk-0": ("rollout-0", None),
+        "judge-risk-1": ("rollout-1", None),
+        "judge-second-0": (None, None),
+        "policy-0": ("rollout-0", 0),
+        "policy-1": ("rollout-0", 1),
+        "policy-2": ("rollout-1", 0),
+        "policy-3": ("rollout-1", 1),
+    }
+    bundles, _ = bundles_of((*made.inference, *made.training))
+    assert bundles == [{"CPU": 4.0, "GPU": 2.0}] * 2 + [{"CPU": 1.0}]
+    table = [line.split() for line in describe(made).splitlines()]
+    assert ["policy", "4", "1", "1", "(shared)"] in table
 
 
 @pytest.mark.parametrize(
     ("section", "change"),
     [
-        ("cluster", {"device": "cpu"}),
         ("rollout", {"tensor_parallel": 2}),
         ("rollout", {"staleness": 1}),
         ("policy", {"ranks": 3}),
+        ("policy", {"zero_stage": 0}),
         ("reference", {"actors": 3}),
     ],
 )
-def test_what_cannot_share_a_gpu_is_one_line(section: str, change: dict[str, object]) -> None:
+def test_what_cannot_take_turns_is_one_line(section: str, change: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"rollout\.colocate"):
         config(**{"checkpoint": {"every": 2}, **COLOCATED, section: {**COLOCATED.get(section, {}), **change}})
