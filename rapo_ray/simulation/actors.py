@@ -5,7 +5,7 @@ import gc
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -81,7 +81,7 @@ class TimedCard:
 class SimulatedEngine:
     """A rollout engine: as many steps as the longest completion of its batch has tokens."""
 
-    def __init__(self, name: str, clock: Clock, card: TimedCard, profile: Profile, max_num_seqs: int) -> None:
+    def __init__(self, name: str, profile: Profile, clock: Clock, card: TimedCard, max_num_seqs: int) -> None:
         self._name = name
         self._clock = clock
         self._card = card
@@ -141,6 +141,9 @@ class SimulatedEngine:
         """Rollouts carry `version` from now on."""
         self._version = version
 
+    async def sleep(self) -> None:
+        """Leave the card: nothing is copied, as new weights come."""
+
     async def busy(self) -> tuple[float, float]:
         """Seconds in which it had completions to sample, and in which its cards worked for it or for a guest."""
         return self._decoding.busy, self._card.busy
@@ -154,8 +157,10 @@ def _spread(sigma: float, seed: int | None) -> float:
 class SimulatedJudge:
     """A judge whose verdicts are drawn, so that groups differ."""
 
-    def __init__(self, name: str, clock: Clock, card: TimedCard, profile: Profile) -> None:
+    def __init__(self, name: str, profile: Profile, clock: Clock, card: TimedCard) -> None:
         self._name = name
+        self._profile = profile
+        self._clock = clock
         self._card = card
         self._judging = Judging[asyncio.Future[None]](profile)
         card.add(self._judging, self._resolve)
@@ -180,27 +185,28 @@ class SimulatedJudge:
         risk, general = (-1.0, 0.0, 1.0)[drawn % 3], (-1.0, 1.0)[drawn // 3 % 2]
         return Verdict(Status.OK, self._name, level=1, risk=risk, general=general)
 
+    async def sleep(self) -> None:
+        """Move its weights to host memory."""
+        await self._clock.sleep(self._profile.judge_turn_seconds)
+
+    async def wake(self) -> None:
+        """Move its weights back."""
+        await self._clock.sleep(self._profile.judge_turn_seconds)
+
     async def busy(self) -> tuple[float, float]:
         """Seconds in which it judged, and in which its cards worked for it or for its host."""
         return self._judging.busy, self._card.busy
 
 
 class SimulatedTrainer:
-    """A policy rank or a reference actor: tokens over a rate. In turn with engines, a rank has its states fetched first
-    and computes the reference's log-probs too.
-    """
+    """A policy rank or a reference actor: tokens over a rate."""
 
-    def __init__(self, _name: str, clock: Clock, _card: TimedCard, profile: Profile, in_turn: bool) -> None:
-        self._clock = clock
+    def __init__(self, _name: str, profile: Profile, clock: Clock, _card: TimedCard) -> None:
         self._profile = profile
-        self._in_turn = in_turn
-        self._away = in_turn  # its states are in host memory
+        self._clock = clock
         self._busy = 0.0
 
-    async def _work(self, micro_batches: list[MicroBatch], rate: float | None) -> int:
-        if self._away:
-            self._away = False
-            await self._clock.sleep(self._profile.turn_seconds)
+    async def _work(self, micro_batches: Sequence[MicroBatch], rate: float | None) -> int:
         sequences = [sequence for batch in micro_batches if not batch.filler for sequence in batch.sequences]
         tokens = sum(len(sequence.completion) for sequence in sequences)
         seconds = tokens / rate if rate else 0.0
@@ -211,21 +217,31 @@ class SimulatedTrainer:
     async def update(self, steps: list[Step]) -> dict[str, float]:
         """Wait for all steps."""
         rate = self._profile.update_tokens_per_second
-        tokens = sum([await self._work(list(step.micro_batches), rate) for step in steps])
+        tokens = sum([await self._work(step.micro_batches, rate) for step in steps])
         return {"tokens": float(tokens), "optimizer_steps": float(len(steps))}
 
-    async def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[float]]:
+    async def logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
         """Wait, and give a log-prob a token, or none where time is shortened."""
-        if self._in_turn:
-            await self._clock.sleep(self._profile.swap_seconds)
         await self._work(micro_batches, self._profile.reference_tokens_per_second)
-        real = self._clock.real
-        sequences = [sequence for batch in micro_batches for sequence in batch.sequences]
-        return [[-1.0] * len(sequence.completion) if real else [] for sequence in sequences]
+        share = 1 if self._clock.real else 0
+        return [[[-1.0] * share * len(each.completion) for each in batch.sequences] for batch in micro_batches]
 
-    def leave(self) -> None:
-        """States to host memory: the engines' turn."""
-        self._away = self._in_turn
+    async def reference_logprobs(self, micro_batches: list[MicroBatch]) -> list[list[list[float]]]:
+        """The same of a policy rank, whose weights change places with those that training started from."""
+        await self._clock.sleep(self._profile.swap_seconds)
+        return await self.logprobs(micro_batches)
+
+    async def leave_card(self) -> None:
+        """Move its states to host memory."""
+        await self._clock.sleep(self._profile.turn_seconds)
+
+    async def return_to_card(self) -> None:
+        """Move its states back."""
+        await self._clock.sleep(self._profile.turn_seconds)
+
+    async def send_weights(self, version: int, engines: list[int] | None) -> None:
+        """Wait for as long as the transfer takes."""
+        await self._clock.sleep(self._profile.sync_seconds)
 
     async def busy(self) -> tuple[float, float]:
         """Seconds in which it worked, twice."""
@@ -235,27 +251,26 @@ class SimulatedTrainer:
 class SimulatedHost:
     """One process with many simulated actors."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, profile: Profile, clock: Clock) -> None:
         from actors.cluster import GARBAGE_PACE
 
         gc.set_threshold(*GARBAGE_PACE)
+        self._profile = profile
         self._clock = clock
         self._actors: dict[str, Any] = {}
         self._cards: dict[str, TimedCard] = {}
 
-    async def add(self, kind: str, name: str, card: str, *arguments: Any) -> None:
+    async def add(self, kind: str, name: str, card: str, *arguments: int) -> None:
         """Make an actor on a card by name, which it shares with others there."""
-        kinds = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
+        kinds: dict[str, Any] = {"engine": SimulatedEngine, "judge": SimulatedJudge, "trainer": SimulatedTrainer}
         place = self._cards.setdefault(card, TimedCard(self._clock))
-        self._actors[name] = kinds[kind](name, self._clock, place, *arguments)
+        self._actors[name] = kinds[kind](name, self._profile, self._clock, place, *arguments)
 
     async def take_weights(self, version: int) -> None:
         """Give all its engines these weights: in a real run the policy sends them, not the driver."""
         for actor in self._actors.values():
             if isinstance(actor, SimulatedEngine):
                 actor.take_weights(version)
-            elif isinstance(actor, SimulatedTrainer):
-                actor.leave()
 
     async def call(self, request: tuple[str, str, tuple[Any, ...]]) -> Any:
         """The result of one actor's method; one argument, as each argument of a call costs the driver time."""

@@ -113,7 +113,8 @@ def gpu_profile(
             "update_tokens_per_second": _update_rate(config, shape, card, mean),
             "sync_seconds": _sync(config, shape, card),
             "turn_seconds": _held(config, shape) / card.host_link,
-            "swap_seconds": 2 * _weights(config, shape) / card.host_link,
+            "swap_seconds": 0.0 if config.policy.lora_rank else 4 * _weights(config, shape) / card.host_link,
+            "judge_turn_seconds": _judge_weights(config, shapes) / card.host_link,
         }
     )
 
@@ -140,6 +141,11 @@ def _judging(config: RunConfig, shapes: Mapping[str, ModelShape], card: GpuCard,
     running = _running(model, config, judge.memory_share, judge.max_num_seqs, tokens)
     step = model.profile(config.eager, host).decoding_step(running, running * tokens)
     return model.reading(tokens) + REPLY_TOKENS.get(judge.reply, judge.max_reply_tokens) * step / running
+
+
+def _judge_weights(config: RunConfig, shapes: Mapping[str, ModelShape]) -> float:
+    """Bytes of a judge's weights on a card."""
+    return 2 * shapes["risk"].parameters / config.judge.risk.tensor_parallel if "risk" in shapes else 0.0
 
 
 def _reference_rate(config: RunConfig, shape: ModelShape, card: GpuCard, mean: float) -> float:

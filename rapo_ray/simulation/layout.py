@@ -5,19 +5,13 @@ from collections.abc import Mapping
 from rapo_ray.config import RunConfig
 
 
-def judges_are_guests(config: RunConfig) -> bool:
-    """True where judge i works on the cards of engine i."""
-    judge = config.judge.risk
-    return judge.backend == "vllm" and (judge.share_rollout_gpu or config.rollout.colocate)
-
-
 def cards_of_roles(config: RunConfig) -> dict[str, int]:
     """Cards that each role works on, a role that takes turns included; judges that are guests have none of their own.
 
     Rules and endpoints take no card.
     """
     rollout, judge = config.rollout, config.judge.risk
-    own_judges = judge.backend == "vllm" and not judges_are_guests(config)
+    own_judges = judge.backend == "vllm" and not config.shares_cards(judge)
     return {
         "rollout": rollout.engines * rollout.tensor_parallel,
         "judge": judge.actors * judge.tensor_parallel if own_judges else 0,
@@ -45,7 +39,7 @@ def describe_layout(config: RunConfig) -> str:
     """The cards of a layout in one line."""
     count = card_count(config)
     if config.rollout.colocate:
-        guests = ", judges" if judges_are_guests(config) else ""
-        return f"{count} cards shared in turn by engines{guests}, reference and policy"
+        guests = ", judges" if config.shares_cards(config.judge.risk) else ""
+        return f"{count} cards shared in turn by engines{guests} and policy, which is the reference too"
     roles = {role: cards for role, cards in cards_of_roles(config).items() if cards}
     return f"{count} cards: " + ", ".join(f"{cards} {role}" for role, cards in roles.items())

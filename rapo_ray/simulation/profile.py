@@ -48,9 +48,11 @@ class Profile(Strict):
     sync_seconds: float = Field(default=0.54, ge=0)
     """Weights from the policy to all engines."""
     turn_seconds: float = Field(default=0, ge=0)
-    """Trainer states to host memory, or back, where engines and trainer take turns (`rollout.colocate`)."""
+    """A policy rank's states to host memory, or back, where it takes turns with engines (`rollout.colocate`)."""
     swap_seconds: float = Field(default=0, ge=0)
-    """Frozen weights in the place of the policy's for the reference's pass, and back again, in that layout."""
+    """The policy's weights and the reference's changing places and back again, in that layout."""
+    judge_turn_seconds: float = Field(default=0, ge=0)
+    """A judge's weights to host memory, or back, in that layout."""
 
     def decoding_step(self, running: int, cached: float) -> float:
         """Seconds of a step of so many running sequences that have `cached` tokens together."""

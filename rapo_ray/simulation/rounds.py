@@ -12,10 +12,10 @@ from rapo_ray.errors import RoundLost
 from rapo_ray.orchestrator.collect import RoundCollector
 from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
 from rapo_ray.orchestrator.round import run_round
-from rapo_ray.orchestrator.weight_sync import PolicyToEngines
-from rapo_ray.roles import Inference, Learner, Progress
+from rapo_ray.orchestrator.weight_sync import PolicyToEngines, Sender
+from rapo_ray.roles import Inference, Learner, Progress, Reference
 from rapo_ray.simulation.actors import Clock, Hosted, SimulatedHost
-from rapo_ray.simulation.layout import busy_share, judges_are_guests
+from rapo_ray.simulation.layout import busy_share
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
 from rapo_ray.types import Phase, Prompt
 
@@ -51,40 +51,34 @@ class Simulation:
     def __init__(self, config: RunConfig, profile: Profile, speed: float = 1.0) -> None:
         from actors.judge_group import JudgeGroup
         from actors.rollout_group import Engines, RolloutGroup
-        from actors.training_group import PolicyGroup, ReferenceGroup
+        from actors.training_group import PolicyAsReference, PolicyGroup, ReferenceGroup, SharedCards
 
         self._config = config
         self._clock = Clock(speed)
         host: Any = ray.remote(SimulatedHost).options(num_cpus=0, max_concurrency=JUDGE_CALLS)
-        self._hosts: list[Any] = [host.remote(self._clock) for _ in range(HOSTS)]
-        in_turn = config.rollout.colocate
-        most, judges = config.rollout.max_num_seqs, config.judge.risk.actors
-        judged_on = "rollout" if judges_are_guests(config) else "judge"
+        self._hosts: list[Any] = [host.remote(profile, self._clock) for _ in range(HOSTS)]
+        limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
+        guests = config.shares_cards(config.judge.risk)
         self._roles = {
-            "rollout": self._start("engine", "rollout", config.rollout.engines, profile, most),
-            "judge": self._start("judge", "judge", judges, profile, card=judged_on),
-            "policy": self._start("trainer", "policy", config.policy.ranks, profile, in_turn),
+            "rollout": self._start("engine", "rollout", config.rollout.engines, config.rollout.max_num_seqs),
+            "judge": self._start("judge", "judge", config.judge.risk.actors, card="rollout" if guests else "judge"),
+            "policy": self._start("trainer", "policy", config.policy.ranks),
         }
-        reference = None
-        if config.policy.needs_reference:
-            if not in_turn:
-                count = config.reference.actors
-                self._roles["reference"] = self._start("trainer", "reference", count, profile, False)
-            limits = (config.reference.micro_batch_tokens, config.policy.row_tokens)
-            reference = ReferenceGroup(self._roles["policy" if in_turn else "reference"], config.limits, *limits)
         engines = Engines(self._roles["rollout"], config.limits)
-        self._inference = Inference(
-            RolloutGroup(engines, config.rollout, config.seed, config.warmup.max_new_tokens),
-            JudgeGroup(self._roles["judge"], [], config.limits),
-        )
-        leaving = profile.turn_seconds if in_turn else 0.0
-        self._learner = Learner(
-            reference,
-            PolicyGroup(self._roles["policy"], config.policy, config.limits),
-            PolicyToEngines(SimulatedSender(self._hosts, (leaving + profile.sync_seconds) / speed), engines),
-        )
+        rollouts = RolloutGroup(engines, config.rollout, config.seed, config.warmup.max_new_tokens)
+        judges = JudgeGroup(self._roles["judge"], [], config.limits)
+        cards = SharedCards(rollouts, judges) if config.rollout.colocate else None
+        policy = PolicyGroup(self._roles["policy"], config.policy, config.limits, cards)
+        reference: Reference | None = None
+        if config.policy.needs_reference and cards is not None:
+            reference = PolicyAsReference(policy, *limits)
+        elif config.policy.needs_reference:
+            self._roles["reference"] = self._start("trainer", "reference", config.reference.actors)
+            reference = ReferenceGroup(self._roles["reference"], config.limits, *limits)
+        self._inference = Inference(rollouts, judges)
+        self._learner = Learner(reference, policy, PolicyToEngines(SimulatedSender(policy, self._hosts), engines))
 
-    def _start(self, kind: str, role: str, count: int, *arguments: Any, card: str = "") -> list[Any]:
+    def _start(self, kind: str, role: str, count: int, *arguments: int, card: str = "") -> list[Any]:
         """Handles of a role's actors, spread over the hosts; number i is on the card i of its role, or of another."""
         placed = [(self._hosts[index % HOSTS], f"{role}-{index}", f"{card or role}-{index}") for index in range(count)]
         ray.get([host.add.remote(kind, name, place, *arguments) for host, name, place in placed])
@@ -154,13 +148,13 @@ class SimulatedSender:
 
     can_resend = True
 
-    def __init__(self, hosts: list[Any], seconds: float) -> None:
+    def __init__(self, policy: Sender, hosts: list[Any]) -> None:
+        self._policy = policy
         self._hosts = hosts
-        self._seconds = seconds
 
     def send_weights(self, version: int) -> None:
-        """Wait, then every engine has them; ranks that take turns leave their cards."""
-        time.sleep(self._seconds)
+        """Let the ranks take their time over it, then every engine has them."""
+        self._policy.send_weights(version)
         ray.get([host.take_weights.remote(version) for host in self._hosts])
 
     def resend(self, engine: int) -> None:
