@@ -54,7 +54,7 @@ def attach_reference(
 def deal(micro_batches: list[MicroBatch], count: int, level: bool = False) -> list[list[MicroBatch]]:
     """The micro-batches dealt over `count` actors; where `level`, fillers give each as many as the others."""
     fillers = -len(micro_batches) % count if level else 0
-    dealt = [*micro_batches, *[replace(micro_batches[-1], filler=True)] * fillers]
+    dealt = [*micro_batches, *(replace(micro_batches[-1], filler=True) for _ in range(fillers))]
     return [dealt[index::count] for index in range(count)]
 
 

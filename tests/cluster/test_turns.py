@@ -10,12 +10,10 @@ import ray
 from safetensors.numpy import load_file
 
 from actors.cluster import ray_cluster
-from actors.policy import PolicyActor
 from actors.reference import ReferenceActor
 from actors.training_group import PolicyAsReference, PolicyGroup, ReferenceGroup
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
-from rapo_ray.types import Sequence
 from tests.cluster.test_zero import ENV, Gathering, sequences
 from tests.tiny import tiny_model
 

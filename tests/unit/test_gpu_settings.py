@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.training_group import PolicyGroup
+from actors.training_group import PolicyAsReference, PolicyGroup
 from rapo_ray.config import RunConfig
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
@@ -45,15 +45,45 @@ class Call:
         return {"tokens": 1.0}
 
 
-def test_a_policy_that_shares_gpus_asks_for_room_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+class Cards:
+    """The inference side of shared cards, noted in the same log."""
+
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+
+    def free(self) -> None:
+        self._log.append("engines and judges sleep")
+
+    def wake_judges(self) -> None:
+        self._log.append("judges wake")
+
+
+def test_a_policy_on_shared_cards_takes_them_for_reference_and_update_and_leaves_for_the_engines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.training_group.get_all", lambda refs, *limits: refs)
+    log: list[str] = []
+    cards: Any = Cards(log)
+    group = PolicyGroup([Rank(log)], PolicyConfig(), LimitsConfig(), cards)
+    for version in range(2):
+        group.send_weights(version)
+        group.resend(0)
+        PolicyAsReference(group, 64, 64).attach_logprobs([])
+        group.update([])
+    one_round = [
+        *("leave_card", "send_weights", "judges wake", "send_weights"),
+        *("engines and judges sleep", "return_to_card", "reference_logprobs", "update"),
+    ]
+    assert log == one_round * 2
+
+
+def test_a_policy_on_its_own_cards_never_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.training_group.get_all", lambda refs, *limits: refs)
     log: list[str] = []
     group = PolicyGroup([Rank(log)], PolicyConfig(), LimitsConfig())
     group.update([])
-    assert log == ["update"]
-    group.share_gpus(lambda: log.append("engines sleep"))
-    group.update([])
-    assert log[1:] == ["engines sleep", "update", "release_memory"]
+    group.send_weights(1)
+    assert log == ["update", "send_weights"]
 
 
 def test_only_the_rank_that_writes_keeps_what_all_gather() -> None:
@@ -101,7 +131,8 @@ def test_a_sleeping_engine_wakes_for_the_weights_first_and_for_the_cache_last() 
     engine._llm = llm = Llm()
     engine._wakeup, engine._stepping = threading.Condition(), threading.Lock()
     engine._paused = engine._asleep = False
-    engine.sleep()
+    engine._sleeps = True
+    engine.sleep(level=2)
     engine.start_weight_update()
     engine.update_weights({})
     engine.finish_weight_update(3)
