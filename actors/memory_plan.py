@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rapo_ray.config import RunConfig
-from rapo_ray.engines.memory import CONTEXT, EngineMemory, engine_memory
+from rapo_ray.engines.memory import EngineMemory, engine_memory, expected_tokens
 from rapo_ray.errors import ModelError, PlacementError
 from rapo_ray.models.shape import ModelShape, shape_of_model
-from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory
+from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory, resting_memory, warmup_memory
 
 GIB = float(1 << 30)
 DEFAULT_CARD = 80 * GIB
@@ -29,8 +29,9 @@ class Card:
     count: int
     tenants: dict[str, float]
     details: dict[str, float] = field(default_factory=dict)  # bytes of the largest tenant by part
-    phase: str = ""  # of a card that several roles share
-    sequences: int | None = None  # of the token limit, that the engine's KV cache holds at once
+    phase: str = ""  # of cards that roles take turns on: their turn
+    sequences: dict[str, int] = field(default_factory=dict)  # of expected length, that each engine's KV cache holds
+    short: str = ""  # the engine whose cache does not hold one sequence at its limit
 
     @property
     def peak(self) -> float:
@@ -72,8 +73,6 @@ def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Ca
         shapes["policy"], card_bytes, rollout.memory_share, rollout.tensor_parallel, rollout.max_num_seqs, config.eager
     )
     policy = policy_memory(shapes["policy"], config.policy, longest_row(config))
-    passes = max(config.reference.micro_batch_tokens, longest_row(config))
-    reference = reference_memory(shapes["policy"], passes) if config.policy.needs_reference else None
     judges = {
         part: engine_memory(
             shapes[part], card_bytes, judge.memory_share, judge.tensor_parallel, judge.max_num_seqs, config.eager
@@ -81,44 +80,56 @@ def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Ca
         for part, judge in config.judge.named().items()
         if judge.backend == "vllm"
     }
-    guests = {f"judge-{part}": judges[part].total for part in judges if config.judge.named()[part].share_rollout_gpu}
-    cards = [_shared_card(config, engine, policy, reference, guests)]
-    if not rollout.colocate:
-        cards.append(Card(config.policy.ranks, {"policy": policy.peak}, {**policy.static, **policy.working}))
-        if reference is not None:
-            details = {**reference.static, **reference.working}
-            cards.append(Card(config.reference.actors, {"reference": reference.peak}, details))
+    guests = {part: memory for part, memory in judges.items() if config.shares_cards(config.judge.named()[part])}
+    lengths = (rollout.max_prompt_tokens, rollout.max_new_tokens)
+    engines = _engine_card(
+        "rollout", rollout.engines * rollout.tensor_parallel, engine, sum(lengths), expected_tokens(*lengths)
+    )
+    for part, memory in guests.items():
+        engines = _with_guest(engines, f"judge-{part}", memory, config.judge.named()[part].max_model_len)
+    if rollout.colocate:
+        asleep = {"rollout": engine.asleep} | {f"judge-{part}": memory.asleep for part, memory in guests.items()}
+        cards = _turns(engines, asleep, policy, resting_memory(shapes["policy"]))
+    else:
+        cards = [engines, _trainer_card("policy", config.policy.ranks, policy)]
+        if config.policy.needs_reference:
+            passes = max(config.reference.micro_batch_tokens, longest_row(config))
+            reference = reference_memory(shapes["policy"], passes)
+            cards.append(_trainer_card("reference", config.reference.actors, reference))
     for part, memory in judges.items():
         judge = config.judge.named()[part]
-        if not judge.share_rollout_gpu:
+        if part not in guests:
             count = judge.actors * judge.tensor_parallel
-            cards.append(_engine_card(f"judge-{part}", count, memory, judge.max_model_len))
+            cards.append(_engine_card(f"judge-{part}", count, memory, judge.max_model_len, judge.max_model_len))
+    if config.warmup.source != "none":
+        warmup = warmup_memory(shapes["policy"], config.policy, longest_row(config))
+        cards.append(_trainer_card("warm-up", config.policy.ranks, warmup))
     return cards
 
 
-def _engine_card(name: str, count: int, memory: EngineMemory, tokens: int) -> Card:
+def _trainer_card(name: str, count: int, memory: TrainerMemory) -> Card:
+    return Card(count, {name: memory.peak}, {**memory.static, **memory.working})
+
+
+def _engine_card(name: str, count: int, memory: EngineMemory, longest: int, expected: int) -> Card:
     details = {**memory.parts, "kv cache": memory.kv_cache}
-    return Card(count, {name: memory.total}, details, sequences=memory.sequences(tokens))
+    short = "" if memory.sequences(longest) else name
+    return Card(count, {name: memory.total}, details, "", {name: memory.sequences(expected)}, short)
 
 
-def _shared_card(
-    config: RunConfig,
-    engine: EngineMemory,
-    policy: TrainerMemory,
-    reference: TrainerMemory | None,
-    guests: dict[str, float],
-) -> Card:
-    rollout = config.rollout
-    tokens = rollout.max_prompt_tokens + rollout.max_new_tokens
-    alone = _engine_card("rollout", rollout.engines * rollout.tensor_parallel, engine, tokens)
-    if not rollout.colocate:
-        return replace(alone, tenants={**alone.tenants, **guests})
-    still, busy = (0.0, 0.0) if reference is None else (reference.idle, reference.peak)
-    generating = {"rollout": engine.total, "policy": policy.idle, "reference": busy, **guests}
-    updating = {"rollout": CONTEXT, "policy": policy.peak, "reference": still, **guests}
-    if sum(generating.values()) >= sum(updating.values()):
-        return replace(alone, tenants=generating, phase="while generating")
-    return replace(alone, tenants=updating, details={**policy.static, **policy.working}, phase="while updating")
+def _with_guest(card: Card, name: str, memory: EngineMemory, longest: int) -> Card:
+    sequences = memory.sequences(longest)
+    tenants, held = {**card.tenants, name: memory.total}, {**card.sequences, name: sequences}
+    return replace(card, tenants=tenants, sequences=held, short=card.short or ("" if sequences else name))
+
+
+def _turns(inference: Card, asleep: dict[str, float], policy: TrainerMemory, resting: float) -> list[Card]:
+    """The cards of the time-shared layout, once for each turn."""
+    training = _trainer_card("policy", inference.count, policy)
+    return [
+        replace(inference, tenants={**inference.tenants, "policy": resting}, phase="while generating"),
+        replace(training, tenants={**training.tenants, **asleep}, phase="while training"),
+    ]
 
 
 def describe_memory(cards: list[Card], card_bytes: float) -> str:
@@ -126,8 +137,7 @@ def describe_memory(cards: list[Card], card_bytes: float) -> str:
     rows = [f"{'cards':>5}  {'GiB':>6}  on each card of {card_bytes / GIB:.0f} GiB at its fullest (estimate)"]
     for card in cards:
         notes = [card.phase, _in_gib(card.details)]
-        if card.sequences is not None:
-            notes.append(f"cache for {card.sequences} sequences at the token limit")
+        notes += [f"{name}'s cache holds {count} sequences" for name, count in card.sequences.items()]
         rows.append(
             f"{card.count:>5}  {card.peak / GIB:>6.1f}  {_in_gib(card.tenants)} ({'; '.join(filter(None, notes))})"
         )
@@ -140,7 +150,7 @@ def _in_gib(sizes: Mapping[str, float]) -> str:
 
 def fits(cards: list[Card], card_bytes: float) -> bool:
     """True where no card is fuller than allowed, and every engine's cache holds at least one sequence."""
-    return all(card.sequences != 0 and card.peak <= (1 - RESERVE) * card_bytes for card in cards)
+    return all(not card.short and card.peak <= (1 - RESERVE) * card_bytes for card in cards)
 
 
 def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
@@ -164,11 +174,12 @@ def check_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> None:
     cards = plan_memory(config, shapes, card_bytes)
     if fits(cards, card_bytes):
         return
-    short = next((card for card in cards if card.sequences == 0), None)
+    short = next((card for card in cards if card.short), None)
     fullest = short or max(cards, key=lambda card: card.peak)
     change = remedy(config, shapes, card_bytes)
     advice = f"set {' '.join(change)}" if change else "use a smaller model, or larger or more cards"
-    problem = "leaves no room for one sequence" if short else f"would hold {fullest.peak / GIB:.1f} GiB"
+    lacking = f"leaves {fullest.short} no room for one sequence at its limit"
+    problem = lacking if short else f"would hold {fullest.peak / GIB:.1f} GiB"
     size = f"a card of {card_bytes / GIB:.0f} GiB (cluster.gpu_memory_gib)"
     raise PlacementError(f"{size} {problem} ({_in_gib(fullest.tenants)}): {advice}")
 

@@ -22,9 +22,19 @@ class EngineMemory:
         """Bytes of the worker while it generates."""
         return sum(self.parts.values()) + max(0.0, self.kv_cache)
 
+    @property
+    def asleep(self) -> float:
+        """Bytes that a sleeping worker keeps."""
+        return self.parts["context"] + self.parts["graphs"]
+
     def sequences(self, tokens: int) -> int:
         """Sequences of so many tokens that the cache holds at once."""
         return max(0, int(self.kv_cache / (self.kv_bytes * tokens)))
+
+
+def expected_tokens(max_prompt_tokens: int, max_new_tokens: int) -> int:
+    """Tokens that a sequence is expected to have: half of its limits. More at once would be preempted too often."""
+    return max(1, (max_prompt_tokens + max_new_tokens) // 2)
 
 
 def engine_memory(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
     from rapo_ray.config.learning import PolicyConfig
 
 LIVE_PARAMETERS = 1e9  # whole parameters that ZeRO-3 keeps gathered at once, by DeepSpeed's default
+SYNC_BUCKET = 2.0**29  # of weights in one message of a sync
 ADAPTER_SHARE = 0.02  # of a model's parameters, above what adapters of rank 64 on every linear layer have
 
 
@@ -57,6 +58,16 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
             "logits": logits(shape),
         },
     )
+
+
+def resting_memory(shape: ModelShape) -> float:
+    """Bytes of a rank whose states lie in host memory, as it sends weights: a bucket and the largest parameter."""
+    return CONTEXT + SYNC_BUCKET + 2.0 * shape.vocabulary * shape.hidden
+
+
+def warmup_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -> TrainerMemory:
+    """Memory of one rank of the supervised warm-up, which trains all weights."""
+    return policy_memory(shape, config.model_copy(update={"lora_rank": 0}), longest_row)
 
 
 def reference_memory(shape: ModelShape, tokens: int) -> TrainerMemory:

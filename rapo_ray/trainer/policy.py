@@ -60,7 +60,7 @@ class PolicyRank:
         self._objective = objective(config, config.ranks)
         self._device: torch.device = self._engine.device
         if shares_card:
-            self._states = CardStates(self._engine, config.zero_stage)
+            self._states = CardStates(self._engine, config.zero_stage, config.offload)
         if shares_card and config.needs_reference:
             self._start_weights = StartWeights(self._engine, config.zero_stage)
         self._finite_loss = True  # of the current optimizer step

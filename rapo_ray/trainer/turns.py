@@ -13,9 +13,10 @@ import torch
 class CardStates:
     """All states of a DeepSpeed engine with ZeRO: weights, float32 masters, optimizer states and gradient buffers."""
 
-    def __init__(self, engine: Any, zero_stage: int) -> None:
+    def __init__(self, engine: Any, zero_stage: int, offloaded: bool) -> None:
         self._engine = engine
         self._zero_stage = zero_stage
+        self._offloaded = offloaded  # masters and optimizer states are in host memory anyway (`policy.offload`)
         self._away = False
 
     def leave(self) -> None:
@@ -26,7 +27,7 @@ class CardStates:
             return
         pin = self._engine.device.type == "cuda"
         self._engine.offload_states(include=self._by_deepspeed(), pin_memory=pin)
-        if self._zero_stage == 3:
+        if self._moves_optimizer:
             offload_optimizer_states(self._inner, "cpu", pin_memory=pin)
         self._move_others("cpu")
         self._away = True
@@ -39,26 +40,32 @@ class CardStates:
             return
         device = self._engine.device
         self._engine.reload_states()
-        if self._zero_stage == 3:
+        if self._moves_optimizer:
             reload_optimizer_states(self._inner, device)
         self._move_others(device)
         self._away = False
+
+    @property
+    def _moves_optimizer(self) -> bool:
+        """True at stage 3, where DeepSpeed moves the states of its own FusedAdam only, and ours is torch's."""
+        return self._zero_stage == 3 and not self._offloaded
 
     @property
     def _inner(self) -> Any:
         return self._engine.optimizer.optimizer
 
     def _by_deepspeed(self) -> list[Any]:
-        """States that DeepSpeed moves; at stage 3 it moves those of its own FusedAdam only, and ours is torch's."""
+        """States that DeepSpeed moves."""
         from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum as State
 
         if self._zero_stage == 3:
             return [State.lp_params, State.lp_grads, State.contiguous_grad_buffer]
-        return [State.hp_params, State.lp_params, State.lp_grads, State.optim_states]
+        masters = [] if self._offloaded else [State.hp_params, State.optim_states]
+        return [State.lp_params, State.lp_grads, *masters]
 
     def _move_others(self, device: "torch.device | str") -> None:
         """Move the masters of stage 3 and frozen weights, which DeepSpeed leaves where they are."""
-        if self._zero_stage == 3:
+        if self._moves_optimizer:
             for masters in self._engine.optimizer.fp32_partitioned_groups_flat:
                 masters.data = masters.data.to(device)
         for parameter in self._engine.module.parameters():

@@ -109,7 +109,15 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"zero_stage": 1}, {"zero_stage": 2}, {"zero_stage": 3}, {"zero_stage": 2, "lora_rank": 4}]
+    "settings",
+    [
+        {"zero_stage": 1},
+        {"zero_stage": 2, "offload": True},
+        {"zero_stage": 3},
+        {"zero_stage": 3, "offload": True},
+        {"zero_stage": 2, "lora_rank": 4},
+        {"zero_stage": 3, "lora_rank": 4},
+    ],
 )
 def test_taking_turns_changes_no_bit(model: Path, cluster: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     split, shared = (two_rounds(model, tmp_path / str(way), settings, way) for way in (False, True))

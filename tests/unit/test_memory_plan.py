@@ -61,6 +61,46 @@ def test_an_engine_s_cache_is_what_its_share_leaves() -> None:
     assert engine.sequences(8192) == int(engine.kv_cache / (147456 * 8192)) > 0
 
 
+def test_cards_that_are_shared_hold_each_turn_s_tenants_by_hand() -> None:
+    loaded = load_config("gpu-8")
+    generating, training, warmup = plan_memory(loaded, {"policy": QWEN_8B, "risk": QWEN_8B}, CARD)
+    assert (generating.count, training.count, warmup.count) == (8, 8, 8)
+    resting = 1.5 * GIB + GIB / 2 + 2 * 151936 * 4096  # context, a bucket of weights, the embedding
+    assert generating.tenants == {
+        "rollout": pytest.approx(0.5 * CARD),
+        "judge-risk": pytest.approx(0.35 * CARD),
+        "policy": resting,
+    }
+    policy = policy_memory(QWEN_8B, loaded.policy, 16384)
+    asleep = 2.5 * GIB  # context and graphs
+    assert training.tenants == {"policy": policy.peak, "rollout": asleep, "judge-risk": asleep}
+    assert warmup.tenants == {"warm-up": policy.peak}
+
+
+def test_adapters_need_a_card_that_holds_the_warm_up_of_all_weights() -> None:
+    small = load_config("gpu-1", ["model.path=Qwen/Qwen3-8B", "policy.lora_rank=16"])
+    cards = {next(iter(card.tenants)): card for card in plan_memory(small, {"policy": QWEN_8B}, CARD)}
+    assert cards["policy"].peak < CARD < cards["warm-up"].peak
+    skipped = load_config("gpu-1", ["model.path=Qwen/Qwen3-8B", "policy.lora_rank=16", "warmup.source=none"])
+    assert fits(plan_memory(skipped, {"policy": QWEN_8B}, CARD), CARD)
+
+
+def test_the_longest_row_of_an_8b_model_on_four_ranks_is_beyond_32k_tokens() -> None:
+    def split(tokens: int) -> list[str]:
+        loaded = load_config(
+            "gpu-8",
+            [
+                "rollout.colocate=false", "rollout.engines=3", "judge.risk.actors=1", "judge.risk.memory_share=0.85",
+                "rollout.memory_share=0.85", "policy.ranks=4", f"rollout.max_new_tokens={tokens - 2048}",
+            ],
+        )  # fmt: skip
+        cards = plan_memory(loaded, {"policy": QWEN_8B, "risk": QWEN_8B}, CARD)
+        return [name for card in cards for name in card.tenants if card.peak > (1 - RESERVE) * CARD]
+
+    assert split(32768) == []
+    assert split(131072) == ["policy", "warm-up"]
+
+
 @pytest.mark.parametrize("recipe", sorted(set(shipped_recipes()) - {"quickstart"}))
 def test_every_gpu_recipe_fits_80_gib_with_room_to_spare(recipe: str) -> None:
     loaded = load_config(recipe)
@@ -92,7 +132,7 @@ def test_a_70b_model_on_one_card_is_refused_without_a_false_promise() -> None:
 
 def test_no_room_for_a_single_sequence_is_said() -> None:
     tight = load_config("gpu-1", ["rollout.memory_share=0.05"])
-    with pytest.raises(PlacementError, match="leaves no room for one sequence"):
+    with pytest.raises(PlacementError, match="leaves rollout no room for one sequence at its limit"):
         check_memory(tight, {"policy": QWEN_1B}, CARD)
 
 
