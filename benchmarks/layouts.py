@@ -8,14 +8,15 @@ run in the real orchestrator over actors that only wait. Completions have 4,096 
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors.cluster import ray_cluster
 from actors.memory_plan import fits, model_shapes, plan_memory, remedy
 from benchmarks.rows import Row, add_rows_option, print_table, write_rows
 from rapo_ray.config import RunConfig
-from rapo_ray.config.load import load_settings
+from rapo_ray.config.load import load_config
 from rapo_ray.config.run import ClusterConfig
+from rapo_ray.models.shape import ModelShape
 from rapo_ray.simulation.gpu import CARDS as KINDS
 from rapo_ray.simulation.gpu import gpu_profile
 from rapo_ray.types import Phase
@@ -32,8 +33,8 @@ MODELS = {
 }
 CARDS = (1, 8, 64)
 WIDTH = {"1.7B": 1, "8B": 1, "32B": 4, "70B": 8}  # cards of an engine: its weights take 18 GB of each at most
-PROMPTS = {1: 128, 8: 128, 64: 1024}  # a round, of four samples each
-MEAN_TOKENS, MOST_TOKENS = 4096, 8192  # of a completion
+PROMPTS = {1: 64, 8: 64, 64: 512}  # a round, of eight samples each
+MEAN_TOKENS = 4096  # of a completion; 8,192 at most
 LONGEST = 1 << 20  # tokens of a row; no longer one is tried
 CARD_BYTES = 80 * 2.0**30
 GOAL_RATIO, GOAL_BUSY = 0.35, 0.75
@@ -74,29 +75,18 @@ def compare(speed: float) -> list[Row]:
 
 
 def layout(model: str, cards: int, *overrides: str) -> RunConfig:
-    """The time-shared layout of a model on all cards, with a judge of 8B; on one card with the judge by rule."""
+    """A model on all cards, which take turns: the recipe gpu-8 in that size, on one card with the judge by rule."""
     width = min(WIDTH[model], cards)
-    share = 0.3 if width == 1 else 0.15  # of each card, for its part of a judge
-    judge = {"backend": "vllm", "model": JUDGE, "actors": cards // width, "tensor_parallel": width,
-             "memory_share": share, "max_model_len": 16384}  # fmt: skip
-    judged = cards > 1
-    tree: dict[str, Any] = {
-        "prompts_per_round": PROMPTS[cards],
-        "samples_per_prompt": 4,
-        "model": {"path": MODELS[model]},
-        "rollout": {
-            "engines": cards // width, "tensor_parallel": width, "colocate": True, "max_new_tokens": MOST_TOKENS,
-            "memory_share": 0.92 - share if judged else 0.85,
-        },
-        "judge": {"risk": judge if judged else {"backend": "rules"}},
-        "policy": {
-            "ranks": cards, "zero_stage": 3 if cards > 1 else 1, "gradient_checkpointing": True,
-            "row_tokens": MOST_TOKENS,
-        },
-        "reference": {"micro_batch_tokens": 16384},
-        "cluster": {"device": "gpu", "gpu_memory_gib": 80},
+    sizes = {
+        "prompts_per_round": PROMPTS[cards], "model.path": MODELS[model], "rollout.engines": cards // width,
+        "rollout.tensor_parallel": width, "policy.ranks": cards, "judge.risk.actors": cards // width,
+        "judge.risk.tensor_parallel": width,
     }  # fmt: skip
-    return load_settings(RunConfig, tree, overrides, "benchmarks.layouts")
+    if width > 1:  # a card holds a part of the judge
+        sizes |= {"rollout.memory_share": 0.6, "judge.risk.memory_share": 0.25}
+    if cards == 1:
+        sizes |= {"rollout.memory_share": 0.8, "judge.risk": "{backend: rules}", "policy.zero_stage": 1}
+    return load_config("gpu-8", [*(f"{key}={value}" for key, value in sizes.items()), *overrides])
 
 
 def split() -> RunConfig:
@@ -119,7 +109,7 @@ def simulate(config: RunConfig, speed: float, detokenising: bool = False) -> "Si
         simulation.close()
 
 
-def shapes_of(config: RunConfig) -> dict[str, Any]:
+def shapes_of(config: RunConfig) -> dict[str, ModelShape]:
     """Shapes of a config's models, all of which are known."""
     return dict(model_shapes(config) or {})
 
