@@ -137,15 +137,16 @@ def show_simulation(config: Any, played: Sequence[Any], layout: str, speed: floa
     phases = list(played[0].phases)
     roles = list(played[0].busy)
     headings = [f"{phase.replace('_', ' ')} s" for phase in phases]
-    table = Table("round", "seconds", *headings, *(f"{role} idle" for role in roles), "cards busy", "rollouts/s")
+    busy = ["cards busy"] if config.cluster.device == "gpu" else []
+    table = Table("round", "seconds", *headings, *(f"{role} idle" for role in roles), *busy, "rollouts/s")
     for each in played:
         table.add_row(
             str(each.number),
             f"{each.seconds:.1f}",
             *(f"{each.phases.get(phase, 0.0):.1f}" for phase in phases),
             *(f"{1 - min(1.0, each.busy[role] / each.seconds):.0%}" for role in roles),
-            f"{each.cards_busy:.0%}",
-            f"{each.rollouts / each.seconds:.3g}",
+            *(f"{each.cards_busy:.0%}" for _ in busy),
+            f"{each.rollouts / each.seconds:.1f}",
         )
     say(
         f"{config.rollout.engines} engines, {config.judge.risk.actors} judges, {config.policy.ranks} policy ranks, "

@@ -92,11 +92,12 @@ def gpu_profile(
     shapes: Mapping[str, ModelShape],
     card: GpuCard,
     completion_tokens: float | None = None,
-    detokenising: bool = True,
+    detokenising: bool = False,
 ) -> Profile:
     """Times of a config's roles on such cards; raises ConfigError for a judge behind an endpoint.
 
     `shapes` has the policy's under "policy" and a vllm judge's under its part; `completion_tokens` is the mean length.
+    With `detokenising`, engines turn each token into text as it comes, not each completion at its end.
     """
     shape, rollout = shapes["policy"], config.rollout
     mean = completion_tokens or MEAN_SHARE * rollout.max_new_tokens

@@ -37,6 +37,8 @@ def busy_share(config: RunConfig, busy: Mapping[str, float], seconds: float) -> 
 
 def describe_layout(config: RunConfig) -> str:
     """The cards of a layout in one line."""
+    if config.cluster.device == "cpu":
+        return "roles share the processor's cores"
     count = card_count(config)
     if config.rollout.colocate:
         guests = ", judges" if config.shares_cards(config.judge.risk) else ""

@@ -130,3 +130,7 @@ def test_a_shared_card_counts_once() -> None:
 
 def test_a_judge_by_rule_takes_no_card() -> None:
     assert card_count(config(policy={"kl_coef": 0.0})) == 2
+
+
+def test_without_gpus_there_are_no_cards_to_describe() -> None:
+    assert describe_layout(config(cluster={"device": "cpu"})) == "roles share the processor's cores"
