@@ -22,8 +22,9 @@ def finishes(card: SharedCard) -> list[float]:
     return times
 
 
-def engine(most: int = 10, **times: float) -> tuple[SharedCard, Decoding[str]]:
-    decoding = Decoding[str](Profile(**{"step_seconds": 1.0, **times}), most)
+def engine(running_sequences: int = 10, **times: float) -> tuple[SharedCard, Decoding[str]]:
+    profile = Profile.model_validate({"step_seconds": 1.0, "running_sequences": running_sequences, **times})
+    decoding = Decoding[str](profile, 10)
     card = SharedCard(0.0)
     card.tenants.append(decoding)
     return card, decoding
@@ -39,9 +40,7 @@ def test_steps_are_quicker_as_sequences_finish() -> None:
 
 
 def test_a_sequence_waits_for_its_place_in_the_cache() -> None:
-    card, decoding = engine(most=10)
-    decoding = Decoding[str](Profile(step_seconds=1.0, running_sequences=1), 10)
-    card.tenants[:] = [decoding]
+    card, decoding = engine(running_sequences=1)
     decoding.add(10, "first")
     decoding.add(5, "second")
     assert decoding.running == 1
