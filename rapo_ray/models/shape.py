@@ -58,6 +58,7 @@ KNOWN: dict[str, ModelShape] = {
     "Qwen/Qwen3-1.7B": ModelShape(28, 2048, 6144, 2048, 1024, 151936, tied=True, normed_heads=True),
     "Qwen/Qwen3-8B": ModelShape(36, 4096, 12288, 4096, 1024, 151936, tied=False, normed_heads=True),
     "Qwen/Qwen3-32B": ModelShape(64, 5120, 25600, 8192, 1024, 151936, tied=False, normed_heads=True),
+    "meta-llama/Llama-3.3-70B-Instruct": ModelShape(80, 8192, 28672, 8192, 1024, 128256, tied=False),
 }
 
 

@@ -130,23 +130,29 @@ def difference_line(delta: Interval) -> str:
     return f"rapo - sft: {number(delta.mean, '+.3f')}, 95 % interval [{low}, {high}]"
 
 
-def show_simulation(config: Any, played: Sequence[Any]) -> None:
-    """Print a line a round: its seconds, its phases, and the share of it in which each role's actors were idle."""
+def show_simulation(config: Any, played: Sequence[Any], layout: str, speed: float) -> None:
+    """Print a line a round: its seconds, its phases, the share of it in which each role's actors were idle, and that in
+    which cards computed.
+    """
     phases = list(played[0].phases)
     roles = list(played[0].busy)
     headings = [f"{phase.replace('_', ' ')} s" for phase in phases]
-    table = Table("round", "seconds", *headings, *(f"{role} idle" for role in roles), "rollouts/s")
+    busy = ["cards busy"] if config.cluster.device == "gpu" else []
+    table = Table("round", "seconds", *headings, *(f"{role} idle" for role in roles), *busy, "rollouts/s")
     for each in played:
         table.add_row(
             str(each.number),
             f"{each.seconds:.1f}",
             *(f"{each.phases.get(phase, 0.0):.1f}" for phase in phases),
             *(f"{1 - min(1.0, each.busy[role] / each.seconds):.0%}" for role in roles),
-            f"{each.rollouts / each.seconds:.0f}",
+            *(f"{each.cards_busy:.0%}" for _ in busy),
+            f"{each.rollouts / each.seconds:.1f}",
         )
     say(
         f"{config.rollout.engines} engines, {config.judge.risk.actors} judges, {config.policy.ranks} policy ranks, "
         f"{config.prompts_per_round} x {config.samples_per_prompt} completions a round, "
-        f"staleness {config.rollout.staleness}"
+        f"staleness {config.rollout.staleness}; {layout}"
     )
     show(table)
+    if speed != 1:
+        say(f"at --speed {speed:g}: the driver's own seconds, which nothing shortens, count {speed:g} times in these")

@@ -19,7 +19,20 @@ class Profile(Strict):
     """Times of one actor of each role; rates, lengths and sync are by default those of `make run` on two CPU cores."""
 
     step_seconds: float = Field(default=0.12, ge=0)
-    """One decoding step of an engine, which gives every sequence that it runs a token."""
+    """One decoding step of an engine, which gives every sequence that it runs a token: with few sequences and an empty
+    cache."""
+    launch_seconds: float = Field(default=0, ge=0)
+    """Least duration of a step, in which the processor launches its kernels one by one."""
+    arithmetic_seconds: float = Field(default=0, ge=0)
+    """Arithmetic of a step for one sequence; it counts where all of them together exceed `step_seconds`."""
+    cached_token_seconds: float = Field(default=0, ge=0)
+    """Part of a step that each token in the key-value cache adds."""
+    sequence_seconds: float = Field(default=0, ge=0)
+    """Part of a step that each running sequence adds on the processor."""
+    prompt_seconds: float = Field(default=0, ge=0)
+    """Reading of a prompt by an engine, in which it decodes nothing."""
+    running_sequences: int | None = Field(default=None, ge=1)
+    """Sequences that an engine's cache holds at once; none for `rollout.max_num_seqs`, which it never exceeds."""
     completion_tokens: float = Field(default=63, ge=1)
     """Mean length of a completion."""
     completion_spread: float = Field(default=0.5, ge=0)
@@ -34,6 +47,17 @@ class Profile(Strict):
     """Completion tokens that a policy rank learns from; none for no time at all."""
     sync_seconds: float = Field(default=0.54, ge=0)
     """Weights from the policy to all engines."""
+    turn_seconds: float = Field(default=0, ge=0)
+    """A policy rank's states to host memory, or back, where it takes turns with engines (`rollout.colocate`)."""
+    swap_seconds: float = Field(default=0, ge=0)
+    """The policy's weights and the reference's changing places and back again, in that layout."""
+    judge_turn_seconds: float = Field(default=0, ge=0)
+    """A judge's weights to host memory, or back, in that layout."""
+
+    def decoding_step(self, running: int, cached: float) -> float:
+        """Seconds of a step of so many running sequences that have `cached` tokens together."""
+        card = max(self.step_seconds, running * self.arithmetic_seconds) + cached * self.cached_token_seconds
+        return max(self.launch_seconds, card) + running * self.sequence_seconds
 
 
 def read_profile(path: Path) -> Profile:
