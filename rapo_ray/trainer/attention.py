@@ -147,7 +147,8 @@ def mask_for(
     return {"full_attention": form(visible), "sliding_attention": windowed} if layers.mixed else windowed
 
 
-def register() -> None:
-    """Register the attention with transformers as `NAME`; idempotent."""
+def set_on(model: Any) -> None:
+    """Let a transformers model attend by `attend`."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)

@@ -131,11 +131,12 @@ def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: t
 class ActionLogProbs(nn.Module):
     """A causal language model whose forward pass returns the log-probs of the action tokens.
 
-    Only hidden states that predict an action token are projected onto the vocabulary.
+    Its layers attend as `attention.attend` does. Only hidden states that predict an action token are projected onto the vocabulary.
     """
 
     def __init__(self, language_model: Any, temperature: float) -> None:
         super().__init__()
+        attention.set_on(language_model)
         self.language_model = language_model
         self.head = ActionHead(language_model.get_output_embeddings(), temperature)
         self.layers = layers_of(language_model)
@@ -167,9 +168,8 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     """Load a causal language model from a folder; raises ModelError if its LM head is not a plain projection."""
     from transformers import AutoModelForCausalLM
 
+    # sdpa refuses the models that need another attention than ours
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-    attention.register()
-    model.set_attn_implementation(attention.NAME)  # only now: loading with sdpa refuses models that need another
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means an LM head that is not supported yet")
