@@ -73,7 +73,8 @@ def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Ca
     )
     policy = policy_memory(shapes["policy"], config.policy, longest_row(config))
     passes = max(config.reference.micro_batch_tokens, longest_row(config))
-    reference = reference_memory(shapes["policy"], passes) if config.policy.needs_reference else None
+    limits = (passes, longest_row(config), config.policy.row_tokens)
+    reference = reference_memory(shapes["policy"], *limits) if config.policy.needs_reference else None
     judges = {
         part: engine_memory(
             shapes[part], card_bytes, judge.memory_share, judge.tensor_parallel, judge.max_num_seqs, config.eager

@@ -131,7 +131,8 @@ def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: t
 class ActionLogProbs(nn.Module):
     """A causal language model whose forward pass returns the log-probs of the action tokens.
 
-    Its layers attend as `attention.attend` does. Only hidden states that predict an action token are projected onto the vocabulary.
+    Its layers attend as `attention.attend` does. Only hidden states that predict an action token are projected onto the
+    vocabulary.
     """
 
     def __init__(self, language_model: Any, temperature: float) -> None:

@@ -1,4 +1,4 @@
-"""What each token of packed rows attends to, in the forms that kernels take, and the kernel that a batch takes."""
+"""Masks of packed rows in the forms that attention kernels take, and the kernel that a batch takes."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The update's attention by every way through it: the same log-probs and gradients as one padded sequence a row.
 
-The GPU kernels are stood in for: torch's varlen attention by a loop over its segments, compiled FlexAttention by the
-eager mathematics of the same operator, which has a backward pass on CPU (tests/gpu/test_attention.py has the real ones).
+Two stand in for the GPU kernels: for torch's varlen attention a loop over its segments, for compiled FlexAttention the
+eager mathematics of the same operator, which has a backward pass on CPU. tests/gpu/test_attention.py has the real ones.
 """
 
 from collections.abc import Iterator
