@@ -94,7 +94,7 @@ def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Ca
         cards = [engines, _trainer_card("policy", config.policy.ranks, policy)]
         if config.policy.needs_reference:
             passes = max(config.reference.micro_batch_tokens, longest_row(config))
-            reference = reference_memory(shapes["policy"], passes)
+            reference = reference_memory(shapes["policy"], passes, longest_row(config), config.policy.row_tokens)
             cards.append(_trainer_card("reference", config.reference.actors, reference))
     for part, memory in judges.items():
         judge = config.judge.named()[part]

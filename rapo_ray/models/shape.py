@@ -20,6 +20,7 @@ class ModelShape:
     vocabulary: int
     tied: bool  # the head shares the embedding's weight
     normed_heads: bool = False  # queries and keys are normalised per head, as in Qwen3
+    windowed: bool = False  # layers with a sliding window
 
     @property
     def layer_parameters(self) -> int:
@@ -94,4 +95,5 @@ def shape_of(config: dict[str, Any]) -> ModelShape:
         vocabulary=int(text["vocab_size"]),
         tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
         normed_heads=str(text.get("model_type", "")).startswith("qwen3"),
+        windowed=bool(text.get("sliding_window") and text.get("use_sliding_window", True)),
     )

@@ -56,6 +56,7 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
             "gradients": gradients + gathered,
             "activations": activations(shape, tokens, config.gradient_checkpointing),
             "logits": logits(shape),
+            **masks(shape, tokens, longest_row, width, config.row_tokens > 0 or config.learns_from_pairs),
         },
     )
 
@@ -70,12 +71,26 @@ def warmup_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
     return policy_memory(shape, config.model_copy(update={"lora_rank": 0}), longest_row)
 
 
-def reference_memory(shape: ModelShape, tokens: int) -> TrainerMemory:
+def reference_memory(shape: ModelShape, tokens: int, longest_row: int, row_tokens: int) -> TrainerMemory:
     """Memory of a reference whose forward passes have so many tokens; one layer's activations are alive at a time."""
     return TrainerMemory(
         {"weights": 2.0 * shape.parameters, "context": CONTEXT},
-        {"activations": float(shape.activation_bytes * tokens), "logits": logits(shape)},
+        {
+            "activations": float(shape.activation_bytes * tokens),
+            "logits": logits(shape),
+            **masks(shape, tokens, longest_row, 2, row_tokens > 0),
+        },
     )
+
+
+def masks(shape: ModelShape, tokens: int, longest_row: int, width: int, packed: bool) -> dict[str, float]:
+    """Bytes of the dense masks of packed rows, boolean and added to scores of `width` bytes, if any are made.
+
+    None are where varlen attention or FlexAttention fits (`packing.choose`); layers with a window have a second.
+    """
+    if not packed or (width == 2 and not shape.windowed):
+        return {}
+    return {"masks": float((2 if shape.windowed else 1) * (1 + width) * tokens * longest_row)}
 
 
 def activations(shape: ModelShape, tokens: int, checkpointed: bool) -> float:

@@ -12,6 +12,7 @@ from rapo_ray.errors import ModelError
 from rapo_ray.trainer import attention
 from rapo_ray.trainer.batch import MicroBatch
 from rapo_ray.trainer.head import ActionHead
+from rapo_ray.trainer.packing import Choice, Packing, as_one_row, choose, layers_of, size_as_one_row
 from rapo_ray.types import Sequence
 
 if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
@@ -24,16 +25,15 @@ class Collated:
 
     tokens: torch.Tensor  # [R, L] int64
     positions: torch.Tensor  # [R, L] int64, counted within each sequence
-    visible: torch.Tensor | None  # [R, 1, L, L] bool attention mask; None if each row is one sequence: plain causal
+    packing: Packing
     sources: torch.Tensor  # [N] position in the flattened rows whose hidden state predicts each action token
     labels: torch.Tensor  # [N] int64
     action_mask: torch.Tensor  # [S, T] bool
 
     def to(self, device: torch.device) -> "Collated":
         """Copy the micro-batch to a device."""
-        visible = None if self.visible is None else self.visible.to(device)
         moved = (part.to(device) for part in (self.sources, self.labels, self.action_mask))
-        return Collated(self.tokens.to(device), self.positions.to(device), visible, *moved)
+        return Collated(self.tokens.to(device), self.positions.to(device), self.packing.to(device), *moved)
 
 
 @dataclass(slots=True)
@@ -70,6 +70,28 @@ def _lay_out(row: tuple[Sequence, ...]) -> _Layout:
     return layout
 
 
+def _packing(layouts: list[_Layout], width: int) -> Packing:
+    origins, branches = [], []
+    for number, layout in enumerate(layouts):
+        start, length = number * width, len(layout.tokens)
+        padding = width - length
+        origins.append([start + origin for origin in layout.origins] + [start + length] * padding)
+        branches.append(layout.branches + [0] * padding)
+    tokens = len(layouts) * width
+    starts = {origin for row in origins for origin in row}
+    ends = torch.tensor(sorted({*starts, tokens, size_as_one_row(len(layouts), width)}))
+    prompts = sum(len(set(layout.origins)) for layout in layouts)
+    sequences = sum(max(layout.branches) for layout in layouts)
+    return Packing(
+        torch.tensor(origins, dtype=torch.int32),
+        torch.tensor(branches, dtype=torch.int32),
+        ends.int(),
+        longest=int(ends.diff().max()),
+        several=sequences > len(layouts),
+        shared=sequences > prompts,
+    )
+
+
 def collate(micro_batch: MicroBatch) -> Collated:
     """Lay out a micro-batch as tensors; a token attends to earlier tokens of its own sequence only."""
     layouts = [_lay_out(row) for row in micro_batch.rows]
@@ -82,26 +104,16 @@ def collate(micro_batch: MicroBatch) -> Collated:
         for layout in layouts
     ]
 
-    def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
-        return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
-
-    visible = None
-    if any(len(row) > 1 for row in micro_batch.rows):
-        origins = padded([layout.origins for layout in layouts], -1)
-        branches = padded([layout.branches for layout in layouts], -1)
-        same = origins.unsqueeze(2) == origins.unsqueeze(1)
-        seen = (branches.unsqueeze(1) == 0) | (branches.unsqueeze(2) == branches.unsqueeze(1))
-        causal = torch.ones(width, width, dtype=torch.bool).tril()
-        visible = (same & seen & causal).unsqueeze(1)
+    tokens = [layout.tokens + [0] * (width - len(layout.tokens)) for layout in layouts]
     sequences = micro_batch.sequences
     longest = max(len(sequence.completion) for sequence in sequences)
     lengths = torch.tensor([len(sequence.completion) for sequence in sequences])
     sources = [number * width + source for number, layout in enumerate(layouts) for source in layout.sources]
     labels = [token for sequence in sequences for token in sequence.completion]
     return Collated(
-        padded([layout.tokens for layout in layouts], 0),
+        torch.tensor(tokens, dtype=torch.long),
         torch.tensor(positions, dtype=torch.long),
-        visible,
+        _packing(layouts, width),
         torch.tensor(sources, dtype=torch.long),
         torch.tensor(labels, dtype=torch.long),
         torch.arange(longest) < lengths.unsqueeze(1),
@@ -119,18 +131,32 @@ def scatter_to_mask(values_per_sequence: list[tuple[float, ...]], action_mask: t
 class ActionLogProbs(nn.Module):
     """A causal language model whose forward pass returns the log-probs of the action tokens.
 
-    Only hidden states that predict an action token are projected onto the vocabulary.
+    Its layers attend as `attention.attend` does. Only hidden states that predict an action token are projected onto the
+    vocabulary.
     """
 
     def __init__(self, language_model: Any, temperature: float) -> None:
         super().__init__()
+        attention.set_on(language_model)
         self.language_model = language_model
         self.head = ActionHead(language_model.get_output_embeddings(), temperature)
+        self.layers = layers_of(language_model)
+
+    def attention(self, batch: Collated) -> Choice:
+        """The way through attention that a batch takes; raises ModelError if the model would mix its sequences."""
+        device = batch.tokens.device
+        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+        return choose(batch.packing, self.layers, self.language_model.dtype, capability)
 
     def forward(self, batch: Collated) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs [S, T] with gradient, zero outside the action mask, and entropies of every fourth action token."""
+        choice = self.attention(batch)
+        tokens, positions = batch.tokens, batch.positions
+        mask = attention.mask_for(choice, batch.packing, positions, self.layers, self.language_model.dtype)
+        if choice.path in ("varlen", "flex"):  # `sources` count in the flattened rows either way
+            tokens, positions = (as_one_row(part, batch.packing.size) for part in (tokens, positions))
         every = self.language_model.base_model(
-            input_ids=batch.tokens, attention_mask=batch.visible, position_ids=batch.positions, use_cache=False
+            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False
         ).last_hidden_state.flatten(0, 1)
         # Not `every[sources]`: on CPU its gradient sums over a shared source (a group's first tokens) in any order.
         hidden = nn.functional.embedding(batch.sources, every)
@@ -143,10 +169,8 @@ def load_language_model(path: Path, dtype: str, gradient_checkpointing: bool = F
     """Load a causal language model from a folder; raises ModelError if its LM head is not a plain projection."""
     from transformers import AutoModelForCausalLM
 
+    # sdpa refuses the models that need another attention than ours
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
-    if not torch.cuda.is_available():  # only now: loading with sdpa refuses models that need another attention
-        attention.register()
-        model.set_attn_implementation(attention.NAME)
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
         if getattr(model.config, name, None) not in (None, 1, 1.0):
             raise ModelError(f"{path}: `{name}` in its config means an LM head that is not supported yet")

@@ -37,7 +37,7 @@ MASKS = {
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("shared", [1, 2, 6])
 def test_values_and_gradients_are_those_of_pytorch(shared: int, mask: torch.Tensor | None) -> None:
-    ours, theirs = (run(each, shared, mask) for each in (attention.grouped_attention, sdpa_attention_forward))
+    ours, theirs = (run(each, shared, mask) for each in (attention.attend, sdpa_attention_forward))
     assert len(ours) == 4
     for mine, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, their, rtol=1e-9, atol=1e-9)
@@ -46,4 +46,4 @@ def test_values_and_gradients_are_those_of_pytorch(shared: int, mask: torch.Tens
 def test_rows_that_are_too_long_fall_back_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "LONGEST", 11)
     monkeypatch.setattr(torch, "baddbmm", None)  # would be called
-    assert run(attention.grouped_attention, 2, None)[0].shape == (2, 12, 6, 8)
+    assert run(attention.attend, 2, None)[0].shape == (2, 12, 6, 8)

@@ -119,7 +119,7 @@ def test_rows_of_other_lengths_need_no_mask() -> None:
 
     long, short = (Sequence((1,) * 4, tuple(range(3, 3 + n)), 0.5, (-1.0,) * n) for n in (30, 20))
     batch = collate(MicroBatch(((long,), (short,))))
-    assert batch.visible is None
+    assert not batch.packing.several
     config = LlamaConfig(hidden_size=64, num_attention_heads=4, attn_implementation="sdpa")
     rows, width = batch.tokens.shape
     made = create_causal_mask(

@@ -1,6 +1,7 @@
 """The memory plan of GPUs: figures by hand, recipes that fit, and a refusal that says what would fit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rapo_ray.config.load import shipped_recipes
 from rapo_ray.engines.memory import engine_memory
 from rapo_ray.errors import ModelError, PlacementError
 from rapo_ray.models.shape import KNOWN, ModelShape, read_shape, shape_of
-from rapo_ray.trainer.memory import activations, policy_memory
+from rapo_ray.trainer.memory import activations, policy_memory, reference_memory
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +54,31 @@ def test_sharding_divides_what_its_stage_shards() -> None:
         return policy_memory(QWEN_8B, policy, 1024).static["optimizer"] / (12 * QWEN_8B.parameters)
 
     assert [static(stage) for stage in (0, 1, 2, 3)] == [1, 0.25, 0.25, 0.25]
+
+
+def test_dense_masks_are_counted_where_no_kernel_does_without() -> None:
+    def counted(shape: ModelShape, **policy: Any) -> float:
+        settings = config(policy={"micro_batch_tokens": 16384, **policy}).policy
+        return policy_memory(shape, settings, 4096).working.get("masks", 0.0)
+
+    windowed = replace(QWEN_8B, windowed=True)
+    pairs = 16384 * 4096
+    assert counted(QWEN_8B, dtype="bfloat16") == 0
+    assert counted(QWEN_8B, dtype="float32") == 5 * pairs
+    assert counted(windowed, dtype="bfloat16") == 2 * 3 * pairs
+    assert counted(windowed, dtype="float32", row_tokens=0) == 0
+    assert reference_memory(windowed, 16384, 4096, 512).working["masks"] == 2 * 3 * pairs
+    assert "masks" not in reference_memory(QWEN_8B, 16384, 4096, 512).working
+
+
+@pytest.mark.parametrize(
+    ("content", "windowed"),
+    [({}, False), ({"sliding_window": None}, False), ({"sliding_window": 512}, True)]
+    + [({"sliding_window": 512, "use_sliding_window": use}, use) for use in (False, True)],
+)
+def test_a_shape_knows_of_sliding_windows(content: dict[str, Any], windowed: bool) -> None:
+    sizes = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
+    assert shape_of({**dict.fromkeys(sizes, 8), **content}).windowed is windowed
 
 
 def test_an_engine_s_cache_is_what_its_share_leaves() -> None:
