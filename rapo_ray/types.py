@@ -245,6 +245,7 @@ class Phase(StrEnum):
     """A part of a round whose seconds are measured."""
 
     GENERATE_AND_JUDGE = "generate_and_judge"
+    CHECKPOINT = "checkpoint"  # the wait for the rest of a save, which began after the round before
     REFERENCE = "reference"
     UPDATE = "update"
     SYNC = "sync"
