@@ -78,7 +78,7 @@ class World:
         return dict
 
     def wait_for_save(self) -> None:
-        self.calls.append("wait for the save")
+        self.calls.append("wait")
         self.saving = False
 
     def sync(self, version: int) -> None:
