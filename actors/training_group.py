@@ -109,7 +109,7 @@ class PolicyGroup:
 
     @property
     def saving(self) -> bool:
-        """True from the begin of a save until something has waited for it."""
+        """True from the beginning of a save until something has waited for it."""
         return bool(self._save)
 
     def wait_for_save(self) -> None:

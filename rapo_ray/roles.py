@@ -65,7 +65,7 @@ class Policy(Protocol):
 
     @property
     def saving(self) -> bool:
-        """True from the begin of a save until something has waited for it."""
+        """True from the beginning of a save until something has waited for it."""
 
     def wait_for_save(self) -> None:
         """Wait for a save in flight; raises what made it fail."""
