@@ -58,9 +58,9 @@ class PolicyGroup:
 
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps on all ranks."""
+        self.wait_for_save()
         with self._steady:
             self._sent = None
-        self.wait_for_save()
         if self._make_room is not None:
             self._make_room()
         config = self._config

@@ -112,7 +112,7 @@ class CheckpointStore:
         except KeyboardInterrupt:  # stays one: nothing may start over then
             try:
                 self.wait()
-            except RapoError as error:
+            except (OSError, RapoError) as error:
                 log.warning("%s", error)
             raise
         except Exception:  # it may follow from a write that failed, which then is what to tell
