@@ -66,9 +66,9 @@ class PolicyActor:
         """Send the weights to these engines, or to all, as `version`."""
         self._transfer.send(version, engines)
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
-        self._policy.save(folder)
+    def save(self, folder: Path) -> dict[str, str]:
+        """Write a checkpoint; returns the SHA-256 of this rank's files."""
+        return self._policy.save(folder)
 
     def load(self, folder: Path) -> None:
         """Restore a checkpoint."""

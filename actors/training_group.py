@@ -12,8 +12,8 @@ from actors.rollout_group import RolloutGroup
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
 from rapo_ray.errors import CheckpointError, RoundLost
+from rapo_ray.roles import Saved
 from rapo_ray.trainer.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
-from rapo_ray.trainer.files import random_state_file
 from rapo_ray.types import Packed, Sequence, UpdateResult
 
 
@@ -109,9 +109,11 @@ class PolicyGroup:
         self._on_cards = True  # false while the ranks' states lie in host memory
         self._steady = threading.Lock()
         self._sent: int | None = None  # version of the weights that it holds and has sent; None once it trains on
+        self._save: list[Any] = []  # the ranks' calls of a save that nothing has waited for
 
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps on all ranks."""
+        self.wait_for_save()
         with self._steady:
             self._sent = None
         self._take_cards()
@@ -165,14 +167,38 @@ class PolicyGroup:
     def _send(self, version: int, engines: list[int] | None) -> None:
         self._on_all("send_weights", version, engines, limit=self._limits.sync, setting="limits.sync")
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint; raises CheckpointError where a rank's files are not on the driver's file system."""
-        self._on_all("save", folder.resolve())
-        for rank in range(self._config.ranks):
-            if not (folder / random_state_file(rank)).exists():
+    def save(self, folder: Path) -> Saved:
+        """Begin to write a checkpoint of this moment's state: ranks take one call at a time, so what comes later waits.
+
+        The result waits for its end and returns the SHA-256 of each file; raises CheckpointError where a rank's files
+        are not on the driver's file system.
+        """
+        self.wait_for_save()
+        self._save = refs = [actor.save.remote(folder.resolve()) for actor in self._actors]
+        return lambda: self._saved(refs, folder)
+
+    @property
+    def saving(self) -> bool:
+        """True from the beginning of a save until something has waited for it."""
+        return bool(self._save)
+
+    def wait_for_save(self) -> None:
+        """Wait for a save in flight, so that no other call's limit pays for it; raises what made it fail."""
+        self._results(self._save)
+        self._save = []
+
+    def _saved(self, refs: list[Any], folder: Path) -> dict[str, str]:
+        sums: dict[str, str] = {}
+        for rank, own in enumerate(self._results(refs)):
+            if not all((folder / name).is_file() for name in own):
                 raise CheckpointError(
                     f"policy-{rank} wrote elsewhere: {folder} must be on storage that all nodes share"
                 )
+            sums |= own
+        return sums
+
+    def _results(self, refs: list[Any]) -> list[dict[str, str]]:
+        return get_all(refs, self._limits.update, "save of the policy", "limits.update")
 
     def load(self, folder: Path) -> None:
         """Restore a checkpoint."""
@@ -191,6 +217,7 @@ class PolicyGroup:
     def _on_all(
         self, method: str, *arguments: object, limit: float | None = None, setting: str = "limits.update"
     ) -> list[Any]:
+        self.wait_for_save()
         refs = [getattr(actor, method).remote(*arguments) for actor in self._actors]
         return get_all(refs, limit or self._limits.update, f"{method} of the policy", setting)
 

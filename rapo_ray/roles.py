@@ -11,6 +11,7 @@ from rapo_ray.types import Completion, Prompt, Response, Rollout, Sequence, Upda
 Batch = abc.Sequence[Rollout]
 Responses = abc.Sequence[Response]
 Judged = Callable[[int, int], None]  # called with the number of judged completions and of all
+Saved = Callable[[], dict[str, str]]  # waits for the end of a save; SHA-256 of each file by its path below the folder
 
 
 class PromptSource(Protocol):
@@ -59,8 +60,15 @@ class Policy(Protocol):
     def update(self, sequences: list[Sequence]) -> UpdateResult:
         """Take a round's optimizer steps."""
 
-    def save(self, folder: Path) -> None:
-        """Write everything that resuming needs."""
+    def save(self, folder: Path) -> Saved:
+        """Begin to write everything that resuming needs, as it is at this moment."""
+
+    @property
+    def saving(self) -> bool:
+        """True from the beginning of a save until something has waited for it."""
+
+    def wait_for_save(self) -> None:
+        """Wait for a save in flight; raises what made it fail."""
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote."""

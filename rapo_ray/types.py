@@ -246,6 +246,7 @@ class Phase(StrEnum):
 
     GENERATE_AND_JUDGE = "generate_and_judge"
     REFERENCE = "reference"
+    CHECKPOINT = "checkpoint"  # the wait for the rest of a save, which began after the round before
     UPDATE = "update"
     SYNC = "sync"
 

@@ -65,7 +65,7 @@ WORKS_IN = {
     "rollout": (Phase.GENERATE_AND_JUDGE, Phase.SYNC),
     "judge": (Phase.GENERATE_AND_JUDGE,),
     "reference": (Phase.REFERENCE,),
-    "policy": (Phase.UPDATE, Phase.SYNC),
+    "policy": (Phase.CHECKPOINT, Phase.UPDATE, Phase.SYNC),
 }
 
 

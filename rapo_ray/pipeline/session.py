@@ -89,7 +89,7 @@ class Session:
             self._measure(Stage.SFT, inference)
         evaluate = partial(self._evaluate, rollouts, judge, policy)
         evaluate(done)
-        with self.phases("rounds"):
+        with self.phases("rounds"), checkpoints.finishing():
             self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
         self._measure(Stage.RAPO, inference)
         self._publish_model(policy)
@@ -130,7 +130,7 @@ class Session:
             self.watchers.round(metrics)
             console.say(terminal.round_line(metrics, config.rounds))
             if checkpoint_follows(config, number):
-                checkpoints.write(RunState(config_hash(config), number, sampler.state()), learner.policy.save)
+                checkpoints.begin(RunState(config_hash(config), number, sampler.state()), learner.policy.save)
             evaluate(number)
 
     def _evaluate(self, rollouts: "RolloutGroup", judge: Judge, policy: Policy, number: int) -> None:

@@ -20,6 +20,7 @@ HEADER = (
     f"{'round':>7} {'total':>6} {'R':>6} {'G':>6} {'malf':>5} {'unsc':>5} {'tok':>5} {'KL':>7} {'gap':>7}"
     f" {'gen s':>6} {'ref s':>6} {'upd s':>6} {'sync':>5}"
 )
+WIDE = (Phase.GENERATE_AND_JUDGE, Phase.REFERENCE, Phase.UPDATE)
 
 
 def round_line(metrics: RoundMetrics, rounds: int) -> str:
@@ -33,7 +34,7 @@ def round_line(metrics: RoundMetrics, rounds: int) -> str:
         f"{number(metrics.lengths.completion_tokens.mean, '.0f'):>5}",
         f"{number(update.kl, '.4f'):>7}",
         f"{number(update.logprob_gap_mean, '.1e'):>7}",
-        *(f"{number(seconds.get(phase), '.1f'):>6}" for phase in Phase if phase is not Phase.SYNC),
+        *(f"{number(seconds.get(phase), '.1f'):>6}" for phase in WIDE),
         f"{number(seconds.get(Phase.SYNC), '.1f'):>5}",
     ]
     return " ".join(cells)

@@ -71,6 +71,9 @@ class RunFolder(RunLayout):
             number = round_of(path.name.removesuffix(".tmp").removesuffix(".parquet"))
             if number is not None and number > round_number:
                 path.unlink()
+        for path in self.evaluations.glob("round-*"):
+            if (round_of(path.name) or 0) > round_number:
+                shutil.rmtree(path)
 
     def record(self, result: RoundResult, metrics: RoundMetrics) -> None:
         """Write a round's rows and metrics."""

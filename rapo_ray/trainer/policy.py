@@ -11,7 +11,7 @@ from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.trainer.batch import MicroBatch, Step
 from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_loading, whole_parameters
-from rapo_ray.trainer.files import random_state_file
+from rapo_ray.trainer.files import hash_own_files, random_state_file
 from rapo_ray.trainer.lora import add_lora, named_weights
 from rapo_ray.trainer.model import (
     ActionLogProbs,
@@ -187,13 +187,14 @@ class PolicyRank:
         if self._rank == 0:
             save_language_model(self._language_model(), state, folder, dtype)
 
-    def save(self, folder: Path) -> None:
-        """Save weights, optimizer, schedule and this rank's random state."""
+    def save(self, folder: Path) -> dict[str, str]:
+        """Save weights, optimizer, schedule and this rank's random state; returns the SHA-256 of the files it wrote."""
         self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_TAG, save_latest=False)
         states = {"torch": torch.get_rng_state()}
         if self._device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state()
         save_file(states, str(folder / random_state_file(self._rank)))
+        return hash_own_files(folder, self._rank)
 
     def load(self, folder: Path) -> None:
         """Restore the state that `save` wrote; raises CheckpointError if DeepSpeed finds nothing to load."""

@@ -1,6 +1,8 @@
 """Two ranks under ZeRO-1, 2 and 3 take the same steps as one rank without ZeRO."""
 
+import hashlib
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -108,7 +110,7 @@ def trained(
         assert first.sums["tokens"] == sum(len(row.completion) for row in sequences())
         assert first.sums["optimizer_steps"] == 2
         (folder / "saved").mkdir(parents=True)
-        policy.save(folder / "saved")
+        policy.save(folder / "saved")()
         policy.load(folder / "saved")
         policy.update(sequences())
         policy.export(folder / "model", "float32")
@@ -173,6 +175,40 @@ def test_adapters_are_trained_saved_and_merged_alike(model: Path, cluster: Any, 
         np.testing.assert_allclose(two[name], values, atol=1e-4, err_msg=name)
         moved = float(np.abs(values - start[name]).max())
         assert moved > 1e-3 if "proj" in name else moved == 0, name
+
+
+class Masked(PolicyActor):
+    """A rank whose files tell who wrote them: others may read DeepSpeed's if it was rank 0, and not if it was rank 1.
+
+    It leaves the names of the files that it hashed beside the folder.
+    """
+
+    def save(self, folder: Path) -> dict[str, str]:
+        """Save with the rank's mask."""
+        os.umask(0o077 if self._rank else 0o022)
+        sums = super().save(folder)
+        (folder.parent / f"hashed-{self._rank}").write_text("\n".join(sums))
+        return sums
+
+
+@pytest.mark.parametrize(("zero_stage", "dtype"), [(0, "bfloat16"), (1, "float32"), (2, "bfloat16"), (3, "float32")])
+def test_each_file_is_hashed_once_by_the_rank_that_wrote_it(
+    model: Path, cluster: Any, tmp_path: Path, zero_stage: int, dtype: str
+) -> None:
+    (folder := tmp_path / "saved").mkdir()
+    with policy_of(model, Masked, ranks=2, zero_stage=zero_stage, dtype=dtype) as policy:
+        policy.update(sequences())
+        sums = policy.save(folder)()
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    hashed_by = [(tmp_path / f"hashed-{rank}").read_text().splitlines() for rank in range(2)]
+    assert sorted(hashed_by[0] + hashed_by[1]) == sorted(files)
+    written_by: list[list[str]] = [["random-0.safetensors"], ["random-1.safetensors"]]  # always 0600
+    for name, path in files.items():
+        if not name.startswith("random-"):
+            written_by[0 if path.stat().st_mode & 0o044 else 1].append(name)
+    assert [sorted(names) for names in hashed_by] == [sorted(names) for names in written_by]
+    assert any(len(names) > 1 for names in hashed_by)
 
 
 @pytest.mark.fault(14)

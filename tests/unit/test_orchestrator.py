@@ -13,7 +13,7 @@ from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.orchestrator.collect import RoundCollector
 from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
 from rapo_ray.orchestrator.round import build_sequences, check_failures, run_round
-from rapo_ray.roles import Inference, Learner, Progress, Responses
+from rapo_ray.roles import Inference, Learner, Progress, Responses, Saved
 from rapo_ray.types import Completion, Prompt, Response, Rollout, RoundResult, Sequence, UpdateResult, Verdict
 from tests.make import failed, make_completion, make_group, make_prompt, make_rollout, scored
 
@@ -42,6 +42,7 @@ class World:
     trained: list[Sequence] = field(default_factory=list)
     synced: list[int] = field(default_factory=list)
     update_error: Exception | None = None
+    saving: bool = False
 
     def generate(self, prompts_P: list[Prompt], samples: range, round_number: int) -> Iterator[list[Rollout]]:
         rollouts = [
@@ -72,8 +73,13 @@ class World:
         self.trained = sequences
         return UpdateResult({"tokens": 1.0})
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Saved:
         self.calls.append("save")
+        return dict
+
+    def wait_for_save(self) -> None:
+        self.calls.append("wait")
+        self.saving = False
 
     def sync(self, version: int) -> None:
         self.calls.append("sync")

@@ -138,6 +138,15 @@ def test_rounds_after_the_checkpoint_are_forgotten(folder: RunFolder) -> None:
     assert recorded(folder) == [1, 2, 3]
 
 
+def test_evaluations_of_weights_that_are_forgotten_are_forgotten(folder: RunFolder) -> None:
+    for name in ("round-000000", "round-000002", "round-000004", "by-hand"):
+        layout = folder.evaluation(name)
+        layout.path.mkdir(parents=True)
+        layout.results.write_text("{}")
+    folder.forget_after(2)
+    assert sorted(path.name for path in folder.evaluations.iterdir()) == ["by-hand", "round-000000", "round-000002"]
+
+
 @pytest.mark.parametrize("name", ["round-xyz", "round-xyz.parquet", "round-000009.notes", "round-"])
 def test_a_foreign_file_among_the_rounds_is_left_alone(name: str, folder: RunFolder) -> None:
     record(folder, 3)
