@@ -37,7 +37,8 @@ def run(check: Check, record: Record) -> None:
     settings = engine_settings(folder, check.on_gpu, sequences[-1], PROMPT + length)
     started = time.perf_counter()
     engine = VllmEngine(settings)
-    record.add(shape=name, settings=asdict(settings), start_seconds=time.perf_counter() - started)
+    shown = {key: value for key, value in asdict(settings).items() if key != "model"}  # a folder that will be gone
+    record.add(shape=name, settings=shown, start_seconds=time.perf_counter() - started)
     if check.on_gpu:
         record.add(**cache(engine, name, settings))
     vocabulary = SHAPES[name].vocabulary
@@ -64,7 +65,8 @@ def run(check: Check, record: Record) -> None:
     if check.on_gpu:  # waking is what a sync of a sleeping engine takes longer at its start and its end
         record.add(wake_seconds=sum(again[part] - awake[part] for part in ("start_seconds", "finish_seconds")))
     record.append("generated", generate(engine, vocabulary, sequences[0], length, seed=1000))
-    sender.join(10)
+    connection.send(None)
+    sender.join()
 
 
 def engine_settings(folder: Path, on_gpu: bool, max_num_seqs: int, max_model_len: int) -> EngineSettings:
@@ -118,7 +120,12 @@ def asleep(engine: VllmEngine) -> dict[str, float]:
 def synced(engine: VllmEngine, connection: Connection, version: int) -> dict[str, Any]:
     """Take the sender's weights as `version`; returns seconds of each part, bytes, and checksums of what was sent."""
     engine.pause()
-    parts = {"start_weight_update": 0.0, "update_weights": 0.0, "finish_weight_update": 0.0, "init_weight_transfer": 0.0}
+    parts = {
+        "start_weight_update": 0.0,
+        "update_weights": 0.0,
+        "finish_weight_update": 0.0,
+        "init_weight_transfer": 0.0,
+    }
     connection.send(version)
     while True:
         method, arguments = connection.recv()  # EOFError where the sender died

@@ -56,7 +56,7 @@ def policy_config(row: int) -> PolicyConfig:
         zero_stage=1,
         gradient_checkpointing=True,
         kl_coef=0.0,
-        learning_rate=1e-3,
+        learning_rate=1e-4,
         row_tokens=row,
         micro_batch_tokens=row,
     )
@@ -91,8 +91,8 @@ def update(
     seconds = timed(device, lambda: sums.append(policy.update(steps)))
     plan = policy_memory(shape, config, row_width((rows,)))
     record.add(
-        first_seconds=first,
-        seconds=seconds,
+        first_update_seconds=first,
+        update_seconds=seconds,
         tokens_per_second=sum(len(row.tokens) for row in rows) / seconds,
         peak_gib=gib(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else "not on CPU",
         planned_gib=gib(plan.peak - plan.static["context"]),  # which torch does not count

@@ -119,7 +119,7 @@ def conduct(record: Record, options: argparse.Namespace, number: int, ends: floa
 
 def said(record: Record, why_not: str | None, seconds: float = 0.0) -> str:
     """Record how a stage ended, and put it in a line."""
-    record.add(why_not=why_not, seconds=round(seconds, 1))
+    record.add(why_not=why_not, stage_seconds=round(seconds, 1))
     return why_not or f"ran, {seconds:.0f} s"
 
 
