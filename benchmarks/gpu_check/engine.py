@@ -186,7 +186,7 @@ def send(connection: Connection, folder: Path, on_gpu: bool) -> None:
     """Send the folder's weights, negated, once for every version that comes; runs in a process of its own."""
     from safetensors.torch import load_file
 
-    from rapo_ray.engines.shared_memory import PolicySource, SharedMemoryTrainer, SharedMemoryTrainerInitInfo
+    from rapo_ray.engines.shared_memory import PolicySource
     from rapo_ray.engines.worker_extension import digest
 
     tensors = {name: -tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
@@ -195,20 +195,23 @@ def send(connection: Connection, folder: Path, on_gpu: bool) -> None:
     client, trainer = EngineClient(connection), None
     for client.version in iter(connection.recv, None):
         if trainer is None:  # not before the engine has measured the card's free memory
-            source = PolicySource(Weights({name: t.to("cuda" if on_gpu else "cpu") for name, t in tensors.items()}),
-                                  "bfloat16")  # fmt: skip
-            if on_gpu:
-                from vllm.distributed.weight_transfer.ipc_engine import (
-                    IPCTrainerInitInfo,
-                    IPCTrainerWeightTransferEngine,
-                )
-
-                ipc = IPCTrainerInitInfo(rank=0, packed=True)
-                trainer = IPCTrainerWeightTransferEngine.trainer_init(ipc, client=client, source=source)
-            else:
-                shm = SharedMemoryTrainerInitInfo(rank=0)
-                trainer = SharedMemoryTrainer.trainer_init(shm, client=client, source=source)
+            on_device = {name: tensor.to("cuda" if on_gpu else "cpu") for name, tensor in tensors.items()}
+            trainer = open_trainer(client, PolicySource(Weights(on_device), "bfloat16"), on_gpu)
         started = time.perf_counter()
         trainer.send_weights()
         seconds = time.perf_counter() - started
         connection.send(("sent", {"seconds": seconds, "gib": gib(size), "checksums": checksums}))
+
+
+def open_trainer(client: EngineClient, source: Any, on_gpu: bool) -> Any:
+    """Open vLLM's transfer: CUDA IPC on a GPU, in buckets; shared memory on CPU."""
+    if on_gpu:
+        from vllm.distributed.weight_transfer import ipc_engine
+
+        # vLLM's default bucket, 1 GiB, holds the largest embedding here.
+        ipc = ipc_engine.IPCTrainerInitInfo(rank=0, packed=True)
+        return ipc_engine.IPCTrainerWeightTransferEngine.trainer_init(ipc, client=client, source=source)
+    from rapo_ray.engines.shared_memory import SharedMemoryTrainer, SharedMemoryTrainerInitInfo
+
+    shm = SharedMemoryTrainerInitInfo(rank=0)
+    return SharedMemoryTrainer.trainer_init(shm, client=client, source=source)

@@ -104,7 +104,7 @@ def conduct(record: Record, options: argparse.Namespace, number: int, ends: floa
     """Run one stage in a process of its own; returns the line that says what ran, or why not."""
     stage, started = STAGES[record.stage], time.monotonic()
     if missing := stage.missing():
-        return said(record, f"not run: {' and '.join(missing)} not installed")
+        return noted(record, f"not run: {' and '.join(missing)} not installed")
     ahead = [STAGES[name].share for name in options.stages[number:] if not STAGES[name].missing()]
     limit = (ends - started) * stage.share / sum(ahead)
     record.add(why_not=KILLED)  # until it ends by itself
@@ -114,10 +114,10 @@ def conduct(record: Record, options: argparse.Namespace, number: int, ends: floa
         why_not = f"stopped: its {limit:.0f} s were over"
     elif why_not == KILLED:
         why_not = f"failed: exit status {code}: {last_line}"
-    return said(record, why_not, seconds)
+    return noted(record, why_not, seconds)
 
 
-def said(record: Record, why_not: str | None, seconds: float = 0.0) -> str:
+def noted(record: Record, why_not: str | None, seconds: float = 0.0) -> str:
     """Record how a stage ended, and put it in a line."""
     record.add(why_not=why_not, stage_seconds=round(seconds, 1))
     return why_not or f"ran, {seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""The prepared GPU check on CPU with a tiny shape: what its stages record, and what it says of those that cannot run."""
+"""The prepared GPU check on CPU with a tiny shape: what stages record, and what it says of those that cannot run."""
 
 import json
 import os
@@ -59,10 +59,10 @@ TINY = ("--device", "cpu", "--shapes", "tiny", "--tokens", "48")
 
 
 def test_the_core_runs_on_torch_and_transformers_alone(tmp_path: Path) -> None:
-    code, said, content = check(tmp_path, *TINY, "32", at_start=WITHOUT)
-    assert code == 0, said
+    code, printed, content = check(tmp_path, *TINY, "32", at_start=WITHOUT)
+    assert code == 0, printed
     stages = content["stages"]
-    assert stages["core"]["why_not"] is None, said
+    assert stages["core"]["why_not"] is None, printed
     ours, usual = ("packed", "one by one"), ("padded", "padded one by one")
     assert [(case["tokens"], case["way"], case["lora"]) for case in stages["core"]["cases"]] == [
         *((48, way, False) for way in (*ours, *usual)),
@@ -90,10 +90,10 @@ def test_the_core_runs_on_torch_and_transformers_alone(tmp_path: Path) -> None:
 
 
 def test_a_policy_rank_updates_and_exports(tmp_path: Path) -> None:
-    code, said, content = check(tmp_path, *TINY, "--stages", "policy")
-    assert code == 0, said
+    code, printed, content = check(tmp_path, *TINY, "--stages", "policy")
+    assert code == 0, printed
     policy = content["stages"]["policy"]
-    assert policy["why_not"] is None, said
+    assert policy["why_not"] is None, printed
     assert policy["first_gap"] == 0  # the policy is still the reference
     assert policy["second_gap"] > 0
     assert policy["agrees"]
@@ -105,8 +105,8 @@ def test_a_policy_rank_updates_and_exports(tmp_path: Path) -> None:
 
 
 def test_wrong_log_probs_fail_the_check(tmp_path: Path) -> None:
-    code, said, content = check(tmp_path, *TINY, "--stages", "core", at_start=WRONG_LABELS)
-    assert code == 1, said
+    code, printed, content = check(tmp_path, *TINY, "--stages", "core", at_start=WRONG_LABELS)
+    assert code == 1, printed
     assert [item["within"] for item in content["stages"]["core"]["agreement"]] == [False] * 4
 
 
@@ -121,7 +121,7 @@ def test_wrong_log_probs_fail_the_check(tmp_path: Path) -> None:
 def test_a_stage_says_why_it_did_not_run(
     tmp_path: Path, arguments: tuple[str, ...], at_start: str, why_not: str
 ) -> None:
-    code, said, content = check(tmp_path, *arguments, "--stages", "core", at_start=at_start)
-    assert code == 0, said
+    code, printed, content = check(tmp_path, *arguments, "--stages", "core", at_start=at_start)
+    assert code == 0, printed
     assert content["stages"]["core"]["why_not"] == why_not
-    assert f"core: {why_not}\n" in said
+    assert f"core: {why_not}\n" in printed

@@ -1,4 +1,4 @@
-"""The engine's stage of the prepared GPU check on CPU with a tiny shape: what it generated and which weights it held."""
+"""The engine's stage of the prepared GPU check on CPU with a tiny shape: completions, and the weights it held."""
 
 import json
 import subprocess
