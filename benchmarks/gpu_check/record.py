@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What every stage gets: the models and lengths to measure, where, and for how long."""
+    """A stage's input: the models and lengths to measure, the device, and the time limit."""
 
     shapes: tuple[str, ...]
     tokens: tuple[int, ...]  # of a sequence, the most valuable length first

@@ -94,7 +94,7 @@ def versions() -> dict[str, str]:
 
 
 def output_of(command: list[str]) -> str:
-    """What a command prints; nothing where there is no such command, or it fails."""
+    """Output of a command; nothing where there is no such command, or it fails."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
