@@ -20,6 +20,7 @@ from benchmarks.gpu_check.models import SHAPES
 from benchmarks.gpu_check.record import Check, Record, one_line
 from rapo_ray.atomic import write_json_atomically
 from rapo_ray.engines.environment import cpu_threads, engine_environment
+from rapo_ray.errors import interrupt_on_sigterm
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "deepspeed", "openrlhf", "pydantic", "vllm", "ray", "triton")
 LAST_CASE = 0.9  # of a stage's time, after which no case begins
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.models is not None:
         return run_stage(options)
     command = ["python", "-m", "benchmarks.gpu_check", *(sys.argv[1:] if arguments is None else arguments)]
+    interrupt_on_sigterm()  # what `timeout` sends: the stage must not outlive the check
     write_json_atomically(options.out, {"command": " ".join(command), **machine(), "stages": {}})
     ends = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory(prefix="rapo-gpu-check-") as scratch:
