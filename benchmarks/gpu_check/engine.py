@@ -111,7 +111,7 @@ def asleep(engine: VllmEngine) -> dict[str, float]:
     """Put the engine to sleep; returns seconds, and GiB that the card gains."""
     before, _ = torch.cuda.mem_get_info()
     started = time.perf_counter()
-    engine.sleep()
+    engine.sleep(level=2)
     seconds = time.perf_counter() - started
     after, _ = torch.cuda.mem_get_info()
     return {"sleep_seconds": seconds, "freed_gib": gib(after - before)}

@@ -38,14 +38,13 @@ def run(check: Check, record: Record) -> None:
     reference = ReferenceModel(folder, config.dtype, 1.0, check.device)
     logprobs = reference.logprobs([micro_batch for step in steps for micro_batch in step.micro_batches])
     del reference
-    steps = with_logprobs(steps, iter(logprobs))
+    steps = with_logprobs(steps, iter([values for part in logprobs for values in part]))
 
     started = time.perf_counter()
     join_process_group(0, 1, "127.0.0.1", free_port(), check.device)
-    policy = PolicyRank(config, folder, rank=0, temperature=1.0, total_steps=2, seed=0)
+    policy = PolicyRank(config, folder, rank=0, temperature=1.0, total_steps=2, seed=0, shares_card=True)
     record.add(start_seconds=time.perf_counter() - started)
     update(policy, steps, device, rows, shape, config, record)
-    record.add(released_gib=released(policy) if check.on_gpu else "not on CPU")
     exported(policy, folder, check.models / f"{name}-exported", record)
     torch.distributed.destroy_process_group()
 
@@ -83,9 +82,10 @@ def update(
     config: PolicyConfig,
     record: Record,
 ) -> None:
-    """Take the update twice: at first the policy is the reference, then it has moved."""
+    """Take the update twice, off the card between: at first the policy is the reference, then it has moved."""
     sums: list[dict[str, float]] = []
     first = timed(device, lambda: sums.append(policy.update(steps)))
+    record.add(**turn(policy, device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = timed(device, lambda: sums.append(policy.update(steps)))
@@ -104,12 +104,17 @@ def update(
     )
 
 
-def released(policy: PolicyRank) -> float:
-    """GiB that the card gains when the policy gives its cache back."""
-    before, _ = torch.cuda.mem_get_info()
-    policy.release_memory()
-    after, _ = torch.cuda.mem_get_info()
-    return gib(after - before)
+def turn(policy: PolicyRank, device: torch.device) -> dict[str, object]:
+    """Leave the card and return; says seconds of both, and GiB that the card gains meanwhile."""
+    before = free_memory(device)
+    leaving = timed(device, policy.leave_card)
+    freed = free_memory(device) - before if device.type == "cuda" else "not on CPU"
+    return {"leave_seconds": leaving, "freed_gib": freed, "return_seconds": timed(device, policy.return_to_card)}
+
+
+def free_memory(device: torch.device) -> float:
+    """Free GiB of the card; 0 on CPU."""
+    return gib(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0.0
 
 
 def exported(policy: PolicyRank, start: Path, folder: Path, record: Record) -> None:

@@ -99,6 +99,7 @@ def test_a_policy_rank_updates_and_exports(tmp_path: Path) -> None:
     assert policy["agrees"]
     assert policy["action_tokens"] == sum((48 - 12) * (4 + sample) // 7 for sample in range(4))
     assert policy["planned_gib"] > 0
+    assert policy["freed_gib"] == "not on CPU"
     assert policy["tokens_per_second"] > 0
     assert policy["exported"] == 24  # of two layers: 7 matrices and 4 norms each, the embedding, the last norm
     assert policy["matrices"] == policy["changed_matrices"] == 15
