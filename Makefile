@@ -59,10 +59,10 @@ cluster: setup-dev  ## Ray on this machine's CPUs.
 e2e: setup-dev setup-clients  ## Real engines with a tiny model.
 	$(PYTEST) -m e2e
 
-# Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
 gpu-check:  ## The prepared check of a bare machine with one GPU, torch and transformers; writes gpu-check.json.
 	$(PYTHON) -m benchmarks.gpu_check
 
+# Not --quiet: it keeps warnings from being counted, and --strict from failing on them.
 docs: setup-dev  ## The documentation site, in site/; a dead link or a page that is missing fails it.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
