@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rapo_ray.config import RunConfig
-from rapo_ray.engines.memory import EngineMemory, engine_memory, expected_tokens
+from rapo_ray.engines.memory import CONTEXT, EngineMemory, engine_memory, expected_tokens
 from rapo_ray.errors import ModelError, PlacementError
 from rapo_ray.models.shape import ModelShape, shape_of_model
-from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory, resting_memory, warmup_memory
+from rapo_ray.trainer.memory import TrainerMemory, policy_memory, reference_memory, sync_buffers, warmup_memory
 
 GIB = float(1 << 30)
 DEFAULT_CARD = 80 * GIB
@@ -89,7 +89,7 @@ def plan_memory(config: RunConfig, shapes: Shapes, card_bytes: float) -> list[Ca
         engines = _with_guest(engines, f"judge-{part}", memory, config.judge.named()[part].max_model_len)
     if rollout.colocate:
         asleep = {"rollout": engine.asleep} | {f"judge-{part}": memory.asleep for part, memory in guests.items()}
-        cards = _turns(engines, asleep, policy, resting_memory(shapes["policy"]))
+        cards = _turns(engines, asleep, policy, sync_buffers(shapes["policy"]))
     else:
         cards = [engines, _trainer_card("policy", config.policy.ranks, policy)]
         if config.policy.needs_reference:
@@ -123,11 +123,12 @@ def _with_guest(card: Card, name: str, memory: EngineMemory, longest: int) -> Ca
     return replace(card, tenants=tenants, sequences=held, short=card.short or ("" if sequences else name))
 
 
-def _turns(inference: Card, asleep: dict[str, float], policy: TrainerMemory, resting: float) -> list[Card]:
+def _turns(inference: Card, asleep: dict[str, float], policy: TrainerMemory, buffers: float) -> list[Card]:
     """The cards of the time-shared layout, once for each turn."""
     training = _trainer_card("policy", inference.count, policy)
+    resting = {"policy": CONTEXT, "sync buffers": buffers}  # a restarted engine gets its weights while others generate
     return [
-        replace(inference, tenants={**inference.tenants, "policy": resting}, phase="while generating"),
+        replace(inference, tenants={**inference.tenants, **resting}, phase="while generating"),
         replace(training, tenants={**training.tenants, **asleep}, phase="while training"),
     ]
 

@@ -48,6 +48,10 @@ class RolloutActor:
         """Tokens of each rendered prompt."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
 
+    def capacity(self) -> int:
+        """Sequences that it runs at once."""
+        return self._engine.capacity
+
     def process_address(self) -> ProcessAddress:
         """Its node and process."""
         return process_address()

@@ -45,6 +45,8 @@ class Engines:
         self._addresses: list[ProcessAddress] = get_all(
             [actor.process_address.remote() for actor in actors], limits.start, "engines", "limits.start"
         )
+        capacities = get_all([actor.capacity.remote() for actor in actors], limits.start, "engines", "limits.start")
+        self.capacity: int = min(capacities)  # sequences that each runs at once
 
     @property
     def all(self) -> range:
@@ -124,7 +126,7 @@ class RolloutGroup:
             for sample in samples
         ]
         groups = [list(same) for _, same in groupby(requests, key=lambda request: request.group)]
-        dispatch = Dispatch(groups, len(self.engines.actors), config.max_num_seqs)
+        dispatch = Dispatch(groups, len(self.engines.actors), self.engines.capacity)
         count = len(self.engines.actors)
         yield from RolloutGathering(_RayEngines(self.engines), dispatch, count, self.engines.limits).batches()
 

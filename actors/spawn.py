@@ -23,6 +23,7 @@ from actors.training_group import PolicyAsReference, PolicyGroup, ReferenceGroup
 from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.environment import cpu_threads, engine_environment
+from rapo_ray.engines.memory import expected_tokens
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
 from rapo_ray.models.source import ModelSource
@@ -196,6 +197,7 @@ class Spawner:
             seed=config.seed,
             weight_backend=weight_backend(config),
             sleeps=rollout.colocate and config.cluster.device == "gpu",
+            expected_tokens=expected_tokens(rollout.max_prompt_tokens, rollout.max_new_tokens),
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
         created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=config.limits.restarts)

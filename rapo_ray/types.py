@@ -245,8 +245,8 @@ class Phase(StrEnum):
     """A part of a round whose seconds are measured."""
 
     GENERATE_AND_JUDGE = "generate_and_judge"
-    REFERENCE = "reference"
     CHECKPOINT = "checkpoint"  # the wait for the rest of a save, which began after the round before
+    REFERENCE = "reference"
     UPDATE = "update"
     SYNC = "sync"
 

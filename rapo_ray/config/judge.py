@@ -30,7 +30,7 @@ class JudgeBackendConfig(Strict):
     max_model_len: int = Field(default=4096, ge=256)
     """Context length of a `vllm` judge in tokens; a longer judge prompt is a failed verdict."""
     max_num_seqs: int = Field(default=128, ge=1)
-    """Requests that a `vllm` judge processes at once."""
+    """Requests that a `vllm` judge processes at once, at most; fewer where its KV cache is too small."""
     max_reply_tokens: int = Field(default=512, ge=1)
     """Token limit of a `text` or guard reply; a reply that reaches it is a failed verdict."""
     timeout: float = Field(default=120, gt=0)

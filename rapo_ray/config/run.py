@@ -94,7 +94,7 @@ class RolloutConfig(Strict):
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Token limit of a prompt; a longer one stops the run before the first round."""
     max_num_seqs: int = Field(default=256, ge=1)
-    """Sequences that an engine runs at once."""
+    """Sequences that an engine runs at once, at most; fewer where its KV cache holds fewer of half the token limits."""
     staleness: Literal[0, 1] = 0
     """Weight versions by which rollouts may lag: with 1 the next round is sampled while the policy trains on this one.
 

@@ -35,6 +35,7 @@ class EngineSettings:
     seed: int
     weight_backend: str | None = None  # shm, ipc or nccl; None for an engine whose weights never change
     sleeps: bool = False  # lets `sleep` free memory; GPUs only
+    expected_tokens: int | None = None  # of a sequence: bounds how many run at once by what the KV cache holds
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
 
 
@@ -76,6 +77,7 @@ class VllmEngine:
         self._llm = _start(settings)
         self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
+        self.capacity = capacity(self._engine.vllm_config.cache_config, settings)
         self._wakeup = threading.Condition()  # held only briefly, so that `submit` never waits for a step
         self._stepping = threading.Lock()  # held during a step
         self._paused = False
@@ -189,7 +191,8 @@ class VllmEngine:
                 self._wakeup.wait_for(
                     lambda: not self._paused and (self._queued or self._engine.has_unfinished_requests())
                 )
-                new, self._queued = self._queued, []
+                room = self.capacity - len(self._inflight)  # more would be preempted, and computed a second time
+                new, self._queued = self._queued[:room], self._queued[room:]
                 self._stepping.acquire()
             try:
                 named = {f"{number}-{index}": request for index, request in enumerate(new)}
@@ -254,6 +257,14 @@ class VllmEngine:
         if len(tokens) != 1:
             raise EngineError(f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice")
         return tokens[0]
+
+
+def capacity(cache: Any, settings: EngineSettings) -> int:
+    """Sequences that an engine runs at once: as many of expected length as its KV cache (vLLM's CacheConfig) holds."""
+    if settings.expected_tokens is None:
+        return settings.max_num_seqs
+    tokens: int = cache.num_gpu_blocks * cache.block_size
+    return max(1, min(settings.max_num_seqs, tokens // settings.expected_tokens))
 
 
 def _start(settings: EngineSettings) -> Any:

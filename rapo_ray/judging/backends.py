@@ -56,6 +56,7 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         chunked_prefill=config.cluster.device == "gpu",
         seed=config.seed,
         sleeps=config.rollout.colocate and config.cluster.device == "gpu",
+        expected_tokens=max(1, judge.max_model_len // 2),
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
     )
 

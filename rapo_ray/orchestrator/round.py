@@ -5,7 +5,7 @@ sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> adv
                         | weights, version v+1                                  v
                       sync <---------------- policy <----------- reference (log-probs)
 
-A checkpoint of the round before is saved beside generation and judging; the update waits for its end.
+A checkpoint of the round before is saved beside generation and judging; reference and update wait for its end.
 With `rollout.staleness=1` the engines collect the next round beside reference and policy (prefetch.py).
 """
 
@@ -37,13 +37,13 @@ def run_round(
     credited_P = assign_credit(batch.groups_P, config.credit)
     sequences = build_sequences(credited_P, config)
     update = UpdateResult()
-    if sequences and learner.reference is not None:
-        with phases(Phase.REFERENCE):
-            sequences = learner.reference.attach_logprobs(sequences)
     if learner.policy.saving:
         with phases(Phase.CHECKPOINT):
             learner.policy.wait_for_save()
     if sequences:
+        if learner.reference is not None:
+            with phases(Phase.REFERENCE):
+                sequences = learner.reference.attach_logprobs(sequences)
         with phases(Phase.UPDATE):
             update = learner.policy.update(sequences)
     if source.in_flight:

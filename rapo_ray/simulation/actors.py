@@ -91,6 +91,10 @@ class SimulatedEngine:
         self._version = -1
         card.add(self._decoding, self._changed.set)
 
+    async def capacity(self) -> int:
+        """Sequences that it runs at once."""
+        return self._decoding.most
+
     async def process_address(self) -> tuple[str, int]:
         """Its node and process."""
         from actors.ray_calls import process_address

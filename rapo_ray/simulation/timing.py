@@ -67,7 +67,7 @@ class Decoding(Generic[Tag]):
         self.busy = 0.0
         self.finished: list[Tag] = []
         self._profile = profile
-        self._most = min(most, profile.running_sequences or most)
+        self.most = min(most, profile.running_sequences or most)
         self._waiting: deque[tuple[int, Tag]] = deque()
         self._running: list[tuple[float, int, int, Tag]] = []  # last step, order of arrival, tokens
         self._arrived = 0
@@ -86,7 +86,7 @@ class Decoding(Generic[Tag]):
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._most:
+        while self._waiting and len(self._running) < self.most:
             tokens, tag = self._waiting.popleft()
             heapq.heappush(self._running, (self._steps + tokens, self._arrived, tokens, tag))
             self._arrived += 1

@@ -61,9 +61,12 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
     )
 
 
-def resting_memory(shape: ModelShape) -> float:
-    """Bytes of a rank whose states lie in host memory, as it sends weights: a bucket and the largest parameter."""
-    return CONTEXT + SYNC_BUCKET + 2.0 * shape.vocabulary * shape.hidden
+def sync_buffers(shape: ModelShape) -> float:
+    """Bytes on a card that a rank whose states lie in host memory sends weights to: a gathered parameter, the rank's
+    bucket, and what its engine copies out of that.
+    """
+    largest = 2.0 * shape.vocabulary * shape.hidden
+    return largest + 2 * max(SYNC_BUCKET, largest)
 
 
 def warmup_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -> TrainerMemory:

@@ -39,6 +39,10 @@ class Greedy:
         """Node and process of this actor."""
         return process_address()
 
+    def capacity(self) -> int:
+        """Sequences at once."""
+        return 8
+
     def collect(self, *_: Any) -> None:
         """Never return."""
         exhaust_memory()

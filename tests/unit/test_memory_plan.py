@@ -91,11 +91,11 @@ def test_cards_that_are_shared_hold_each_turn_s_tenants_by_hand() -> None:
     loaded = load_config("gpu-8")
     generating, training, warmup = plan_memory(loaded, {"policy": QWEN_8B, "risk": QWEN_8B}, CARD)
     assert (generating.count, training.count, warmup.count) == (8, 8, 8)
-    resting = 1.5 * GIB + GIB / 2 + 2 * 151936 * 4096  # context, a bucket of weights, the embedding
     assert generating.tenants == {
         "rollout": pytest.approx(0.5 * CARD),
         "judge-risk": pytest.approx(0.35 * CARD),
-        "policy": resting,
+        "policy": 1.5 * GIB,
+        "sync buffers": 3 * 2 * 151936 * 4096,  # the embedding: gathered, in the rank's bucket, copied by the engine
     }
     policy = policy_memory(QWEN_8B, loaded.policy, 16384)
     asleep = 2.5 * GIB  # context and graphs
