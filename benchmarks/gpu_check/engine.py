@@ -18,6 +18,7 @@ from benchmarks.gpu_check.models import SHAPES, random_model, random_tokens
 from benchmarks.gpu_check.record import Check, Record, gib
 from rapo_ray.engines.memory import engine_memory
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
 MEMORY_SHARE = 0.5  # of the card; the weights' sender needs a little of the rest
@@ -72,7 +73,7 @@ def run(check: Check, record: Record) -> None:
 def engine_settings(folder: Path, on_gpu: bool, max_num_seqs: int, max_model_len: int) -> EngineSettings:
     """An engine as runs start it."""
     return EngineSettings(
-        model=str(folder),
+        model=ModelSource.of(folder),
         dtype="bfloat16",
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,

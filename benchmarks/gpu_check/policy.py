@@ -1,4 +1,4 @@
-"""Stage `policy`: a `PolicyRank` alone on one card under ZeRO-1, as the recipe gpu-1 has it."""
+"""Stage `policy`: a `PolicyRank` alone on one card under ZeRO-2, which shares it with an engine."""
 
 import math
 import socket
@@ -50,9 +50,9 @@ def run(check: Check, record: Record) -> None:
 
 
 def policy_config(row: int) -> PolicyConfig:
-    """Settings of the recipe gpu-1, for rows of this width, at a learning rate that 16-bit weights show."""
+    """Settings for rows of this width, at a learning rate that 16-bit weights show."""
     return PolicyConfig(
-        zero_stage=1,
+        zero_stage=2,  # DeepSpeed's optimizer of stage 1 in bfloat16 cannot leave the card
         gradient_checkpointing=True,
         kl_coef=0.0,
         learning_rate=1e-4,
