@@ -66,11 +66,13 @@ def main() -> None:
         tensor_parallel=1, memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
     )  # fmt: skip
     engine = VllmEngine(settings)
-    step, steps = engine._engine.step, [0]
+    step, steps, decoded = engine._engine.step, [0], [""]
 
     def counting() -> Any:
         steps[0] += 1
-        return step()
+        outputs = step()
+        decoded[0] += "".join(output.outputs[0].text for output in outputs)
+        return outputs
 
     engine._engine.step = counting  # type: ignore[method-assign]
     report: dict[str, Any] = {}
@@ -94,7 +96,10 @@ def main() -> None:
     report["cancelled"] = cancelled.cancel()
     report["continues"] = len(engine.submit([(PROMPT, sampling(2))])[0].result(60).tokens)
 
+    report["decoded in steps"] = decoded[0]
     report["texts"] = texts(engine)
+    (labelled,) = engine.submit([(PROMPT, Sampling(0.0, 1.0, 1, None, logprobs=False, labels=("0", "1")))])
+    report["label"] = [labelled.result(60).text, len(labelled.result(60).label_logprobs)]
 
     def breaking() -> Any:
         raise RuntimeError("broken")

@@ -44,11 +44,16 @@ def test_a_request_that_is_refused_or_cancelled_leaves_the_others_alone(report: 
 
 def test_texts_are_those_of_vllms_own_detokenizer(report: dict[str, Any]) -> None:
     texts = report["texts"]
+    assert report["decoded in steps"] == ""
     assert texts["other"] == []
     assert texts["same tokens"] > SAMPLED  # the two ways compared the same completions
     assert texts["cut within a character"] > 20
     assert texts["whole characters"] > 10
     assert texts["stopped"] > 5
+
+
+def test_a_label_is_one_of_those_given_with_a_probability_of_each(report: dict[str, Any]) -> None:
+    assert report["label"] in (["0", 2], ["1", 2])
 
 
 def test_a_stopped_engine_fails_pending_and_later_requests(report: dict[str, Any]) -> None:
