@@ -32,7 +32,7 @@ MODELS = {
     "70B": "meta-llama/Llama-3.3-70B-Instruct",
 }
 CARDS = (1, 8, 64)
-WIDTH = {"1.7B": 1, "8B": 1, "32B": 4, "70B": 8}  # cards of an engine: its weights take 18 GB of each at most
+WIDTH = {"1.7B": 1, "8B": 2, "32B": 4, "70B": 8}  # cards of an engine: its weights take 18 GB of each at most
 PROMPTS = {1: 64, 8: 64, 64: 512}  # a round, of eight samples each
 MEAN_TOKENS = 4096  # of a completion; 8,192 at most
 LONGEST = 1 << 20  # tokens of a row; no longer one is tried
@@ -82,18 +82,19 @@ def layout(model: str, cards: int, *overrides: str) -> RunConfig:
         "rollout.tensor_parallel": width, "policy.ranks": cards, "judge.risk.actors": cards // width,
         "judge.risk.tensor_parallel": width,
     }  # fmt: skip
-    if width > 1:  # a card holds a part of the judge
-        sizes |= {"rollout.memory_share": 0.6, "judge.risk.memory_share": 0.25}
     if cards == 1:
-        sizes |= {"rollout.memory_share": 0.8, "judge.risk": "{backend: rules}", "policy.zero_stage": 1}
+        sizes |= {"rollout.memory_share": 0.8, "judge.risk": "{backend: rules}"}
+    elif width == 1:  # a card holds the whole judge
+        sizes |= {"rollout.memory_share": 0.5, "judge.risk.memory_share": 0.35}
     return load_config("gpu-8", [*(f"{key}={value}" for key, value in sizes.items()), *overrides])
 
 
 def split() -> RunConfig:
     """The split layout of 8B on 8 cards: 3 eager engines, a judge, 3 policy ranks and a reference."""
     return layout(
-        "8B", 8, "rollout.colocate=false", "rollout.engines=3", "rollout.enforce_eager=true", "policy.ranks=3",
-        "rollout.memory_share=0.85", "judge.risk.actors=1", "judge.risk.memory_share=0.85",
+        "8B", 8, "rollout.colocate=false", "rollout.engines=3", "rollout.tensor_parallel=1",
+        "rollout.enforce_eager=true", "rollout.memory_share=0.85", "policy.ranks=3", "judge.risk.actors=1",
+        "judge.risk.tensor_parallel=1", "judge.risk.memory_share=0.85",
     )  # fmt: skip
 
 

@@ -285,10 +285,10 @@ class RunConfig(Strict):
                 f"rollout.colocate needs a policy rank on each card of the engines: set policy.ranks={cards}, "
                 f"rollout.engines times rollout.tensor_parallel (it is {policy.ranks})"
             )
-        if policy.zero_stage == 0:
+        if policy.zero_stage < 2:
             raise ValueError(
-                "rollout.colocate needs policy.zero_stage=1 or more (it is 0): without ZeRO, DeepSpeed moves no states "
-                "to host memory"
+                f"rollout.colocate needs policy.zero_stage=2 or 3 (it is {policy.zero_stage}): below that, DeepSpeed "
+                "moves no states of a bfloat16 policy to host memory"
             )
         if policy.needs_reference and self.reference.actors != 1:
             raise ValueError(

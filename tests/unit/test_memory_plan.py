@@ -92,8 +92,8 @@ def test_cards_that_are_shared_hold_each_turn_s_tenants_by_hand() -> None:
     generating, training, warmup = plan_memory(loaded, {"policy": QWEN_8B, "risk": QWEN_8B}, CARD)
     assert (generating.count, training.count, warmup.count) == (8, 8, 8)
     assert generating.tenants == {
-        "rollout": pytest.approx(0.5 * CARD),
-        "judge-risk": pytest.approx(0.35 * CARD),
+        "rollout": pytest.approx(0.6 * CARD),
+        "judge-risk": pytest.approx(0.25 * CARD),
         "policy": 1.5 * GIB,
         "sync buffers": 3 * 2 * 151936 * 4096,  # the embedding: gathered, in the rank's bucket, copied by the engine
     }

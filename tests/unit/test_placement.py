@@ -237,7 +237,7 @@ def test_in_the_time_shared_layout_only_engines_reserve_gpus() -> None:
         ("rollout", {"tensor_parallel": 2}),
         ("rollout", {"staleness": 1}),
         ("policy", {"ranks": 3}),
-        ("policy", {"zero_stage": 0}),
+        ("policy", {"zero_stage": 1}),
         ("reference", {"actors": 3}),
     ],
 )
