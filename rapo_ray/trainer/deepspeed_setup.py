@@ -10,7 +10,7 @@ import torch
 
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.trainer.lora import merged, named_weights, parts
-from rapo_ray.trainer.model import ActionLogProbs
+from rapo_ray.trainer.model import ActionLogProbs, load_for_training
 
 
 def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
@@ -84,6 +84,26 @@ def sharded_loading(config: PolicyConfig, num_ranks: int) -> Iterator[None]:
     registered = HfDeepSpeedConfig(deepspeed_config(config, config.learning_rate, num_ranks))  # for as long as it lives
     yield
     del registered
+
+
+def load_policy(path: Path, config: PolicyConfig) -> Any:
+    """Load a model to train, under ZeRO-3 in shards."""
+    with sharded_loading(config, config.ranks):
+        model = load_for_training(path, config)
+    if config.zero_stage == 3:
+        _restore_rotations(model)
+    return model
+
+
+def _restore_rotations(model: torch.nn.Module) -> None:
+    """Compute the rotary frequencies in float32: zero.Init rounds every float tensor of a model's construction to
+    bfloat16, with which a rotation at position 8,000 is off by a radian (DeepSpeed issue 4932).
+    """
+    for module in model.modules():
+        if "RotaryEmbedding" in type(module).__name__:
+            fresh: Any = type(module)(module.config)
+            for name, buffer in fresh.named_buffers():
+                module.register_buffer(name, buffer.to(module.get_buffer(name).device), persistent=False)
 
 
 def make_engine(

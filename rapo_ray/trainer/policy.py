@@ -10,14 +10,13 @@ from safetensors.torch import load_file, save_file
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_loading, whole_parameters
+from rapo_ray.trainer.deepspeed_setup import gathered_on, load_policy, make_engine, whole_parameters
 from rapo_ray.trainer.files import hash_own_files, random_state_file
 from rapo_ray.trainer.lora import add_lora, named_weights
 from rapo_ray.trainer.model import (
     ActionLogProbs,
     Collated,
     collate,
-    load_for_training,
     load_language_model,
     save_language_model,
     scatter_to_mask,
@@ -45,8 +44,7 @@ class PolicyRank:
         torch.manual_seed(seed)
         self._config = config
         self._rank = rank
-        with sharded_loading(config, config.ranks):
-            language_model = load_for_training(model, config)
+        language_model = load_policy(model, config)
         if config.lora_rank:
             add_lora(language_model, config.lora_rank, config.lora_alpha)
         self._engine = make_engine(

@@ -12,8 +12,8 @@ from rapo_ray.config.run import WarmupConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.trainer import flash_attn_stand_in
 from rapo_ray.trainer.batch import Step, plan_steps
-from rapo_ray.trainer.deepspeed_setup import gathered_on, make_engine, sharded_loading, whole_parameters
-from rapo_ray.trainer.model import ActionLogProbs, collate, load_for_training, save_language_model
+from rapo_ray.trainer.deepspeed_setup import gathered_on, load_policy, make_engine, whole_parameters
+from rapo_ray.trainer.model import ActionLogProbs, collate, save_language_model
 from rapo_ray.types import Sequence
 
 WARMUP_SHARE = 0.1  # of the optimizer steps, over which the learning rate warms up
@@ -48,8 +48,7 @@ class SftRank:
         self._ranks = policy.ranks
         self._zero_stage = policy.zero_stage
         self._loss: Any = SFTLoss(token_level_loss=True)
-        with sharded_loading(policy, policy.ranks):
-            language_model = load_for_training(model, policy)
+        language_model = load_policy(model, policy)
         self._engine = make_engine(
             ActionLogProbs(language_model, temperature=1.0),
             policy,

@@ -154,6 +154,18 @@ def test_the_first_step_in_bf16_is_the_learning_rate_at_every_stage(
     )  # Adam's, by its definition
 
 
+def test_far_positions_are_rotated_alike_at_every_stage(model: Path, cluster: Any) -> None:
+    """Loaded in shards in bf16, a model had rotary frequencies rounded to bf16 too (DeepSpeed issue 4932)."""
+    tokens = tuple(int(token) for token in np.random.default_rng(0).integers(3, 500, 120))
+    long = Sequence(tokens[:6], tokens[6:], 0.5, (-6.0,) * 114, (-6.0,) * 114)
+    gaps = []
+    for zero_stage in (2, 3):
+        settings = {"ranks": 1, "zero_stage": zero_stage, "dtype": "bfloat16", "steps_per_round": 1}
+        with policy_of(model, **settings) as policy:
+            gaps.append(policy.update([long]).sums["gap"])
+    assert gaps[0] == gaps[1]
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_ranks_that_gather_each_parameter_and_have_other_numbers_of_chunks_agree_with_one(
     model: Path, cluster: Any, one_rank: dict[str, np.ndarray], tmp_path: Path, checkpointing: bool
