@@ -44,7 +44,8 @@ def forget_shared_buffers() -> None:
 
 def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a policy; micro-batching is ours, so gradient accumulation stays at one."""
-    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False}
+    overlapped = torch.cuda.is_available()  # gather and reduce on streams of their own, beside the arithmetic
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": overlapped}
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     return {

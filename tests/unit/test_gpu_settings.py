@@ -9,7 +9,7 @@ from actors.training_group import PolicyAsReference, PolicyGroup
 from rapo_ray.config import RunConfig
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
-from rapo_ray.trainer.deepspeed_setup import gathered_on
+from rapo_ray.trainer.deepspeed_setup import deepspeed_config, gathered_on
 
 pytestmark = pytest.mark.unit
 
@@ -84,6 +84,12 @@ def test_a_policy_on_its_own_cards_never_moves(monkeypatch: pytest.MonkeyPatch) 
     group.update([])
     group.send_weights(1)
     assert log == ["update", "send_weights"]
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_communication_overlaps_arithmetic_where_there_are_streams(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert deepspeed_config(PolicyConfig(), 1e-6, 2)["zero_optimization"]["overlap_comm"] is gpu
 
 
 def test_only_the_rank_that_writes_keeps_what_all_gather() -> None:
