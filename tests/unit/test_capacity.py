@@ -1,4 +1,4 @@
-"""How many sequences an engine runs at once follows from its KV cache."""
+"""The number of sequences that an engine runs at once follows from its KV cache."""
 
 from pathlib import Path
 from types import SimpleNamespace
