@@ -25,6 +25,7 @@ SETTINGS = {  # arguments of each benchmark for a finished run: its model or its
     "judging": lambda run: ["--run", str(run), "--completions", "256"],
     "start": lambda run: [],
     "simulation": lambda run: [],
+    "layouts": lambda run: ["--only", "compared"],
     "serving": lambda run: ["--model", str(run)],
 }
 
