@@ -4,6 +4,7 @@ vLLM's own trainer and real processes over gloo, which stands in for nccl; an en
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -133,9 +134,9 @@ class Policy:
         return list(SHAPES.items())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=4, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -175,7 +176,8 @@ class Fleet:
 
     def lose(self, index: int) -> None:
         """Kill an engine, and wait until Ray has started it again."""
-        ray.kill(self.engines[index], no_restart=False)
+        _, process = ray.get(self.engines[index].process_address.remote(), timeout=120)
+        os.kill(process, signal.SIGKILL)  # it cannot answer any more, as after a `ray.kill`
         wait_until_back(self.engines[index], f"rollout-{index}", 120.0)
 
     def states(self) -> list[dict[str, Any]]:
