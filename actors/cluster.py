@@ -16,8 +16,8 @@ GARBAGE_PACE = (100_000, 50, 100)
 
 
 @contextmanager
-def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
-    """Join the cluster of the config or of RAY_ADDRESS, or start a local one; yields its resources.
+def ray_cluster(config: ClusterConfig) -> Iterator[list[dict[str, float]]]:
+    """Join the cluster of the config or of RAY_ADDRESS, or start a local one; yields the resources of each node.
 
     Raises PlacementError where there is no cluster at the address.
     """
@@ -39,7 +39,7 @@ def ray_cluster(config: ClusterConfig) -> Iterator[dict[str, float]]:
     pace = gc.get_threshold()
     gc.set_threshold(*GARBAGE_PACE)
     try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         gc.set_threshold(*pace)
         ray.shutdown()

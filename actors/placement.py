@@ -1,7 +1,7 @@
 """The placement plan of a config (pure), and the bounded, never silent wait for its resources."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -101,15 +101,24 @@ def _bundle(config: RunConfig, gpus: int) -> Bundle:
     return bundle
 
 
-def check_fits(plan_: Plan, available: dict[str, float]) -> None:
-    """Raises PlacementError where the cluster has less of a resource than the plan needs."""
+def check_fits(plan_: Plan, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raises PlacementError where the cluster has less of a resource than the plan needs, or no node holds a bundle."""
     for resource in ("GPU", "CPU"):
-        needed, there = plan_.total(resource), available.get(resource, 0.0)
+        needed, there = plan_.total(resource), sum(node.get(resource, 0.0) for node in nodes)
         if needed > there + 1e-6:
             hint = "cluster.device=cpu runs without GPUs" if resource == "GPU" else "lower cluster.cpus_per_actor"
             raise PlacementError(
                 f"the run needs {needed:g} {resource}s and the cluster has {there:g}: "
                 f"ask for fewer actors, or join a larger cluster ({hint})"
+            )
+    bundles, index = bundles_of((*plan_.inference, *plan_.training))
+    for name, number in index.items():
+        bundle = bundles[number]
+        if not any(all(node.get(each, 0.0) >= amount - 1e-6 for each, amount in bundle.items()) for node in nodes):
+            takes = " and ".join(f"{bundle[each]:g} {each}s" for each in ("GPU", "CPU") if bundle.get(each))
+            raise PlacementError(
+                f"{name} and those beside it need {takes} on one node, and no node has them: lower "
+                "rollout.tensor_parallel, judge.*.tensor_parallel or cluster.cpus_per_actor"
             )
 
 

@@ -153,10 +153,10 @@ def start_inference(config: RunConfig, model: Path | None) -> Iterator[tuple["Ro
     from actors.placement import check_fits, plan
 
     wanted = plan(config).inference_only(engines=model is not None)
-    with ray_cluster(config.cluster) as resources:
+    with ray_cluster(config.cluster) as nodes:
         from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
 
-        check_fits(wanted, resources)
+        check_fits(wanted, nodes)
         spawner = Spawner(config, wanted)
         try:
             rollouts, judge = spawner.start_inference(model or Path(), judge_models(config))

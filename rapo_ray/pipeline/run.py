@@ -37,14 +37,14 @@ def run(config: RunConfig) -> None:
         watchers = stack.enter_context(closing(Watchers(config)))
         base = Path(resolve_model(config.model.path, config.model.revision))
         judges = judge_models(config)
-        resources = stack.enter_context(ray_cluster(config.cluster))
+        nodes = stack.enter_context(ray_cluster(config.cluster))
         stack.enter_context(watchers.exporting())
-        _attempts(Session(config, folder, inputs, watchers, base), judges, resources)
+        _attempts(Session(config, folder, inputs, watchers, base), judges, nodes)
         if config.serve.follow:
             _follow(config, folder.path)
 
 
-def _attempts(session: Session, judges: dict[str, Path], resources: dict[str, float]) -> None:
+def _attempts(session: Session, judges: dict[str, Path], nodes: list[dict[str, float]]) -> None:
     """Run until done; where an actor is lost that cannot be replaced within a round, restart from the checkpoint."""
     from actors.memory_plan import say_plan
     from actors.placement import check_fits, describe, plan
@@ -53,7 +53,7 @@ def _attempts(session: Session, judges: dict[str, Path], resources: dict[str, fl
     config = session.config
     console.say(describe(plan(config)))
     say_plan(config, console.say)
-    check_fits(plan(config), resources)
+    check_fits(plan(config), nodes)
     for left in range(config.limits.restarts, -1, -1):
         spawner = Spawner(config, plan(config))
         try:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.cluster
 START = """
 from actors.cluster import ray_cluster
 from rapo_ray.config.run import ClusterConfig
-with ray_cluster(ClusterConfig(device="cpu")) as resources:
-    print("CPUs", resources["CPU"])
+with ray_cluster(ClusterConfig(device="cpu")) as nodes:
+    print("CPUs", nodes[0]["CPU"])
 """
 
 

@@ -70,7 +70,7 @@ def test_a_rules_judge_takes_no_gpu_whatever_its_tensor_parallel() -> None:
 def test_small_shares_add_up_exactly() -> None:
     made = plan(config(cluster={"cpus_per_actor": 0.1, "device": "cpu"}, policy={"ranks": 7}))
     assert made.total("CPU") == 1.0
-    check_fits(made, {"CPU": 1.0})
+    check_fits(made, [{"CPU": 1.0}])
 
 
 BIG = Plan((Slot(Role.ROLLOUT, 0, {"CPU": 1.0, "GPU": 2.0}),), (Slot(Role.POLICY, 0, {"CPU": 1.0, "GPU": 1.0}),))
@@ -87,15 +87,24 @@ BIG = Plan((Slot(Role.ROLLOUT, 0, {"CPU": 1.0, "GPU": 2.0}),), (Slot(Role.POLICY
 )
 def test_too_small_a_cluster_is_refused_with_numbers_and_a_way_out(there: Bundle, words: list[str]) -> None:
     with pytest.raises(PlacementError) as caught:
-        check_fits(BIG, there)
+        check_fits(BIG, [there])
     assert len(str(caught.value).splitlines()) == 1
     for word in words:
         assert word in str(caught.value)
 
 
+def test_an_engine_that_no_node_holds_is_refused_though_all_together_have_enough() -> None:
+    with pytest.raises(PlacementError) as caught:
+        check_fits(BIG, [{"CPU": 1.0, "GPU": 1.0}] * 3)
+    assert str(caught.value) == (
+        "rollout-0 and those beside it need 2 GPUs and 1 CPUs on one node, and no node has them: lower "
+        "rollout.tensor_parallel, judge.*.tensor_parallel or cluster.cpus_per_actor"
+    )
+
+
 def test_a_cluster_that_is_just_large_enough_fits() -> None:
-    check_fits(BIG, {"CPU": 2.0, "GPU": 3.0})
-    check_fits(Plan(()), {})
+    check_fits(BIG, [{"CPU": 1.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}])
+    check_fits(Plan(()), [])
 
 
 def test_the_table_names_every_role_and_the_sum() -> None:
