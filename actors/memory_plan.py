@@ -154,6 +154,17 @@ def fits(cards: list[Card], card_bytes: float) -> bool:
     return all(not card.short and card.peak <= (1 - RESERVE) * card_bytes for card in cards)
 
 
+def host_memory(config: RunConfig, shapes: Shapes) -> float:
+    """Bytes of host memory over all nodes that the time-shared layout fills: states that left the cards, the weights that
+    training started from, and the weights of sleeping judges.
+    """
+    policy = policy_memory(shapes["policy"], config.policy, longest_row(config)).static
+    states = config.policy.ranks * (policy["weights"] + policy["optimizer"])
+    starts = policy["weights"] * config.policy.ranks if config.policy.needs_reference else 0.0
+    judges = {part: judge for part, judge in config.judge.named().items() if config.shares_cards(judge)}
+    return states + starts + sum(2.0 * shapes[part].parameters * judge.actors for part, judge in judges.items())
+
+
 def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
     """Show the plan of a run on GPUs and check it; raises PlacementError where it does not fit."""
     if config.cluster.device == "cpu":
@@ -167,6 +178,10 @@ def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
         say("no memory plan: a model is neither a local folder nor of a known shape; give its folder as model.path")
         return
     say(describe_memory(plan_memory(config, shapes, card_bytes), card_bytes))
+    if config.rollout.colocate:
+        say(
+            f"host memory over all nodes, in turns with the cards: {host_memory(config, shapes) / GIB:.0f} GiB (estimate)"
+        )
     check_memory(config, shapes, card_bytes)
 
 
@@ -215,7 +230,7 @@ def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
     if policy.ranks > 1 and policy.zero_stage < 3:
         yield {"policy.zero_stage": 3}
     if not policy.offload:
-        yield {"policy.zero_stage": max(1, policy.zero_stage), "policy.offload": True}
+        yield {"policy.zero_stage": 3, "policy.offload": True}
     if not policy.lora_rank:
         yield {"policy.lora_rank": 16}
     for share in (0.5, 0.3):

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu_check.models import SHAPES
 from benchmarks.gpu_check.record import Check, Record, one_line
@@ -69,9 +71,27 @@ def main(arguments: list[str] | None = None) -> int:
         for number, name in enumerate(options.stages):
             record = Record(options.out, name)
             print(f"{name}: {conduct(record, options, number, ends, Path(scratch))}", flush=True)
-    agreed = [item["within"] for item in Record(options.out, "core").read().get("agreement", [])]
-    print(f"written: {options.out}")
-    return int(False in agreed)
+    wrong = faults(json.loads(options.out.read_text(encoding="utf-8"))["stages"])
+    print("\n".join([*wrong, f"written: {options.out}"]))
+    return int(bool(wrong))
+
+
+def faults(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """Everything that is wrong with the stages' figures; a stage whose packages are missing is no fault."""
+    wrong = [
+        f"{name}: {stage['why_not']}"
+        for name, stage in stages.items()
+        if stage["why_not"] and not stage["why_not"].endswith("not installed")
+    ]
+    core, policy, engine = (stages.get(name, {}) for name in ("core", "policy", "engine"))
+    for item in core.get("agreement", []):
+        if item["within"] is not True:
+            wrong.append(f"core: {item['way']} in {item['dtype']} disagrees: {item['why_not'] or 'see the file'}")
+    if policy.get("agrees") is False:
+        wrong.append("policy: log-probs are not those of the reference")
+    if engine.get("weights_held") != engine.get("weights"):
+        wrong.append("engine: it does not hold the weights that it was sent")
+    return wrong
 
 
 def machine() -> dict[str, object]:

@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from rapo_ray.engines.memory import STEP_TOKENS
 from rapo_ray.errors import EngineError
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
-MIN_BATCHED_TOKENS = 8192  # per step, prompts included
 CUT = "\ufffd"  # what bytes that are no whole character decode to
 TAIL = 8  # tokens that decide whether a text ends within a character, which has four bytes at most
 WORKER_EXTENSION = "rapo_ray.engines.worker_extension.RapoWorkerExtension"
@@ -286,7 +286,7 @@ def _start(settings: EngineSettings) -> Any:
         gpu_memory_utilization=settings.memory_share,
         enforce_eager=settings.enforce_eager,
         enable_chunked_prefill=settings.chunked_prefill,
-        max_num_batched_tokens=max(MIN_BATCHED_TOKENS, settings.max_model_len),
+        max_num_batched_tokens=max(STEP_TOKENS, 0 if settings.chunked_prefill else settings.max_model_len),
         enable_prefix_caching=True,
         block_size=settings.block_tokens,
         seed=settings.seed,

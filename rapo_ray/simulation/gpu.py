@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rapo_ray.config import RunConfig
-from rapo_ray.engines.memory import engine_memory
+from rapo_ray.engines.memory import engine_memory, expected_tokens
 from rapo_ray.errors import ConfigError
 from rapo_ray.models.shape import ModelShape
 from rapo_ray.simulation.profile import PROMPT_TOKENS, Profile
@@ -103,7 +103,8 @@ def gpu_profile(
     mean = completion_tokens or MEAN_SHARE * rollout.max_new_tokens
     host = DETOKENISING if detokenising else SCHEDULING
     engine = Decoder(shape, card, rollout.tensor_parallel)
-    running = _running(engine, config, rollout.memory_share, rollout.max_num_seqs, PROMPT_TOKENS + mean)
+    expected = expected_tokens(rollout.max_prompt_tokens, rollout.max_new_tokens)
+    running = _running(engine, config, rollout.memory_share, rollout.max_num_seqs, expected)
     return engine.profile(config.eager, host).model_copy(
         update={
             "prompt_seconds": engine.reading(PROMPT_TOKENS),
@@ -139,7 +140,7 @@ def _judging(config: RunConfig, shapes: Mapping[str, ModelShape], card: GpuCard,
         raise ConfigError("judge.risk.backend=http: no times are known for it; set vllm, or give a --profile")
     model = Decoder(shapes["risk"], card, judge.tensor_parallel)
     tokens = RUBRIC_TOKENS + PROMPT_TOKENS + mean
-    running = _running(model, config, judge.memory_share, judge.max_num_seqs, tokens)
+    running = _running(model, config, judge.memory_share, judge.max_num_seqs, judge.max_model_len / 2)
     step = model.profile(config.eager, host).decoding_step(running, running * tokens)
     return model.reading(tokens) + REPLY_TOKENS.get(judge.reply, judge.max_reply_tokens) * step / running
 
@@ -189,10 +190,11 @@ def _weights(config: RunConfig, shape: ModelShape) -> float:
 
 
 def _held(config: RunConfig, shape: ModelShape) -> float:
-    """Bytes of a rank's states on its card: 14 a parameter over the ranks with ZeRO-3."""
+    """Bytes of a rank's states on its card: 18 a parameter over the ranks with ZeRO-3, whose gradients move too."""
     policy = config.policy
     optimizer = OPTIMIZER_BYTES * _trained(config, shape) / (policy.ranks if policy.zero_stage else 1)
-    return _weights(config, shape) + (0.0 if policy.offload else optimizer)
+    gradients = 4 * _trained(config, shape) / policy.ranks if policy.zero_stage == 3 else 0.0
+    return _weights(config, shape) + (0.0 if policy.offload else optimizer + gradients)
 
 
 def _sync(config: RunConfig, shape: ModelShape, card: GpuCard) -> float:

@@ -8,6 +8,7 @@ attention. On GPUs it is torch's varlen attention, FlexAttention or SDPA (`packi
 
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ NAME = "rapo"
 LONGEST = 1024  # tokens; up to here a row's probabilities are about as large as the layer's other activations
 UNKNOWN_TO_SDPA = ("softcap", "s_aux")  # keywords that transformers' SDPA would pass over in silence
 UNKNOWN_TO_KERNELS = (*UNKNOWN_TO_SDPA, "sliding_window", "position_bias")
+GROUPS_ARE_SAID = "enable_gqa" in signature(varlen_attn).parameters  # torch 2.11 takes fewer key heads without a word
 
 Mask = torch.Tensor | BlockMask | None
 
@@ -68,9 +70,8 @@ def _varlen(
     ends, longest = mask[0, 0, 0], mask.shape[2]
     query, key, value = (each.transpose(1, 2).squeeze(0) for each in (query, key, value))
     causal = (-1, 0)
-    out = varlen_attn(
-        query, key, value, ends, ends, longest, longest, scale=scaling, window_size=causal, enable_gqa=True
-    )
+    grouped: dict[str, Any] = {"enable_gqa": True} if GROUPS_ARE_SAID else {}
+    out = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=causal, **grouped)
     assert isinstance(out, torch.Tensor)  # nothing else is requested
     return out.unsqueeze(0)
 

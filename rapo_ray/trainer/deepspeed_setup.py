@@ -12,6 +12,10 @@ from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.trainer.lora import merged, named_weights, parts
 from rapo_ray.trainer.model import ActionLogProbs, load_for_training
 
+BUCKET = (
+    50_000_000  # numbers that one call reduces or gathers; DeepSpeed's own is ten times that, kept twice on the card
+)
+
 
 def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:
     """Join the ranks' process group: gloo on CPU, nccl on GPU."""
@@ -45,7 +49,12 @@ def forget_shared_buffers() -> None:
 def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a policy; micro-batching is ours, so gradient accumulation stays at one."""
     overlapped = torch.cuda.is_available()  # gather and reduce on streams of their own, beside the arithmetic
-    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": overlapped}
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "overlap_comm": overlapped,
+        "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+    }
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     return {
@@ -131,6 +140,15 @@ def make_engine(
             state["step"].zero_()
     forget_shared_buffers()
     return engine
+
+
+def backward(engine: Any, loss: torch.Tensor) -> None:
+    """Add a micro-batch's gradients in float32: ZeRO-2 adds them up in the policy's dtype whatever is configured."""
+    engine.backward(loss, scale_wrt_gas=False)
+    accumulated = getattr(engine.optimizer, "all_grad_tensors", {})
+    for group, gradients in accumulated.items():
+        if gradients is not None:
+            accumulated[group] = [gradient.float() for gradient in gradients]
 
 
 def whole_parameters(

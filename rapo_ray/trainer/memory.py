@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
     from rapo_ray.config.learning import PolicyConfig
 
 LIVE_PARAMETERS = 1e9  # whole parameters that ZeRO-3 keeps gathered at once, by DeepSpeed's default
+BUCKETS = 1e8  # numbers in the two buckets that are reduced and filled in turn (`deepspeed_setup.BUCKET`)
 SYNC_BUCKET = 2.0**29  # of weights in one message of a sync
 ADAPTER_SHARE = 0.02  # of a model's parameters, above what adapters of rank 64 on every linear layer have
 
@@ -43,7 +44,7 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
     width = 2 if config.dtype == "bfloat16" else 4
     trained = shape.parameters * (ADAPTER_SHARE if config.lora_rank else 1.0)
     masters = 12 * trained / (ranks if stage >= 1 else 1)  # float32 weights and Adam's two moments
-    gradients = (4 if stage else width) * trained / (ranks if stage >= 2 else 1)
+    gradients = 0.0 if config.offload else (4 if stage else width) * trained / (ranks if stage >= 2 else 1)
     gathered = min(LIVE_PARAMETERS, shape.parameters) * width if stage == 3 else 0.0
     tokens = max(config.micro_batch_tokens, longest_row)
     return TrainerMemory(
@@ -53,9 +54,9 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
             "context": CONTEXT,
         },
         {
-            "gradients": gradients + gathered,
+            "gradients": gradients + gathered + BUCKETS * width,
             "activations": activations(shape, tokens, config.gradient_checkpointing),
-            "logits": logits(shape),
+            "logits": logits(shape) + (0.0 if config.lora_rank else head_gradients(shape, width)),
             **masks(shape, tokens, longest_row, width, config.row_tokens > 0 or config.learns_from_pairs),
         },
     )
@@ -101,6 +102,11 @@ def activations(shape: ModelShape, tokens: int, checkpointed: bool) -> float:
     if not checkpointed:
         return float(shape.layers * shape.activation_bytes * tokens)
     return float((2 * shape.layers * shape.hidden + shape.activation_bytes) * tokens)
+
+
+def head_gradients(shape: ModelShape, width: int) -> float:
+    """Bytes of the head's gradient, of all chunks so far and of the next one."""
+    return 2.0 * width * shape.vocabulary * shape.hidden
 
 
 def logits(shape: ModelShape) -> float:

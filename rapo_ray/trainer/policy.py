@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.trainer.deepspeed_setup import gathered_on, load_policy, make_engine, whole_parameters
+from rapo_ray.trainer.deepspeed_setup import backward, gathered_on, load_policy, make_engine, whole_parameters
 from rapo_ray.trainer.files import hash_own_files, random_state_file
 from rapo_ray.trainer.lora import add_lora, named_weights
 from rapo_ray.trainer.model import (
@@ -121,7 +121,7 @@ class PolicyRank:
         inputs = self._inputs(micro_batch, batch, logprobs, old, rollout)
         terms = self._objective(inputs, step.total_sequences, step.total_tokens)
         self._finite_loss = self._finite_loss and bool(torch.isfinite(terms.loss))
-        self._engine.backward(terms.loss * 0.0 if micro_batch.filler else terms.loss, scale_wrt_gas=False)
+        backward(self._engine, terms.loss * 0.0 if micro_batch.filler else terms.loss)
         if micro_batch.filler:
             return {}
         sums = {**terms.sums, "loss": float(terms.loss.detach()) / self._config.ranks}

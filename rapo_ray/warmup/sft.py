@@ -12,7 +12,7 @@ from rapo_ray.config.run import WarmupConfig
 from rapo_ray.errors import TrainingError
 from rapo_ray.trainer import flash_attn_stand_in
 from rapo_ray.trainer.batch import Step, plan_steps
-from rapo_ray.trainer.deepspeed_setup import gathered_on, load_policy, make_engine, whole_parameters
+from rapo_ray.trainer.deepspeed_setup import backward, gathered_on, load_policy, make_engine, whole_parameters
 from rapo_ray.trainer.model import ActionLogProbs, collate, save_language_model
 from rapo_ray.types import Sequence
 
@@ -72,7 +72,7 @@ class SftRank:
         loss = self._loss(logprobs, mask, dp_size=self._ranks, batch_num_tokens=float(step.total_tokens))
         if not torch.isfinite(loss):
             raise TrainingError(f"warm-up: the loss is {float(loss)}; lower warmup.learning_rate")
-        self._engine.backward(loss * 0.0 if micro_batch.filler else loss, scale_wrt_gas=False)
+        backward(self._engine, loss * 0.0 if micro_batch.filler else loss)
         return 0.0 if micro_batch.filler else float(loss.detach())
 
     def export(self, folder: Path, write: bool) -> None:

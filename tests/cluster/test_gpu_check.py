@@ -123,6 +123,6 @@ def test_a_stage_says_why_it_did_not_run(
     tmp_path: Path, arguments: tuple[str, ...], at_start: str, why_not: str
 ) -> None:
     code, printed, content = check(tmp_path, *arguments, "--stages", "core", at_start=at_start)
-    assert code == 0, printed
+    assert code == 1, printed
     assert content["stages"]["core"]["why_not"] == why_not
     assert f"core: {why_not}\n" in printed

@@ -154,6 +154,17 @@ def test_the_first_step_in_bf16_is_the_learning_rate_at_every_stage(
     )  # Adam's, by its definition
 
 
+def test_gradients_of_many_micro_batches_add_up_in_float32(model: Path, cluster: Any) -> None:
+    """ZeRO-2 added them up in bf16, though the config says float32: small ones are lost beside a large sum."""
+    rows = [replace(row, advantage=abs(row.advantage)) for row in sequences()] * 12
+    norms = []
+    for zero_stage in (2, 3):
+        settings = {"ranks": 1, "zero_stage": zero_stage, "dtype": "bfloat16", "steps_per_round": 1}
+        with policy_of(model, **settings, micro_batch_tokens=16, row_tokens=0) as policy:
+            norms.append(policy.update(rows).sums["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
 def test_far_positions_are_rotated_alike_at_every_stage(model: Path, cluster: Any) -> None:
     """Loaded in shards in bf16, a model had rotary frequencies rounded to bf16 too (DeepSpeed issue 4932)."""
     tokens = tuple(int(token) for token in np.random.default_rng(0).integers(3, 500, 120))

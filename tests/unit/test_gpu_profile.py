@@ -62,7 +62,7 @@ def test_the_cache_bounds_the_sequences_that_run() -> None:
     small = config(rollout={"memory_share": 0.5, "max_new_tokens": 8192}, cluster={"device": "gpu"})
     running = gpu_profile(small, shapes, CARDS["h100"]).running_sequences
     # 42.9 GB, less 16.4 of weights, 1.1 of activations, 1.1 of graphs and 1.6 of context: 147,456 bytes a token
-    assert running == pytest.approx(22.8e9 / 147_456 / (64 + 4096), rel=0.02)
+    assert running == pytest.approx(22.8e9 / 147_456 / ((1024 + 8192) / 2), rel=0.02)
     few = config(rollout={"memory_share": 0.5, "max_new_tokens": 8192, "max_num_seqs": 16})
     assert gpu_profile(few, shapes, CARDS["h100"]).running_sequences == 16
 
@@ -107,7 +107,7 @@ def test_states_take_turns_over_the_host_link() -> None:
     shared = {"rollout": {"colocate": True, "engines": 4, "memory_share": 0.5, "max_new_tokens": 2000}}
     judge = {"risk": {**JUDGE, "memory_share": 0.3}}
     given = profile(**shared, judge=judge, policy={"ranks": 4, "zero_stage": 3})
-    assert given.turn_seconds == pytest.approx(14 * SHAPE.parameters / 4 / 1e6)
+    assert given.turn_seconds == pytest.approx(18 * SHAPE.parameters / 4 / 1e6)
     assert given.swap_seconds == pytest.approx(4 * 2 * SHAPE.parameters / 4 / 1e6)  # both ways, twice
     assert given.judge_turn_seconds == pytest.approx(2 * SHAPE.parameters / 1e6)
     whole = profile(**shared, policy={"ranks": 4, "zero_stage": 2})

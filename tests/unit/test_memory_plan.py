@@ -13,6 +13,7 @@ from actors.memory_plan import (
     card_memory,
     check_memory,
     fits,
+    host_memory,
     model_shapes,
     plan_memory,
     remedy,
@@ -101,6 +102,19 @@ def test_cards_that_are_shared_hold_each_turn_s_tenants_by_hand() -> None:
     asleep = 2.5 * GIB  # context and graphs
     assert training.tenants == {"policy": policy.peak, "rollout": asleep, "judge-risk": asleep}
     assert warmup.tenants == {"warm-up": policy.peak}
+
+
+def test_host_memory_of_the_time_shared_layout_by_hand() -> None:
+    loaded = load_config("gpu-8")
+    shapes = {"policy": QWEN_8B, "risk": QWEN_8B}
+    states, starts, judges = 14 * QWEN_8B.parameters, 2 * QWEN_8B.parameters, 4 * 2 * QWEN_8B.parameters
+    assert host_memory(loaded, shapes) == states + starts + judges
+
+
+def test_offloaded_masters_take_their_gradients_along() -> None:
+    near, away = (config(policy={"zero_stage": 3, "offload": offload}).policy for offload in (False, True))
+    gradients = [policy_memory(QWEN_8B, each, 1024).working["gradients"] for each in (near, away)]
+    assert gradients[0] - gradients[1] == 4 * QWEN_8B.parameters
 
 
 def test_adapters_need_a_card_that_holds_the_warm_up_of_all_weights() -> None:
