@@ -155,8 +155,8 @@ def fits(cards: list[Card], card_bytes: float) -> bool:
 
 
 def host_memory(config: RunConfig, shapes: Shapes) -> float:
-    """Bytes of host memory over all nodes that the time-shared layout fills: states that left the cards, the weights that
-    training started from, and the weights of sleeping judges.
+    """Bytes of host memory that the time-shared layout fills over all nodes: states away from the cards, the weights
+    that training started from, and those of sleeping judges.
     """
     policy = policy_memory(shapes["policy"], config.policy, longest_row(config)).static
     states = config.policy.ranks * (policy["weights"] + policy["optimizer"])
@@ -179,9 +179,7 @@ def say_plan(config: RunConfig, say: Callable[[str], None]) -> None:
         return
     say(describe_memory(plan_memory(config, shapes, card_bytes), card_bytes))
     if config.rollout.colocate:
-        say(
-            f"host memory over all nodes, in turns with the cards: {host_memory(config, shapes) / GIB:.0f} GiB (estimate)"
-        )
+        say(f"host memory over all nodes, for what leaves the cards: {host_memory(config, shapes) / GIB:.0f} GiB")
     check_memory(config, shapes, card_bytes)
 
 

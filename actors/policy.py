@@ -65,6 +65,8 @@ class PolicyActor:
     def send_weights(self, version: int, engines: list[int] | None) -> None:
         """Send the weights to these engines, or to all, as `version`."""
         self._transfer.send(version, engines)
+        if self._shares_card:
+            self._policy.release_memory()
 
     def save(self, folder: Path) -> dict[str, str]:
         """Write a checkpoint; returns the SHA-256 of this rank's files."""

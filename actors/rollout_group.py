@@ -46,7 +46,7 @@ class Engines:
             [actor.process_address.remote() for actor in actors], limits.start, "engines", "limits.start"
         )
         capacities = get_all([actor.capacity.remote() for actor in actors], limits.start, "engines", "limits.start")
-        self.capacity: int = min(capacities)  # sequences that each runs at once
+        self.capacity: int = min(capacities, default=0)  # sequences that each runs at once
 
     @property
     def all(self) -> range:

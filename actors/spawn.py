@@ -69,10 +69,12 @@ class Spawner:
             self._wait_ready([engine.ready.remote() for engine in engines], "rollout engines")
             devices = ray.get([engine.devices.remote() for engine in engines])
             self._devices = {f"{Role.ROLLOUT}-{index}": each for index, each in enumerate(devices)}
-        judges = {
-            part: [self._judge(place, backend, judge_models.get(part)) for place in places if place.slot.part == part]
-            for part, backend in config.judge.named().items()
-        }
+        judges: dict[str, list[Any]] = {}
+        for part, backend in config.judge.named().items():
+            own = [place for place in places if place.slot.part == part]
+            judges[part] = [self._judge(place, backend, judge_models.get(part)) for place in own]
+            if any(place.slot.host for place in own):
+                self._wait_ready([judge.ready.remote() for judge in judges[part]], f"{part} judges")
         everyone = [*engines, *(judge for part in judges.values() for judge in part)]
         self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
         share = config.judge.second_share

@@ -11,7 +11,7 @@ from actors.ray_calls import ActorHandle, get_all
 from actors.rollout_group import RolloutGroup
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
-from rapo_ray.errors import CheckpointError, RoundLost
+from rapo_ray.errors import ActorDied, CheckpointError, RoundLost
 from rapo_ray.roles import Saved
 from rapo_ray.trainer.batch import MicroBatch, pack_rows, plan_steps, split_by_tokens
 from rapo_ray.types import Packed, Sequence, UpdateResult
@@ -25,8 +25,13 @@ class SharedCards:
         self._judges = judges
 
     def free(self) -> None:
-        """Put engines and judges to sleep."""
-        self._rollouts.sleep()
+        """Put engines and judges to sleep; where an engine is dead, all are restarted first, as new weights are due."""
+        try:
+            self._rollouts.sleep()
+        except ActorDied as error:
+            if not self._rollouts.engines.restart_all(str(error)):
+                raise
+            self._rollouts.sleep()
         self._judges.sleep()
 
     def wake_judges(self) -> None:

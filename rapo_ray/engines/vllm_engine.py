@@ -158,7 +158,7 @@ class VllmEngine:
         if not self._paused:
             raise EngineError("weights may change only while the engine is paused")
         if self._asleep:
-            self._llm.wake_up(tags=["weights"])  # the KV cache only once the sender's buffers are gone
+            self._llm.wake_up(tags=["weights"])  # the KV cache only once the weights are there
         self._llm.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:

@@ -4,11 +4,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Self
 
 from rapo_ray.errors import ModelError
-from rapo_ray.models.resolve import hub_snapshot, is_offline
+from rapo_ray.models.resolve import HUB_PATTERNS, hub_snapshot, is_offline
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,13 @@ class ModelSource:
     def of(cls, folder: Path) -> Self:
         """The source of a model that this node has; one of the hub is known by where the hub's client keeps it."""
         folder = folder.absolute()
-        files = tuple(sorted(path.name for path in folder.iterdir() if path.is_file()))
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
         cached, repository = folder.parent, folder.parent.parent.name
         from_hub = cached.name == "snapshots" and repository.startswith("models--")
         hub_id = repository.removeprefix("models--").replace("--", "/") if from_hub else None
-        return cls(folder, files, hub_id, folder.name if from_hub else None, is_offline())
+        if from_hub:  # other nodes fetch these only, whatever else is in the driver's cache
+            names = [name for name in names if any(fnmatch(name, pattern) for pattern in HUB_PATTERNS)]
+        return cls(folder, tuple(names), hub_id, folder.name if from_hub else None, is_offline())
 
     def on_this_node(self) -> Path:
         """The model's folder on this node, fetched from the hub at the driver's commit if need be; raises ModelError.

@@ -48,7 +48,8 @@ def forget_shared_buffers() -> None:
 
 def deepspeed_config(config: PolicyConfig, learning_rate: float, num_ranks: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a policy; micro-batching is ours, so gradient accumulation stays at one."""
-    overlapped = torch.cuda.is_available()  # gather and reduce on streams of their own, beside the arithmetic
+    # Gather and reduce on streams of their own, beside the arithmetic; below stage 2 that needs managed accumulation.
+    overlapped = torch.cuda.is_available() and config.zero_stage >= 2
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
         "overlap_comm": overlapped,

@@ -63,11 +63,11 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
 
 
 def sync_buffers(shape: ModelShape) -> float:
-    """Bytes on a card that a rank whose states lie in host memory sends weights to: a gathered parameter, the rank's
-    bucket, and what its engine copies out of that.
+    """Bytes on a card while its rank, whose states lie in host memory, sends weights: a gathered parameter and its
+    copy, the rank's bucket, what the engine copies out of that, and the layer that it builds.
     """
     largest = 2.0 * shape.vocabulary * shape.hidden
-    return largest + 2 * max(SYNC_BUCKET, largest)
+    return 3 * largest + 2 * max(SYNC_BUCKET, largest)
 
 
 def warmup_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -> TrainerMemory:

@@ -159,6 +159,11 @@ class PolicyRank:
         """Move all states back."""
         self._states.come_back()
 
+    def release_memory(self) -> None:
+        """Give the GPU memory that torch caches back, for an engine on the same card."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def weights(self, dtype: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Iterate over the full parameters of the language model in `dtype`, in the same order on all ranks."""
         whole = (self._config.zero_stage, getattr(torch, dtype), self._device)

@@ -20,7 +20,7 @@ class CardStates:
         self._away = False
 
     def leave(self) -> None:
-        """Move them to host memory, page-locked where there is a GPU; does nothing where they are there already."""
+        """Move them to host memory; does nothing where they are there already."""
         from deepspeed.runtime.zero.offload_states import offload_optimizer_states
 
         if self._away:
@@ -55,13 +55,16 @@ class CardStates:
         return self._engine.optimizer.optimizer
 
     def _by_deepspeed(self) -> list[Any]:
-        """States that DeepSpeed moves."""
+        """States that DeepSpeed moves; with adapters it does not find their weights at stage 3, where they may stay."""
         from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum as State
 
         if self._zero_stage == 3:
-            return [State.lp_params, State.lp_grads, State.contiguous_grad_buffer]
-        masters = [] if self._offloaded else [State.hp_params, State.optim_states]
-        return [State.lp_params, State.lp_grads, *masters]
+            masters = [State.contiguous_grad_buffer]
+        else:
+            masters = [] if self._offloaded else [State.hp_params, State.optim_states]
+        frozen = any(not parameter.requires_grad for parameter in self._engine.module.parameters())
+        weights = [] if frozen and self._zero_stage == 3 else [State.lp_params]
+        return [*weights, State.lp_grads, *masters]
 
     def _move_others(self, device: "torch.device | str") -> None:
         """Move the masters of stage 3 and frozen weights, which DeepSpeed leaves where they are."""

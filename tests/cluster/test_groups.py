@@ -14,6 +14,7 @@ from actors.cluster import ray_cluster
 from actors.judge import RulesJudgeActor
 from actors.judge_group import JudgeGroup
 from actors.placement import check_fits, plan
+from actors.rollout_group import Engines
 from actors.spawn import Spawner
 from rapo_ray.config.load import load_config
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
@@ -46,6 +47,10 @@ def response(sample: int, text: str = GOOD) -> Response:
 
 def judges(count: int, cls: type = RulesJudgeActor) -> list[Any]:
     return [ray.remote(cls).options(num_cpus=0.1).remote(f"judge-{index}") for index in range(count)]
+
+
+def test_behind_an_endpoint_there_are_no_engines(cluster: Any) -> None:
+    assert Engines([], LimitsConfig()).capacity == 0
 
 
 def test_a_verdict_comes_back_while_rollouts_are_still_coming(cluster: Any) -> None:

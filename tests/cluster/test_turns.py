@@ -117,6 +117,7 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
         {"zero_stage": 3, "dtype": "bfloat16"},
         {"zero_stage": 3, "offload": True},
         {"zero_stage": 2, "lora_rank": 4},
+        {"zero_stage": 3, "lora_rank": 4},
     ],
 )
 def test_taking_turns_changes_no_bit(model: Path, cluster: Any, tmp_path: Path, settings: dict[str, Any]) -> None:

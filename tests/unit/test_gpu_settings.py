@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from actors.training_group import PolicyAsReference, PolicyGroup
+from actors.training_group import PolicyAsReference, PolicyGroup, SharedCards
 from rapo_ray.config import RunConfig
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.config.run import LimitsConfig
+from rapo_ray.errors import ActorDied
 from rapo_ray.trainer.deepspeed_setup import deepspeed_config, gathered_on
 
 pytestmark = pytest.mark.unit
@@ -77,6 +78,32 @@ def test_a_policy_on_shared_cards_takes_them_for_reference_and_update_and_leaves
     assert log == one_round * 2
 
 
+class Rollouts:
+    """Engines of which one has died since its last completion."""
+
+    def __init__(self) -> None:
+        self.engines = self
+        self.log: list[str] = []
+
+    def sleep(self) -> None:
+        self.log.append("sleep")
+        if "restart all" not in self.log:
+            raise ActorDied("sleep failed, an actor died")
+
+    def wake(self) -> None:
+        self.log.append("wake")
+
+    def restart_all(self, why: str) -> bool:
+        self.log.append("restart all")
+        return True
+
+
+def test_an_engine_that_died_before_the_turn_is_restarted_and_put_to_sleep() -> None:
+    rollouts: Any = Rollouts()
+    SharedCards(rollouts, rollouts).free()
+    assert rollouts.log == ["sleep", "restart all", "sleep", "sleep"]  # the last is the judges'
+
+
 def test_a_policy_on_its_own_cards_never_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.training_group.get_all", lambda refs, *limits: refs)
     log: list[str] = []
@@ -87,9 +114,13 @@ def test_a_policy_on_its_own_cards_never_moves(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("gpu", [True, False])
-def test_communication_overlaps_arithmetic_where_there_are_streams(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_communication_overlaps_arithmetic_where_deepspeed_can(
+    gpu: bool, stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    assert deepspeed_config(PolicyConfig(), 1e-6, 2)["zero_optimization"]["overlap_comm"] is gpu
+    config = deepspeed_config(PolicyConfig.model_validate({"zero_stage": stage}), 1e-6, 2)
+    assert config["zero_optimization"]["overlap_comm"] is (gpu and stage >= 2)
 
 
 def test_only_the_rank_that_writes_keeps_what_all_gather() -> None:

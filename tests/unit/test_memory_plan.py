@@ -96,7 +96,7 @@ def test_cards_that_are_shared_hold_each_turn_s_tenants_by_hand() -> None:
         "rollout": pytest.approx(0.6 * CARD),
         "judge-risk": pytest.approx(0.25 * CARD),
         "policy": 1.5 * GIB,
-        "sync buffers": 3 * 2 * 151936 * 4096,  # the embedding: gathered, in the rank's bucket, copied by the engine
+        "sync buffers": 5 * 2 * 151936 * 4096,  # the embedding, on its way from the rank's shards into the engine
     }
     policy = policy_memory(QWEN_8B, loaded.policy, 16384)
     asleep = 2.5 * GIB  # context and graphs

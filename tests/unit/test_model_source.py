@@ -81,3 +81,8 @@ def test_a_hub_model_that_an_offline_node_has_not_or_in_part_is_one_line(
         snapshot(tmp_path / "own", names)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "own"))
     assert "model" in problem(source)
+
+
+def test_files_that_no_node_fetches_need_not_be_elsewhere(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path / "hub", (*FILES, "README.md", ".gitattributes"))
+    assert ModelSource.of(folder).files == FILES
