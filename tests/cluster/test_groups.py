@@ -95,7 +95,7 @@ def test_resources_that_are_taken_end_in_words_and_not_in_a_hang(cluster: Any, t
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("cluster: {device: cpu, cpus_per_actor: 0.5}\nlimits: {start: 2}\n")
     config = load_config(str(recipe))
-    taken = ray.util.placement_group([{"CPU": cluster["CPU"]}])
+    taken = ray.util.placement_group([{"CPU": cluster[0]["CPU"]}])
     ray.get(taken.ready())
     spawner = Spawner(config, plan(config))
     try:
