@@ -227,10 +227,11 @@ def _changes(config: RunConfig) -> Iterator[dict[str, Any]]:
         yield {"reference.micro_batch_tokens": longest_row(config)}
     if policy.ranks > 1 and policy.zero_stage < 3:
         yield {"policy.zero_stage": 3}
+    if rollout.memory_share > 0.5:
+        yield {"rollout.memory_share": 0.5}
     if not policy.offload:
         yield {"policy.zero_stage": 3, "policy.offload": True}
     if not policy.lora_rank:
         yield {"policy.lora_rank": 16}
-    for share in (0.5, 0.3):
-        if rollout.memory_share > share:
-            yield {"rollout.memory_share": share}
+    if rollout.memory_share > 0.3:
+        yield {"rollout.memory_share": 0.3}
