@@ -6,6 +6,9 @@ from rapo_ray.models.shape import ModelShape
 
 CONTEXT = 1.5 * 2**30  # CUDA context, libraries, communication buffers; unverified on a GPU
 GRAPHS = 2.0**30  # of captured CUDA graphs
+# A card holds this twice during a sync, the rank's buffer and what its engine copies out of it, beside both models;
+# 16 GB of weights then take 32 calls, which is nothing beside the second that the copies take.
+IPC_BUFFER_BYTES = 512 << 20
 STEP_TOKENS = 8192  # tokens of one step, whose activations vLLM's profiling run sets aside
 
 

@@ -16,12 +16,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdatePayload,
 )
 
+from rapo_ray.engines.memory import IPC_BUFFER_BYTES
 from rapo_ray.engines.shared_memory import FOLDER, PolicySource, SharedMemoryTrainer, SharedMemoryTrainerInitInfo
 from rapo_ray.errors import PlacementError
-
-# A card holds this twice during a sync, the rank's buffer and what its engine copies out of it, beside both models;
-# 16 GB of weights then take 32 calls, which is nothing beside the second that the copies take.
-IPC_BUFFER_BYTES = 512 << 20
 
 
 class EnginesClient:

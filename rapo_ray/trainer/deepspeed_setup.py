@@ -10,11 +10,8 @@ import torch
 
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.trainer.lora import merged, named_weights, parts
+from rapo_ray.trainer.memory import BUCKET
 from rapo_ray.trainer.model import ActionLogProbs, load_for_training
-
-BUCKET = (
-    50_000_000  # numbers that one call reduces or gathers; DeepSpeed's own is ten times that, kept twice on the card
-)
 
 
 def join_process_group(rank: int, num_ranks: int, address: str, port: int, device: str) -> None:

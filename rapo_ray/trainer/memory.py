@@ -7,7 +7,7 @@ constants. Unverified on a GPU.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rapo_ray.engines.memory import CONTEXT
+from rapo_ray.engines.memory import CONTEXT, IPC_BUFFER_BYTES
 from rapo_ray.models.shape import ModelShape
 from rapo_ray.trainer.batch import LOGIT_ROWS
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:  # the GPU check runs where pydantic may be missing
     from rapo_ray.config.learning import PolicyConfig
 
 LIVE_PARAMETERS = 1e9  # whole parameters that ZeRO-3 keeps gathered at once, by DeepSpeed's default
-BUCKETS = 1e8  # numbers in the two buckets that are reduced and filled in turn (`deepspeed_setup.BUCKET`)
-SYNC_BUCKET = 2.0**29  # of weights in one message of a sync
+BUCKET = 50_000_000  # numbers that one call reduces or gathers; DeepSpeed's default is ten times that
 ADAPTER_SHARE = 0.02  # of a model's parameters, above what adapters of rank 64 on every linear layer have
 
 
@@ -54,7 +53,7 @@ def policy_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -
             "context": CONTEXT,
         },
         {
-            "gradients": gradients + gathered + BUCKETS * width,
+            "gradients": gradients + gathered + 2 * BUCKET * width,
             "activations": activations(shape, tokens, config.gradient_checkpointing),
             "logits": logits(shape) + (0.0 if config.lora_rank else head_gradients(shape, width)),
             **masks(shape, tokens, longest_row, width, config.row_tokens > 0 or config.learns_from_pairs),
@@ -67,7 +66,7 @@ def sync_buffers(shape: ModelShape) -> float:
     copy, the rank's bucket, what the engine copies out of that, and the layer that it builds.
     """
     largest = 2.0 * shape.vocabulary * shape.hidden
-    return 3 * largest + 2 * max(SYNC_BUCKET, largest)
+    return 3 * largest + 2 * max(IPC_BUFFER_BYTES, largest)
 
 
 def warmup_memory(shape: ModelShape, config: "PolicyConfig", longest_row: int) -> TrainerMemory:

@@ -54,17 +54,9 @@ class Policy(PolicyGroup):
         pass
 
 
-class SharedCardRank(Gathering):
-    """A rank that reports where its states are; on CPU, "meta" stands in for the memory of a card that it left."""
-
-    def same_storages(self) -> int:
-        """The number of distinct storages behind the language model's weights."""
-        return len({p.untyped_storage().data_ptr() for p in self._policy._language_model().parameters()})
-
-
 def start(model: Path, config: PolicyConfig, cards: Cards | None) -> Policy:
     """The ranks of a policy, on shared cards where there are `cards`."""
-    actor = ray.remote(SharedCardRank).options(num_cpus=0.1, runtime_env={"env_vars": ENV})
+    actor = ray.remote(Gathering).options(num_cpus=0.1, runtime_env={"env_vars": ENV})
     ranks = [actor.remote(f"p{rank}", config, rank, "cpu", cards is not None) for rank in range(config.ranks)]
     address, port = ray.get(ranks[0].rendezvous.remote())
     ray.get([rank.start.remote(address, port, ModelSource.of(model), 1.0, 4, 0) for rank in ranks], timeout=240)
