@@ -4,6 +4,7 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 # DeepSpeed (runtime/engine.py, save_checkpoint) puts a rank's number into the name of each file of which every rank
 # writes its own: optimizer shards at ZeRO 1 to 3, and in bf16 without ZeRO; parameter shards at ZeRO 3. Our random
@@ -15,6 +16,14 @@ _RANK = re.compile(r"(?:zero_pp_rank_|random-)(\d+)")
 def random_state_file(rank: int) -> str:
     """Name of the file with a rank's random-number state."""
     return f"random-{rank}.safetensors"
+
+
+def write_random_states(folder: Path, rank: int, states: dict[str, Any]) -> None:
+    """Write a rank's random-number states (uint8 tensors [N]) under the file's own name."""
+    from safetensors.torch import save
+
+    # safetensors 0.8's save_file writes into a file with another name first, which another rank's listing may see.
+    (folder / random_state_file(rank)).write_bytes(save(states))
 
 
 def writer_of(name: str) -> int:

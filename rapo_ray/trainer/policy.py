@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from rapo_ray.config.learning import PolicyConfig
 from rapo_ray.errors import CheckpointError, NonFiniteStep
 from rapo_ray.trainer.batch import MicroBatch, Step
 from rapo_ray.trainer.deepspeed_setup import backward, gathered_on, load_policy, make_engine, whole_parameters
-from rapo_ray.trainer.files import hash_own_files, random_state_file
+from rapo_ray.trainer.files import hash_own_files, random_state_file, write_random_states
 from rapo_ray.trainer.lora import add_lora, named_weights
 from rapo_ray.trainer.model import (
     ActionLogProbs,
@@ -196,7 +196,7 @@ class PolicyRank:
         states = {"torch": torch.get_rng_state()}
         if self._device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state()
-        save_file(states, str(folder / random_state_file(self._rank)))
+        write_random_states(folder, self._rank, states)
         return hash_own_files(folder, self._rank)
 
     def load(self, folder: Path) -> None:

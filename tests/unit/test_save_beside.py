@@ -22,7 +22,7 @@ from rapo_ray.storage.checkpoint import CheckpointStore
 from rapo_ray.storage.metrics import RoundMetrics
 from rapo_ray.storage.reader import read_metrics
 from rapo_ray.storage.run_folder import RunFolder
-from rapo_ray.trainer.files import hash_own_files, writer_of
+from rapo_ray.trainer.files import hash_own_files, write_random_states, writer_of
 from rapo_ray.types import Prompt, Rollout, Sequence, UpdateResult
 from tests.make import failed, make_prompt, scored
 from tests.unit.test_orchestrator import World, by_sample, play
@@ -285,6 +285,26 @@ def test_every_name_has_one_writer(tmp_path: Path) -> None:
         (tmp_path / "policy" / name).write_text(name)
     hashed = [list(hash_own_files(tmp_path, rank)) for rank in range(13)]
     assert sorted(name for own in hashed for name in own) == sorted(f"policy/{name}" for name in writers)
+
+
+def test_a_rank_never_lists_what_another_is_writing(tmp_path: Path) -> None:
+    """Rank 1 writes its random state over and over; rank 0's listings see no name that has no writer."""
+    torch = pytest.importorskip("torch")
+    states, ended = {"torch": torch.zeros(1 << 16, dtype=torch.uint8)}, threading.Event()
+    seen: set[str] = set()
+
+    def write() -> None:
+        for _ in range(300):
+            write_random_states(tmp_path, 1, states)
+        ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not ended.is_set():
+        seen.update(path.name for path in tmp_path.iterdir())
+        assert hash_own_files(tmp_path, 0) == {}
+    thread.join()
+    assert seen <= {"random-1.safetensors"}
 
 
 def test_no_round_waits_for_a_save_that_is_not_there() -> None:
