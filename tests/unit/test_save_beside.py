@@ -289,18 +289,17 @@ def test_every_name_has_one_writer(tmp_path: Path) -> None:
 
 def test_a_rank_never_lists_what_another_is_writing(tmp_path: Path) -> None:
     """Rank 1 writes its random state over and over; rank 0's listings see no name that has no writer."""
-    torch = pytest.importorskip("torch")
-    states, ended = {"torch": torch.zeros(1 << 16, dtype=torch.uint8)}, threading.Event()
+    states, finished = {"torch": torch.zeros(1 << 16, dtype=torch.uint8)}, threading.Event()
     seen: set[str] = set()
 
     def write() -> None:
         for _ in range(300):
             write_random_states(tmp_path, 1, states)
-        ended.set()
+        finished.set()
 
     thread = threading.Thread(target=write)
     thread.start()
-    while not ended.is_set():
+    while not finished.is_set():
         seen.update(path.name for path in tmp_path.iterdir())
         assert hash_own_files(tmp_path, 0) == {}
     thread.join()
