@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from actors.training_group import PolicyGroup
 from rapo_ray.config import RunConfig
