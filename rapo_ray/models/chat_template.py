@@ -122,6 +122,7 @@ class _Reader:
                 "or put a chat_template.jinja beside its tokenizer"
             )
         self._source: str = template if isinstance(template, str) else "\n".join(template.values())
+        self._special = _special(tokenizer)
         own = tokenizer.eos_token_id
         self._stops = tuple(dict.fromkeys([*([] if own is None else [own]), *stops]))
 
@@ -162,8 +163,8 @@ class _Reader:
             return (*ending, "", True)
         named = [pair for pair in KNOWN if any(mark.strip() in self._source for mark in pair)]
         if not named:
-            special = set(self._tokenizer.all_special_tokens)
-            named = [pair for pair in KNOWN if special.issuperset(mark.strip() for mark in pair)]
+            special = self._special.values()
+            named = [pair for pair in KNOWN if set(special).issuperset(mark.strip() for mark in pair)]
         if len(named) > 1:
             marks = " and ".join(pair[0].strip() for pair in named)
             raise ModelError(
@@ -209,7 +210,7 @@ class _Reader:
         counterpart = known.get(mark, "").strip() or mark[0] + "/" + mark[1:]
         if counterpart in self._source or mark in known:
             return mark + lead, f"{lead}{counterpart}{lead * 2}"
-        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and mark not in self._tokenizer.all_special_tokens:
+        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and mark not in self._special.values():
             raise ModelError(
                 f"{self._name}: its prompt ends in {mark!r}, and its chat template does not show what closes that: "
                 "set model.thinking.open and model.thinking.close"
@@ -306,8 +307,7 @@ class _Reader:
     def _special_in(self, chat: ChatFormat) -> tuple[int, ...]:
         """Special tokens in the marks, which decoding must keep."""
         marks = "".join((chat.opening, chat.closing, chat.skipping, chat.answer_start, chat.answer_end))
-        special = set(self._tokenizer.all_special_ids)
-        return tuple(sorted(special.intersection(self._tokenizer.encode(marks, add_special_tokens=False))))
+        return tuple(sorted(self._special.keys() & set(self._tokenizer.encode(marks, add_special_tokens=False))))
 
     def _reads_parts_alone(self) -> bool:
         """True where the template drops, or refuses, content that is a plain text."""
@@ -346,6 +346,12 @@ class _Reader:
             messages, tokenize=False, add_generation_prompt=prompt, **arguments
         )
         return text
+
+
+def _special(tokenizer: Any) -> dict[int, str]:
+    """Tokens that decoding skips, by id: those with a role, and those that tokenizer.json calls special."""
+    added = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
 def _closing_and_wrap(between: str) -> tuple[str, str]:
