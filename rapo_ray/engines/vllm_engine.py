@@ -6,12 +6,14 @@ batches, and with them the last bits of the logits, do not depend on timing.
 
 import itertools
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from rapo_ray.engines.memory import STEP_TOKENS
 from rapo_ray.errors import EngineError
+from rapo_ray.models.chat import PLAIN, ChatFormat, Conversation
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
@@ -37,6 +39,7 @@ class EngineSettings:
     sleeps: bool = False  # lets `sleep` free memory; GPUs only
     expected_tokens: int | None = None  # of a sequence: bounds how many run at once by what the KV cache holds
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
+    chat: ChatFormat = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
+        self.chat = settings.chat
         self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
         self.capacity = capacity(self._engine.vllm_config.cache_config, settings)
@@ -104,13 +108,15 @@ class VllmEngine:
             self._wakeup.notify_all()
         return [request.future for request in new]
 
-    def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
-        """Tokenize one user turn with the model's chat template; the assistant's turn continues from `prefix`."""
-        messages = [{"role": "system", "content": system}] if system is not None else []
-        messages.append({"role": "user", "content": user})
+    def encode_chat(self, system: str | None, user: str, begin: str = "") -> list[int]:
+        """Tokenize one user turn, with the model's thinking on; the assistant's turn continues from `begin`."""
+        return self.encode_prompt(self.chat.turns(system, user), self.chat.on, begin)
+
+    def encode_prompt(self, turns: Conversation, arguments: Mapping[str, Any], begin: str = "") -> list[int]:
+        """Tokenize turns with arguments of the model's chat template, and the beginning of the assistant's turn."""
         tokenizer = self._llm.get_tokenizer()
-        tokens = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-        return tokens + tokenizer.encode(prefix, add_special_tokens=False) if prefix else tokens
+        tokens = list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **arguments))
+        return tokens + tokenizer.encode(begin, add_special_tokens=False) if begin else tokens
 
     def encode_messages(self, messages: list[dict[str, str]]) -> list[int]:
         """Tokenize a complete conversation with the model's chat template."""
@@ -211,7 +217,7 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._llm.get_tokenizer()))
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self.chat.kept))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -227,6 +233,7 @@ class VllmEngine:
             max_tokens=1 if labels else sampling.max_tokens,
             allowed_token_ids=labels or None,
             seed=sampling.seed,
+            stop_token_ids=list(self.chat.stops),  # vLLM itself knows the tokenizer's end alone
             logprobs=len(labels) if labels else 0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,  # token by token it would take longer than the rest of a step's work on the CPU
@@ -301,7 +308,7 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any, kept: tuple[int, ...]) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
@@ -313,19 +320,21 @@ def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        text_of(list(output.prompt_token_ids), list(shown), tokenizer),
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer, kept),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
 
 
-def text_of(prompt: list[int], tokens: list[int], tokenizer: Any) -> str:
-    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens, and up to the
-    last token that ends a character.
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, kept: tuple[int, ...] = ()) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens but those that
+    are `kept`, and up to the last token that ends a character.
     """
+    dropped = set(tokenizer.all_special_ids).difference(kept)
 
     def decode(ids: list[int]) -> str:
-        text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        shown = [each for each in ids if each not in dropped]
+        text: str = tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     before = decode(prompt)  # some tokenizers drop the space that a text begins with

@@ -87,6 +87,10 @@ class ChatFormat:
             return self.unwrap(body.removeprefix(self.direct_mark))
         return text.replace(self.open_mark, " ").strip()
 
+    def from_plain(self, text: str) -> str:
+        """A completion in the plain form of our own files, with this format's marks in the place of the plain ones."""
+        return text.replace(PLAIN.open_mark, self.open_mark).replace(PLAIN.close_mark, self.close_mark)
+
     def inert(self, text: str) -> str:
         """The text with every mark of the format taken out."""
         for mark in (self.open_mark, self.close_mark):

@@ -57,6 +57,14 @@ def format_of_folder(folder: Path, thinking: ThinkingConfig, tokenizer: Any = No
     return read_format(tokenizer, thinking, _stops(folder / "generation_config.json"), str(folder))
 
 
+def stated_format(thinking: ThinkingConfig) -> ChatFormat:
+    """The format of completions without a template to read: the plain one, or the marks that the settings state."""
+    if thinking.open is None or thinking.close is None:
+        return PLAIN
+    start, end = thinking.answer or ("", "")
+    return ChatFormat(f"{thinking.open}\n", f"\n{thinking.close}\n\n", start, end, shown=True)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder; raises ModelError."""
     from transformers import AutoTokenizer
