@@ -118,9 +118,15 @@ class VllmEngine:
         tokens = list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **arguments))
         return tokens + tokenizer.encode(begin, add_special_tokens=False) if begin else tokens
 
-    def encode_messages(self, messages: list[dict[str, str]]) -> list[int]:
-        """Tokenize a complete conversation with the model's chat template."""
-        return list(self._llm.get_tokenizer().apply_chat_template(messages, return_dict=False))
+    def render(self, turns: list[dict[str, Any]]) -> str:
+        """The prompt that the model's chat template makes of a conversation, up to the reply; raises EngineError."""
+        from jinja2 import TemplateError
+
+        try:
+            prompt = self._llm.get_tokenizer().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise EngineError(f"the model's chat template fails: {error}") from None
+        return str(prompt)
 
     def encode_text(self, text: str) -> list[int]:
         """Tokenize a complete input that already contains its special tokens."""
@@ -262,7 +268,9 @@ class VllmEngine:
     def _label_token(self, label: str) -> int:
         tokens = self.encode_text(label)
         if len(tokens) != 1:
-            raise EngineError(f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice")
+            raise EngineError(
+                f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice, or the model of the guard"
+            )
         return tokens[0]
 
 

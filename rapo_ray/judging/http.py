@@ -98,7 +98,7 @@ class HttpAsk:
             "temperature": 0,
             "max_tokens": self._settings.max_tokens,
         }
-        if question.style == "label":
+        if question.one_token:
             body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": LABEL_LOGPROBS}
         if question.style == "choice":
             body |= {"max_tokens": 64, "response_format": _schema(question)}
@@ -111,7 +111,7 @@ def _reply(content: bytes, question: Question) -> Reply:
         choice = body["choices"][0]
         text = choice["message"]["content"] or ""
         tokens = int(body.get("usage", {}).get("total_tokens", 0))
-        cut = choice.get("finish_reason") == "length" and question.style != "label"
+        cut = choice.get("finish_reason") == "length" and not question.one_token
         if not isinstance(text, str):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -121,15 +121,16 @@ def _reply(content: bytes, question: Question) -> Reply:
 
 def _probabilities(choice: dict[str, Any], question: Question) -> tuple[float, ...] | None:
     """The probability of each label among all labels, from the first token's log-probs."""
-    if question.style != "label":
+    if not question.one_token:
         return None
     try:
-        top = {
-            item["token"].strip(): float(item["logprob"]) for item in choice["logprobs"]["content"][0]["top_logprobs"]
-        }
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        top = [
+            (item["token"].strip(), math.exp(float(item["logprob"])))
+            for item in choice["logprobs"]["content"][0]["top_logprobs"]
+        ]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    weights = [math.exp(top[label]) if label in top else 0.0 for label in question.replies]
+    weights = [sum(weight for token, weight in top if token == label) for label in question.replies]
     total = sum(weights)
     return tuple(weight / total for weight in weights) if total > 0 and math.isfinite(total) else None
 

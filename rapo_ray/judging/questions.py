@@ -47,13 +47,18 @@ class Question:
     """A chat and its admissible replies: JSON objects (choice, text), letters for them (label), or a guard's format."""
 
     messages: tuple[Message, ...]
-    options: tuple[str, ...]  # JSON objects
+    options: tuple[str, ...]  # JSON objects; for a guard that replies with one token, the tokens
     style: Style
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """The admissible replies: letters, or the JSON objects themselves."""
+        """The admissible replies: letters, or the options themselves."""
         return tuple(LABELS[: len(self.options)]) if self.style == "label" else self.options
+
+    @property
+    def one_token(self) -> bool:
+        """True where a reply is one token, whose probability is known."""
+        return self.style == "label" or (self.style == "guard" and bool(self.options))
 
 
 @dataclass(frozen=True, slots=True)

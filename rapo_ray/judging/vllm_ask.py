@@ -6,6 +6,7 @@ import math
 from rapo_ray.engines.vllm_engine import Generated, VllmEngine
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.questions import Question, Reply
+from rapo_ray.judging.rendering import rendered
 from rapo_ray.types import Sampling
 
 CHOICE_TOKENS = 64  # more than the longest reply has characters
@@ -20,31 +21,29 @@ class VllmAsk:
         self._max_reply_tokens = max_reply_tokens
 
     async def __call__(self, question: Question) -> Reply:
-        """Reply to the question; raises EngineError for a question that is too long or an engine that stopped."""
+        """Reply to the question; raises EngineError for a question that is too long or an engine that stopped, and
+        JudgeFailure where the model's chat template drops a part of the question.
+        """
         tokens = self._encode(question)
         sampling = self._sampling(question)
         room = self._max_model_len - len(tokens)
-        if room < (1 if question.style == "label" else sampling.max_tokens):
+        if room < sampling.max_tokens:
             raise EngineError(
                 f"a judge prompt of {len(tokens)} tokens leaves {room} for the reply: raise judge.*.max_model_len"
             )
         (future,) = self._engine.submit([(tokens, sampling)])
         generated = await asyncio.wrap_future(future)
         spent = len(generated.prompt_tokens) + len(generated.tokens)
-        cut = generated.truncated and question.style != "label"
+        cut = generated.truncated and not question.one_token
         return Reply(generated.text.strip(), spent, _probabilities(generated), truncated=cut)
 
     def _encode(self, question: Question) -> list[int]:
         first, *_ = question.messages
-        if first.role == "raw":
-            return self._engine.encode_text(first.content)
-        if question.style == "guard":
-            return self._engine.encode_messages([{"role": m.role, "content": m.content} for m in question.messages])
-        system, user = question.messages
-        return self._engine.encode_chat(system.content, user.content)
+        prompt = first.content if first.role == "raw" else rendered(question.messages, self._engine.render)
+        return self._engine.encode_text(prompt)
 
     def _sampling(self, question: Question) -> Sampling:
-        if question.style == "label":
+        if question.one_token:
             return Sampling(0.0, 1.0, 1, None, logprobs=True, labels=question.replies)
         choices = question.replies if question.style == "choice" else ()
         limit = CHOICE_TOKENS if choices else self._max_reply_tokens
