@@ -1,5 +1,6 @@
 """Construction of a model judge from its config."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards import GuardJudge, read_guard
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
+from rapo_ray.judging.probe import probe
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import VllmAsk
 from rapo_ray.models.folder import fingerprint
@@ -31,11 +33,14 @@ class JudgeSpec:
     revision: str | None
     engine: EngineSettings | None  # of a vllm judge
     cache: Path | None  # folder of cached judgements
+    part: str = "risk"  # its section below `judge`
 
 
-def judge_spec(config: RunConfig, judge: JudgeBackendConfig, model: Path | None) -> JudgeSpec:
-    """Spec of one of a run's model judges; `model` is the folder of a vllm judge's model."""
+def judge_spec(config: RunConfig, part: str, model: Path | None) -> JudgeSpec:
+    """Spec of one of a run's model judges, by part; `model` is the folder of a vllm judge's model."""
+    judge = config.judge.named()[part]
     return JudgeSpec(
+        part=part,
         backend=judge,
         mode=config.judge.mode,
         revision=judge.revision or (fingerprint(model) if model else None),
@@ -79,15 +84,38 @@ def make_judge(name: str, spec: JudgeSpec, engine: VllmEngine | None) -> LlmJudg
         def read(question: Question, reply: Reply) -> object:
             return read_reply(question, reply) if family is None else read_guard(family, reply)
 
-        identity = f"{settings.id}@{spec.revision}"
-        ask = CachedAsk(ask, JudgementStore(spec.cache, name), identity, read)
+        ask = CachedAsk(ask, JudgementStore(spec.cache, name), judge_identity(spec), read)
     return LlmJudge(ask, settings) if family is None else GuardJudge(ask, settings, family)
+
+
+def judge_identity(spec: JudgeSpec) -> str:
+    """The judge of cached judgements: its model, its revision, and the settings that its replies depend on."""
+    judge = spec.backend
+    settings = judge.model_dump(mode="json", include={"max_thinking_tokens", "template_kwargs"}, exclude_defaults=True)
+    if judge.backend == "http":
+        settings |= judge.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
+    more = f"?{json.dumps(settings, sort_keys=True)}" if settings else ""
+    return f"{judge.backend}:{judge.model}@{spec.revision}{more}"
+
+
+async def probe_endpoint(spec: JudgeSpec) -> None:
+    """Send an http judge its first call, before its work; raises JudgeError in one line where there is no reply."""
+    if spec.backend.backend == "http":
+        ask = _http_ask(spec.backend)
+        try:
+            await probe(ask, spec.backend, spec.part)
+        finally:
+            await ask.close()
 
 
 def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
     backend = spec.backend
     if engine is not None:
         return VllmAsk(engine, backend.max_model_len, backend.max_reply_tokens)
+    return _http_ask(backend)
+
+
+def _http_ask(backend: JudgeBackendConfig) -> HttpAsk:
     assert backend.url is not None and backend.model is not None
     check_url(backend.url, backend.allow_private)
     return HttpAsk(
@@ -101,5 +129,8 @@ def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
             ),
             backend.model,
             backend.max_reply_tokens,
+            backend.max_thinking_tokens,
+            backend.template_kwargs,
+            backend.request,
         )
     )

@@ -7,7 +7,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
-from rapo_ray.errors import DataError
+from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.judging.http import check_judges
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations
@@ -30,6 +30,8 @@ def load_inputs(config: RunConfig) -> Inputs:
     """Read every file that the config names, and say what was set aside; raises ConfigError or DataError."""
     warmup = config.warmup
     check_judges(config.judge)
+    if config.evaluation.every or config.gates.bars():
+        check_temperature(config)
     inputs = Inputs(
         load_prompts(config, "data.train", config.data.train),
         load_prompts(config, "data.heldout", config.data.heldout),
@@ -41,6 +43,12 @@ def load_inputs(config: RunConfig) -> Inputs:
     if config.data.evaluation is not None:
         suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation)
     return _guarded(config, inputs, suites)
+
+
+def check_temperature(config: RunConfig) -> None:
+    """Raise ConfigError where models on engines of ours are evaluated without a temperature."""
+    if config.evaluation.temperature is None:
+        raise ConfigError("evaluation.temperature=null is for endpoints alone, which have a default: set a number")
 
 
 def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
