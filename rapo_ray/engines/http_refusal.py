@@ -4,6 +4,7 @@ The shapes are those of OpenAI (`{"error": {"message": ...}}`), vLLM (`{"message
 and plain text.
 """
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -42,9 +43,7 @@ def endpoint_words(content: bytes, sent: Iterable[str]) -> str:
         text = _message(json.loads(text)) or text
     except (ValueError, RecursionError):
         text = re.sub(r"<[^>]*>", " ", text)  # a gateway's page
-    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    text = _without_quotes(_one_line(text)[:MAX_READ], sent)
+    text = _without_quotes(_plain(text)[:MAX_READ], sent)
     return text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS - len(CUT)]}{CUT}"
 
 
@@ -64,7 +63,7 @@ def _message(body: Any) -> str | None:
 
 def _without_quotes(text: str, sent: Iterable[str]) -> str:
     data = text.encode("utf-8", "replace")
-    pieces = [_one_line(piece).encode("utf-8", "replace") for piece in sent]
+    pieces = [_plain(piece).encode("utf-8", "replace") for piece in sent]
     quotes = [
         (at, at + QUOTE_BYTES)
         for at in range(len(data) - QUOTE_BYTES + 1)
@@ -78,8 +77,11 @@ def _without_quotes(text: str, sent: Iterable[str]) -> str:
     return data[:first].decode("utf-8", "ignore") + CUT + data[last:].decode("utf-8", "ignore")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _plain(text: str) -> str:
+    """The text in one line without escapes, in which a quote of it, escaped or not, is the same."""
+    text = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), html.unescape(text))
+    text = re.sub(r"\\+[nrt]", " ", text).replace("\\", "")
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def remedies(words: str, request: RequestConfig, section: str, settings: Mapping[str, str]) -> str:
