@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rapo_ray.judging.backends import JudgeSpec, judge_engine, make_judge
+from rapo_ray.judging.backends import JudgeSpec, judge_engine, make_judge, probe_endpoint
 from rapo_ray.judging.gather import Answer
 from rapo_ray.judging.local import JudgeParts, judge_by_rule
 from rapo_ray.judging.parts import Part
@@ -48,7 +48,15 @@ class ModelJudgeActor(JudgeActor):
 
     def __init__(self, name: str, spec: JudgeSpec, chat: ChatFormat) -> None:
         self._engine = judge_engine(spec)
+        self._unprobed: JudgeSpec | None = spec
         super().__init__(name, make_judge(name, spec, self._engine).judge, chat)
+
+    async def ready(self) -> str:
+        """Its name, once it can judge; raises JudgeError where its endpoint refuses the first call."""
+        if self._unprobed is not None:
+            await probe_endpoint(self._unprobed)
+            self._unprobed = None
+        return await super().ready()
 
     async def sleep(self) -> None:
         """Free the cards of its engine; the weights, which never change, wait in host memory."""

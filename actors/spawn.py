@@ -74,7 +74,7 @@ class Spawner:
         judges: dict[str, list[Any]] = {}
         for part, backend in config.judge.named().items():
             own = [place for place in places if place.slot.part == part]
-            judges[part] = [self._judge(place, backend, judge_models.get(part)) for place in own]
+            judges[part] = [self._judge(place, part, backend, judge_models.get(part)) for place in own]
             if any(place.slot.host for place in own):
                 self._wait_ready([judge.ready.remote() for judge in judges[part]], f"{part} judges")
         everyone = [*engines, *(judge for part in judges.values() for judge in part)]
@@ -208,13 +208,13 @@ class Spawner:
         created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=config.limits.restarts)
         return self._start(created, place.slot.name, settings, config.model.system_prompt, rollout.max_prompt_tokens)
 
-    def _judge(self, place: Place, judge: JudgeBackendConfig, model: Path | None) -> Any:
+    def _judge(self, place: Place, part: str, judge: JudgeBackendConfig, model: Path | None) -> Any:
         config = self.config
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
             created = self._create(RulesJudgeActor, place, env, None, **self._stateless)
             return self._start(created, place.slot.name, self.chat)
-        spec = judge_spec(config, judge, model)
+        spec = judge_spec(config, part, model)
         created = self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless)
         return self._start(created, place.slot.name, spec, self.chat)
 

@@ -6,6 +6,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
+from rapo_ray.config.request import JsonObject, JudgeRequestConfig
 
 GuardFamily = Literal[
     "llama_guard", "wildguard", "qwen3guard", "polyguard", "shieldgemma", "granite_guardian_3", "granite_guardian_3_3",
@@ -39,6 +40,10 @@ class JudgeBackendConfig(Strict):
     """Requests that a `vllm` judge processes at once, at most; fewer where its KV cache is too small."""
     max_reply_tokens: int = Field(default=512, ge=1)
     """Token limit of a `text` or guard reply; a reply that reaches it is a failed verdict."""
+    max_thinking_tokens: int = Field(default=0, ge=0)
+    """Tokens that the judge may think before its reply; with 0, `choice` and `label` leave no room for thinking."""
+    template_kwargs: JsonObject = Field(default={})
+    """Arguments of the judge's chat template, such as `enable_thinking: false`; `http` sends `chat_template_kwargs`."""
     timeout: float = Field(default=120, gt=0)
     """Seconds that a judge may take for one reply, retries included; afterwards the verdict has failed."""
     memory_share: float = Field(default=0.85, gt=0, lt=1)
@@ -59,6 +64,8 @@ class JudgeBackendConfig(Strict):
     """Calls per minute of all actors of this `http` judge together; unset, there is no limit."""
     retries: int = Field(default=4, ge=0)
     """Retries with back-off of a call that failed for a transient reason (408, 429, 5xx, connection)."""
+    request: JudgeRequestConfig = JudgeRequestConfig()
+    """Fields of each request to an `http` judge."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from rapo_ray.engines.memory import STEP_TOKENS
@@ -110,20 +111,17 @@ class VllmEngine:
 
     def encode_chat(self, system: str | None, user: str, begin: str = "") -> list[int]:
         """Tokenize one user turn, with the model's thinking on; the assistant's turn continues from `begin`."""
-        return self.encode_prompt(self.chat.turns(system, user), self.chat.on, begin)
+        prompt = self.encode_text(self.render(self.chat.turns(system, user), self.chat.on))
+        return prompt + self.encode_text(begin) if begin else prompt
 
-    def encode_prompt(self, turns: Conversation, arguments: Mapping[str, Any], begin: str = "") -> list[int]:
-        """Tokenize turns with arguments of the model's chat template, and the beginning of the assistant's turn."""
-        tokenizer = self._llm.get_tokenizer()
-        tokens = list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **arguments))
-        return tokens + tokenizer.encode(begin, add_special_tokens=False) if begin else tokens
-
-    def render(self, turns: list[dict[str, Any]]) -> str:
+    def render(self, turns: Conversation, arguments: Mapping[str, Any] = MappingProxyType({})) -> str:
         """The prompt that the model's chat template makes of a conversation, up to the reply; raises EngineError."""
         from jinja2 import TemplateError
 
         try:
-            prompt = self._llm.get_tokenizer().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            prompt = self._llm.get_tokenizer().apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=False, **arguments
+            )
         except (TemplateError, TypeError, ValueError) as error:
             raise EngineError(f"the model's chat template fails: {error}") from None
         return str(prompt)

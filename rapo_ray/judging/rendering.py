@@ -35,6 +35,12 @@ def rendered(messages: Sequence[Message], render: Callable[[list[Turn]], str]) -
     raise problems[0]
 
 
+def check_complete(messages: Sequence[Message], prompt: str) -> None:
+    """Raises JudgeFailure (transport) where a prompt lacks the text of a message."""
+    if missing := dropped(messages, prompt):
+        raise _failure(missing)
+
+
 def dropped(messages: Sequence[Message], prompt: str) -> list[str]:
     """Roles of the messages whose text, blanks around it not counted, has no place of its own in the prompt."""
     missing: list[str] = []

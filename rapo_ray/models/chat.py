@@ -73,6 +73,19 @@ class ChatFormat:
         """A completion as the model writes it behind its prompt, without the token that ends the turn."""
         return f"{self.begin(thinking, closed=True)}{answer}{self.answer_end}"
 
+    def to_answer(self, prompt: str) -> str:
+        """What a rendered prompt is continued with so that the answer comes at once; nothing if it says so itself."""
+        text = prompt.rstrip()
+        if text.endswith(self.open_mark):
+            return self.closing + self.answer_start
+        if text.endswith(self.close_mark) or self.off is not None or self.off_word or not self.shown:
+            return ""
+        return self.skipping
+
+    def behind_thinking(self, text: str) -> str:
+        """All of a text that follows the first thought in it; the whole text where none is closed."""
+        return self.unwrap(text.partition(self.close_mark)[2]) if self.close_mark in text else text
+
     def unwrap(self, answer: str) -> str:
         """The answer without what wraps it."""
         answer = answer.strip().removeprefix(self.answer_start.strip())

@@ -53,6 +53,7 @@ class RunEvaluations:
         layout.path.mkdir(parents=True, exist_ok=True)
         name, identity = "model" if number else BEFORE, f"{config.name} after round {number}"
         target = Target(name, identity, None, f"round-{number}", chat=self._chat)
+        assert config.evaluation.temperature is not None  # checked at the start
         responder = rollouts.sampling(config.evaluation.temperature, max_new_tokens(config))
         evaluated = [evaluate_live(config, target, suite_prompts(config), responder, judge, layout.path)]
         if number and (rows := RowFile(self.layout(0).rows_of(BEFORE)).read()):

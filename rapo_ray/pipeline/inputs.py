@@ -9,7 +9,7 @@ from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
-from rapo_ray.errors import DataError, ModelError
+from rapo_ray.errors import ConfigError, DataError, ModelError
 from rapo_ray.judging.http import check_judges
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import describe, format_of_folder
@@ -35,6 +35,8 @@ def load_inputs(config: RunConfig) -> Inputs:
     """Read every file that the config names, and say what was set aside; raises ConfigError or DataError."""
     warmup = config.warmup
     check_judges(config.judge)
+    if config.evaluation.every or config.gates.bars():
+        check_temperature(config)
     inputs = Inputs(
         load_prompts(config, "data.train", config.data.train),
         load_prompts(config, "data.heldout", config.data.heldout),
@@ -74,6 +76,12 @@ def say_formats(config: RunConfig) -> None:
         folder = local_model(judge.model or "", judge.revision) if judge.backend == "vllm" else None
         if folder is not None and judge.guard is None:
             console.say(f"chat format of judge.{part}: {describe(format_of_folder(folder, ThinkingConfig()))}")
+
+
+def check_temperature(config: RunConfig) -> None:
+    """Raise ConfigError where models on engines of ours are evaluated without a temperature."""
+    if config.evaluation.temperature is None:
+        raise ConfigError("evaluation.temperature=null is for endpoints alone, which have a default: set a number")
 
 
 def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:

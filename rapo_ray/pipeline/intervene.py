@@ -13,6 +13,7 @@ from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.intervention import DEPTHS, Cell, InterventionResults, forced_thinking, refusal_table
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, start_inference, suite_prompts
+from rapo_ray.pipeline.inputs import check_temperature
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
@@ -50,6 +51,7 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     """Run the study, show it, and write intervention.json; raises ConfigError for an endpoint. Resumes like any."""
     if target.path is None:
         raise ConfigError("an intervention needs the model itself: an endpoint takes no forced beginning of its answer")
+    check_temperature(config)
     prompts = [replace(prompt, level=prompt.level or 1) for prompt in suite_prompts(config) if prompt.harmful]
     if not prompts:
         raise ConfigError(f"evaluation.suites={config.evaluation.suites!r} has no harmful prompt to study")

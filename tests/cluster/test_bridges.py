@@ -12,7 +12,7 @@ from rapo_ray.bridges.trl import TrlReward, training_rows
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import DataError, JudgeError
 from rapo_ray.trainer import flash_attn_stand_in
-from tests.judge_server import Scripted, judge_server
+from tests.judge_server import Scripted, judge_server, probed
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.cluster  # heavy libraries, no Ray
@@ -70,7 +70,7 @@ def test_the_trl_reward_is_the_judge_s_total() -> None:
 
 
 def test_in_trl_a_failed_judge_is_none(tmp_path: Path) -> None:
-    with judge_server(lambda body, before: Scripted(status=404)) as server:
+    with judge_server(probed(lambda body, before: Scripted(status=404))) as server:
         http = {"backend": "http", "model": "m", "url": server.url, "allow_private": True}
         reward = TrlReward(load_config(recipe(tmp_path, risk=http, cache=False)))
         assert reward([REQUEST, REQUEST], [REFUSAL, "none"], [[1], [1]], harmful=[True, True]) == [None, -2.0]
@@ -127,7 +127,7 @@ def test_the_openrlhf_agent_takes_one_turn(openrlhf: Any) -> None:
 def test_in_openrlhf_a_failed_judge_and_a_foreign_label_raise(
     openrlhf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with judge_server(lambda body, before: Scripted(status=404)) as server:
+    with judge_server(probed(lambda body, before: Scripted(status=404))) as server:
         http = {"backend": "http", "model": "m", "url": server.url, "allow_private": True}
         monkeypatch.setenv("RAPO_BRIDGE_CONFIG", recipe(tmp_path, risk=http, cache=False))
         with pytest.raises(JudgeError, match="HTTP 404"):

@@ -27,7 +27,7 @@ from rapo_ray.orchestrator.round import check_failures
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.roles import Inference
 from rapo_ray.types import Group, Prompt, Rollout, Status
-from tests.judge_server import Script, Scripted, completion, judge_server
+from tests.judge_server import Script, Scripted, completion, judge_server, probed
 from tests.make import make_prompt
 
 pytestmark = pytest.mark.cluster  # a server, and Ray for the whole path
@@ -271,7 +271,7 @@ def failing(share: float) -> Script:
 
 
 def judged(script: Script, url_of: list[str]) -> tuple[Group, ...]:
-    with judge_server(script) as server:
+    with judge_server(probed(script)) as server:
         url_of.append(server.url)
         backend = JudgeBackendConfig(
             backend="http", model="m", url=server.url, allow_private=True, retries=1, timeout=3, concurrency=64

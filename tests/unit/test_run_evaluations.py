@@ -80,6 +80,7 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
     both = {"model": "models/model@abc", "against": "models/against@abc"}
     assert same(tmp_path, config, "against") == both
     assert same(tmp_path, config, "model") == both
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
     with pytest.raises(ConfigError, match=r"other settings \(changed: decoding, judges\): give another --output"):
         same(tmp_path, load_config("quickstart", ["seed=7", "judge.general.backend=rules"]), "model")
     with pytest.raises(ConfigError, match=r"\(changed: models.model\)"):
@@ -87,3 +88,19 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
     EvaluationLayout(tmp_path).identity.write_text("{}")
     with pytest.raises(ReportError, match=r"evaluation.json: cannot be read \(models: Field required\)"):
         same(tmp_path, config, "model")
+
+
+def test_a_mistake_before_the_first_row_costs_no_folder(tmp_path: Path) -> None:
+    same(tmp_path, load_config("quickstart"), "model")
+    corrected = load_config("quickstart", ["evaluation.request.extra_body.reasoning_effort=low", "seed=7"])
+    assert same(tmp_path, corrected, "other") == {"other": "models/other@abc"}
+    EvaluationLayout(tmp_path).rows_of("other").write_text("")
+    assert same(tmp_path, corrected, "other") == {"other": "models/other@abc"}
+    with pytest.raises(ConfigError, match=r"\(changed: request\)"):
+        same(tmp_path, load_config("quickstart", ["seed=7"]), "other")
+
+
+def test_the_name_of_the_limit_is_no_part_of_an_evaluation(tmp_path: Path) -> None:
+    same(tmp_path, load_config("quickstart"), "model")
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
+    same(tmp_path, load_config("quickstart", ["evaluation.request.limit_field=max_completion_tokens"]), "model")
