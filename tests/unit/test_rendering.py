@@ -1,4 +1,4 @@
-"""A judge's question as a prompt: its material stands in it, whichever contents the chat template reads, or it fails."""
+"""A judge's question as a prompt: its material stands in it, whatever contents the template reads, or it fails."""
 
 from collections.abc import Callable
 
