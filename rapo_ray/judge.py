@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rapo_ray.types import Prompt
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
-and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks in
-model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where it
-stopped."""
+and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks
+in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
+it stopped."""
 AT_ONCE = 256  # completions that a model judge works on
 
 
