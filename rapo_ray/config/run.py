@@ -50,6 +50,7 @@ class ModelConfig(Strict):
     system_prompt: str | None = None
     """System message of every prompt; unset, the model's chat template decides."""
     thinking: ThinkingConfig = ThinkingConfig()
+    """Chat format of the model, as far as its chat template does not show it."""
 
 
 class DataConfig(Strict):
