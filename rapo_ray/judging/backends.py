@@ -12,8 +12,8 @@ from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
 from rapo_ray.errors import ModelError
 from rapo_ray.judging.ask import Ask, JudgeSettings, Mode
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
-from rapo_ray.judging.guard_families import read_guard
-from rapo_ray.judging.guards import GuardJudge
+from rapo_ray.judging.guards.families import read_guard
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.probe import probe

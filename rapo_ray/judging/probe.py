@@ -7,7 +7,7 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.http_refusal import EndpointRefused, remedies
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.judging import rubrics
-from rapo_ray.judging.guard_families import guard_questions
+from rapo_ray.judging.guards.families import guard_questions
 from rapo_ray.judging.http import HttpAsk
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, make_question
 from rapo_ray.models.chat import PLAIN

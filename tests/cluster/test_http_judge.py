@@ -20,7 +20,7 @@ from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.backends import JudgeSpec
-from rapo_ray.judging.guards import GuardJudge
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question

@@ -11,8 +11,8 @@ from typing import Any
 from rapo_ray.config.judge import GuardFamily
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
 from rapo_ray.judging.ask import JudgeSettings
-from rapo_ray.judging.guards import GuardJudge
-from rapo_ray.judging.vllm_ask import VllmAsk
+from rapo_ray.judging.guards.judge import GuardJudge
+from rapo_ray.judging.vllm_ask import AskLimits, VllmAsk
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Completion, Form
 from tests.make import make_prompt
@@ -46,7 +46,7 @@ def main() -> None:
     def judged(family: GuardFamily, template: str) -> dict[str, Any]:
         tokenizer.apply_chat_template = partial(apply, chat_template=template)  # vLLM's copies keep the model's own
         prompts.clear()
-        judge = GuardJudge(VllmAsk(engine, 4096, 8), JudgeSettings("vllm:tiny"), family)
+        judge = GuardJudge(VllmAsk(engine, AskLimits(4096, 8)), JudgeSettings("vllm:tiny"), family)
         completion = Completion(Form.OK, "A trace.", "A trace.", ANSWER)
         verdict = asyncio.run(judge.judge(make_prompt(text=REQUEST), completion))
         return {"verdict": dataclasses.asdict(verdict), "prompts": list(prompts)}

@@ -1,6 +1,7 @@
 """Models that think in other forms than the plain one, from synthesis to an endpoint that withholds their thinking.
 
-One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the other has marks that are special tokens, as Magistral.
+One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the other has marks that are special tokens, as Magistral
+has.
 """
 
 import json
@@ -17,7 +18,7 @@ from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import read_published
-from rapo_ray.storage.layout import RunLayout, Stage
+from rapo_ray.storage.layout import RunLayout, Stage, round_name
 from rapo_ray.storage.reader import read_groups, read_metrics
 from rapo_ray.types import Form
 from rapo_ray.warmup.demonstrations import read_demonstrations
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.e2e
 TURNS = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and '</think>' in message['content'] %}"
-    "{{ message['content'].split('</think>')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{{ message['content'].split('</think>')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
 )
 TEMPLATES = {
@@ -99,7 +101,7 @@ def test_the_model_synthesises_its_demonstrations_with_one_opening_mark(trained:
 def test_completions_have_the_forms_of_the_same_text_in_plain_form(trained: FormRun) -> None:
     counts: Counter[Form] = Counter()
     for stage in Stage:
-        for group in read_groups(trained.run.heldout(stage)):
+        for group in read_groups(trained.run.heldout_file(stage)):
             for sample in group.samples_G:
                 rollout = sample.rollout
                 plain = rollout.text.replace(trained.chat.open_mark, "<think>").replace(
@@ -108,17 +110,13 @@ def test_completions_have_the_forms_of_the_same_text_in_plain_form(trained: Form
                 assert parse_completion(plain, rollout.truncated) == sample.completion
                 counts[sample.completion.form] += 1
     assert counts[Form.OK] >= 5  # of six: two prompts, before the warm-up, after it and after the rounds
-    malformed = [record.malformed for record in read_metrics(trained.run.path)]
+    malformed = [record.malformed for record in read_metrics(trained.run.metrics)]
     assert len(malformed) == 2 and max(malformed) < 0.5
 
 
 def test_the_evaluation_reads_the_answer_behind_the_thinking(trained: FormRun) -> None:
-    rows = [
-        row
-        for path in sorted(trained.run.evaluation("round-2").path.glob("*.rows.jsonl"))
-        for line in path.read_text().splitlines()
-        for row in json.loads(line)
-    ]
+    lines = trained.run.evaluation(round_name(2)).rows_of("model").read_text().splitlines()
+    rows = [row for line in lines for row in json.loads(line)]
     assert {row["prompt"]: row["answer"] for row in rows} == {
         question: answer for question, (_, answer) in THOUGHTS.items()
     }
@@ -128,11 +126,17 @@ def test_the_evaluation_reads_the_answer_behind_the_thinking(trained: FormRun) -
 def test_a_forced_trace_is_the_only_thought(trained: FormRun, cluster: Cluster, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rapo_ray.intervene", "--model", str(trained.run.path), "--output", str(tmp_path)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(**cluster.env), capture_output=True, text=True, timeout=400, check=False
+        command,
+        cwd=REPOSITORY,
+        env=environment(**cluster.env),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for depth in ("short", "long"):
-        (line,) = (tmp_path / f"{depth}.rows.jsonl").read_text().splitlines()
+        (line,) = (tmp_path / f"{depth}.jsonl").read_text().splitlines()
         for row in json.loads(line):
             opened = 0 if trained.form == "opened" else 1
             assert row["completion"].count(trained.chat.open_mark) == opened

@@ -10,7 +10,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from rapo_ray.config.judge import RAW_GUARDS, GuardFamily
 from rapo_ray.errors import EngineError
-from rapo_ray.judging.guard_families import guard_questions
+from rapo_ray.judging.guards.families import guard_questions
 from rapo_ray.judging.questions import JudgeFailure, Message
 from rapo_ray.judging.rendering import Turn, dropped, rendered
 from rapo_ray.types import Completion, Form, Status
