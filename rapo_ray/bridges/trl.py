@@ -61,7 +61,7 @@ class TrlReward:
     def _decoded(self, ids: Sequence[int]) -> str:
         """The text of a completion, with the format's marks and without the end of its turn."""
         shown = ids[:-1] if ids and ids[-1] in self._chat.stops else ids
-        return text_of([], list(shown), self._tokenizer, self._chat.kept)
+        return text_of([], list(shown), self._tokenizer, self._chat.mark_ids)
 
 
 def _text(message: Any, role: str) -> str:

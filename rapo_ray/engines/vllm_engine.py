@@ -221,7 +221,7 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self.chat.kept))
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self.chat.mark_ids))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -314,7 +314,7 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int], tokenizer: Any, kept: tuple[int, ...]) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any, mark_ids: tuple[int, ...]) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
@@ -326,17 +326,17 @@ def _generated(output: Any, labels: list[int], tokenizer: Any, kept: tuple[int, 
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        text_of(list(output.prompt_token_ids), list(shown), tokenizer, kept),
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer, mark_ids),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
 
 
-def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, kept: tuple[int, ...] = ()) -> str:
-    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens but those that
-    are `kept`, and up to the last token that ends a character.
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, mark_ids: tuple[int, ...] = ()) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens but those
+    in `mark_ids`, and up to the last token that ends a character.
     """
-    dropped = set(tokenizer.all_special_ids).difference(kept)
+    dropped = set(tokenizer.all_special_ids).difference(mark_ids)
 
     def decode(ids: list[int]) -> str:
         shown = [each for each in ids if each not in dropped]

@@ -35,7 +35,7 @@ class ChatFormat:
     end: str = ""  # the token that ends a turn, in training text too
     end_id: int | None = None
     stops: tuple[int, ...] = ()  # tokens that end a turn besides the tokenizer's own end
-    kept: tuple[int, ...] = ()  # special tokens in the marks, which decoded text must keep
+    mark_ids: tuple[int, ...] = ()  # special tokens in the marks, which decoded text must keep
     shown: bool = False  # the template or the settings show the marks; otherwise a warm-up has to teach them
 
     @property
@@ -74,7 +74,7 @@ class ChatFormat:
         return f"{self.begin(thinking, closed=True)}{answer}{self.answer_end}"
 
     def to_answer(self, prompt: str) -> str:
-        """What a rendered prompt is continued with so that the answer comes at once; nothing if it says so itself."""
+        """Text that a rendered prompt is continued with so that the answer comes at once; none if it says so itself."""
         text = prompt.rstrip()
         if text.endswith(self.open_mark):
             return self.closing + self.answer_start
@@ -118,7 +118,7 @@ class ChatFormat:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The format that `to_json` wrote; raises TypeError for content of another shape."""
         fields: dict[str, Any] = dict(content)
-        fields |= {name: tuple(fields[name]) for name in ("stops", "kept") if name in fields}
+        fields |= {name: tuple(fields[name]) for name in ("stops", "mark_ids") if name in fields}
         return cls(**fields)
 
     def _turn(self, role: str, content: str) -> dict[str, Any]:
