@@ -34,7 +34,13 @@ folders may import each other.
 
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`"}
+TYPES = {
+    "integer": "integer",
+    "number": "number",
+    "string": "text",
+    "boolean": "`true` or `false`",
+    "object": "mapping",
+}
 DTYPES = ["float32", "bfloat16"]
 
 Schema = dict[str, Any]
@@ -100,8 +106,9 @@ def section(schema: Schema, prefix: str, defs: dict[str, Schema]) -> Iterator[st
 def kind_of(field: Schema) -> str | None:
     """Name of the model that a field holds, alone, or under names, or that it may hold; None for a plain value."""
     for place in (field, field.get("additionalProperties", {}), *field.get("anyOf", ())):
-        if "$ref" in place:
-            return str(place["$ref"]).rpartition("/")[2]
+        name = str(place.get("$ref", "")).rpartition("/")[2]
+        if name and name != "JsonValue":  # any value
+            return name
     return None
 
 

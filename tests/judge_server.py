@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from rapo_ray.judging.probe import REQUEST
+
 
 @dataclass(frozen=True)
 class Scripted:
@@ -32,6 +34,54 @@ def completion(text: str, finish: str = "stop", tokens: int = 10, logprobs: dict
         top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
         choice["logprobs"] = {"content": [{"token": text, "logprob": 0.0, "top_logprobs": top}]}
     return Scripted(json.dumps({"choices": [choice], "usage": {"total_tokens": tokens}}).encode())
+
+
+def is_probe(body: dict[str, Any]) -> bool:
+    """True for the first call of a judge, which is about no completion of a test."""
+    return any(REQUEST in str(message["content"]) for message in body["messages"])
+
+
+def probed(script: Script) -> Script:
+    """The script, with an admissible reply to a judge's first call."""
+
+    def reply(body: dict[str, Any], before: int) -> Scripted:
+        return completion(offered(body["messages"][-1]["content"])[0]) if is_probe(body) else script(body, before)
+
+    return reply
+
+
+def hosted(script: Script) -> Script:
+    """The script behind an endpoint that takes no `max_tokens`, no temperature and no seed, and says so."""
+    refused = {
+        "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
+        "temperature": "Unsupported value: 'temperature' does not support 0.0 with this model.",
+        "seed": "Unknown parameter: 'seed'.",
+    }
+
+    def reply(body: dict[str, Any], before: int) -> Scripted:
+        for name, words in refused.items():
+            if name in body:
+                error = {"error": {"message": words, "type": "invalid_request_error", "param": name, "code": None}}
+                return Scripted(json.dumps(error).encode(), status=400)
+        return script(body, before)
+
+    return reply
+
+
+def thinking(script: Script, spent: int = 300) -> Script:
+    """The script behind a model that first thinks for `spent` tokens of its limit, unless its template forbids it."""
+
+    def reply(body: dict[str, Any], before: int) -> Scripted:
+        thinks = (body.get("chat_template_kwargs") or {}).get("enable_thinking", True)
+        limit = body.get("max_tokens", body.get("max_completion_tokens"))
+        if thinks and limit <= spent:
+            message = {"role": "assistant", "content": None, "reasoning": "I weigh it."}
+            choice = {"index": 0, "message": message, "finish_reason": "length"}
+            return Scripted(json.dumps({"choices": [choice], "usage": {"total_tokens": limit}}).encode())
+        return script(body, before)
+
+    return reply
 
 
 def offered(text: str) -> list[str]:
@@ -95,7 +145,7 @@ def judge_server(script: Script) -> Iterator[JudgeServer]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.daemon_threads = True
     server = JudgeServer(f"http://127.0.0.1:{httpd.server_address[1]}/v1")
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server

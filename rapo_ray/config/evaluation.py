@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from rapo_ray.config.base import Strict
+from rapo_ray.config.request import ModelRequestConfig
 
 AttackName = Literal["none", "role_play", "translation", "base64", "prefix_injection"]
 
@@ -18,10 +19,12 @@ class EvaluationConfig(Strict):
     """Prompts to evaluate on, as `name:n,name:n` over `data.sources` and the packaged sets."""
     attacks: tuple[AttackName, ...] = ("none",)
     """Attacks applied to every harmful prompt; benign prompts and questions with exact answers are sent unchanged."""
-    temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature; 0 decodes greedily."""
+    temperature: float | None = Field(default=0.0, ge=0)
+    """Sampling temperature; 0 decodes greedily. Null sends an endpoint none, which then uses its own."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Token limit of an evaluated completion; unset, it is `rollout.max_new_tokens`."""
+    request: ModelRequestConfig = ModelRequestConfig()
+    """Fields of each request to an endpoint whose model is evaluated."""
 
 
 class GatesConfig(Strict):

@@ -1,11 +1,18 @@
 """Settings of the judges."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
+from rapo_ray.config.request import JsonObject, JudgeRequestConfig
+
+GuardFamily = Literal[
+    "llama_guard", "wildguard", "qwen3guard", "polyguard", "shieldgemma", "granite_guardian_3", "granite_guardian_3_3",
+    "granite_guardian_4", "nemoguard", "nemotron_safety", "harmbench", "gpt_oss_safeguard",
+]  # fmt: skip
+RAW_GUARDS: Final = ("wildguard", "shieldgemma", "harmbench")  # their template is text, which no endpoint can apply
 
 
 class JudgeBackendConfig(Strict):
@@ -19,8 +26,8 @@ class JudgeBackendConfig(Strict):
     """Model of the judge: a hub id, a folder or `embedded:...`; for `http` the model name at the endpoint."""
     revision: str | None = None
     """Commit of the judge's hub model; unset, it is the hub's newest."""
-    guard: Literal["llama_guard", "wildguard", "qwen3guard"] | None = None
-    """Reply format of a guard model, which can judge only the answer (`judge.general`); unset, it is no guard model."""
+    guard: GuardFamily | None = None
+    """Family of a guard model, which can judge only the answer (`judge.general`); unset, it is no guard model."""
     reply: Literal["choice", "label", "text"] = "choice"
     """`choice` constrains replies to admissible JSON, `label` to one letter with its probability, `text` not at all."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -33,6 +40,10 @@ class JudgeBackendConfig(Strict):
     """Requests that a `vllm` judge processes at once, at most; fewer where its KV cache is too small."""
     max_reply_tokens: int = Field(default=512, ge=1)
     """Token limit of a `text` or guard reply; a reply that reaches it is a failed verdict."""
+    max_thinking_tokens: int = Field(default=0, ge=0)
+    """Tokens that the judge may think before its reply; with 0, `choice` and `label` leave no room for thinking."""
+    template_kwargs: JsonObject = Field(default={})
+    """Arguments of the judge's chat template, such as `enable_thinking: false`; `http` sends `chat_template_kwargs`."""
     timeout: float = Field(default=120, gt=0)
     """Seconds that a judge may take for one reply, retries included; afterwards the verdict has failed."""
     memory_share: float = Field(default=0.85, gt=0, lt=1)
@@ -53,6 +64,8 @@ class JudgeBackendConfig(Strict):
     """Calls per minute of all actors of this `http` judge together; unset, there is no limit."""
     retries: int = Field(default=4, ge=0)
     """Retries with back-off of a call that failed for a transient reason (408, 429, 5xx, connection)."""
+    request: JudgeRequestConfig = JudgeRequestConfig()
+    """Fields of each request to an `http` judge."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -62,8 +75,8 @@ class JudgeBackendConfig(Strict):
             raise ValueError("backend=http needs a url")
         if self.guard and self.backend == "rules":
             raise ValueError(f"guard={self.guard} needs backend=vllm or backend=http")
-        if self.guard == "wildguard" and self.backend == "http":
-            raise ValueError("guard=wildguard needs backend=vllm: an endpoint cannot apply its template as a chat")
+        if self.guard in RAW_GUARDS and self.backend == "http":
+            raise ValueError(f"guard={self.guard} needs backend=vllm: an endpoint cannot apply its template as a chat")
         return self
 
 

@@ -20,7 +20,7 @@ MAX_SHARED_MEMORY = 0.95  # of a card that engines and judges share; each proces
 
 
 class ThinkingConfig(Strict):
-    """A model's chat format, where its template does not show it: `rapo train --dry-run` prints what was read."""
+    """Settings for a chat template that does not show the model's chat format; what is unset is read from it."""
 
     open: str | None = Field(default=None, min_length=1)
     """Text that opens the thinking, such as `<think>`; unset, it is read from the chat template."""
@@ -50,6 +50,7 @@ class ModelConfig(Strict):
     system_prompt: str | None = None
     """System message of every prompt; unset, the model's chat template decides."""
     thinking: ThinkingConfig = ThinkingConfig()
+    """The chat format, where the template does not show it; `rapo train --dry-run` prints what was read."""
 
 
 class DataConfig(Strict):

@@ -10,9 +10,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rapo_ray.config.request import RequestConfig
+from rapo_ray.engines.http_refusal import EndpointRefused, endpoint_words
 from rapo_ray.errors import EngineError
 
 RETRIED = (408, 429, 500, 502, 503, 504)
+
+
+def request_body(
+    model: str, messages: list[dict[str, str]], request: RequestConfig, limit: int, temperature: float | None
+) -> dict[str, Any]:
+    """The body of a chat completion of at most `limit` tokens."""
+    body = {**request.extra_body, "model": model, "messages": messages, request.limit_field: limit}
+    return body if temperature is None else body | {"temperature": temperature}
 
 
 class ReplyTooLarge(EngineError):
@@ -30,6 +40,14 @@ class EndpointSettings:
     retries: int = 4
     backoff: float = 0.5  # seconds before the first retry, doubled each time, with jitter
     max_reply_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A call without a reply, and the minimum wait in seconds before a retry (None: do not retry)."""
+
+    error: EngineError
+    wait: float | None
 
 
 class ChatEndpoint:
@@ -50,31 +68,44 @@ class ChatEndpoint:
         self._next_call = 0.0
 
     async def post(self, body: dict[str, Any]) -> bytes:
-        """Post a request, with retries, and return the reply's bytes; raises EngineError. The caller sets the limit."""
+        """Post a request, with retries, and return the reply's bytes; the caller sets the limit.
+
+        Raises EndpointRefused, or EngineError where there is no answer or one that is too large.
+        """
         async with self._slots:
             for attempt in range(self._settings.retries + 1):
                 await self._wait_for_turn()
-                content, problem, wait = await self._try(body)
-                if content is not None:
-                    return content
-                if wait is None or attempt == self._settings.retries:
-                    raise EngineError(f"{problem} after {attempt + 1} call(s)")
+                outcome = await self._try(body, attempt + 1)
+                if isinstance(outcome, bytes):
+                    return outcome
+                if outcome.wait is None or attempt == self._settings.retries:
+                    raise outcome.error
                 jittered = self._settings.backoff * 2**attempt * (0.5 + self._random.random())
-                await self._sleep(max(wait, jittered))
+                await self._sleep(max(outcome.wait, jittered))
         raise AssertionError("unreachable")
 
-    async def _try(self, body: dict[str, Any]) -> tuple[bytes | None, str, float | None]:
-        """A reply, or the problem and the minimum wait in seconds before a retry (None: do not retry)."""
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
+    async def _try(self, body: dict[str, Any], call: int) -> bytes | _Failed:
         url = f"{self._settings.url.rstrip('/')}/chat/completions"
         try:
             async with self._client.stream("POST", url, json=body) as response:
-                if response.status_code in RETRIED:
-                    return None, f"HTTP {response.status_code}", _retry_after(response.headers.get("retry-after"))
-                if response.status_code != 200:
-                    return None, f"HTTP {response.status_code}", None
-                return await self._read(response), "", None
+                if response.status_code == 200:
+                    return await self._read(response)
+                refused = EndpointRefused(response.status_code, await self._words(response, body), call)
+                retried = response.status_code in RETRIED
+                return _Failed(refused, _retry_after(response.headers.get("retry-after")) if retried else None)
         except self._httpx.HTTPError as error:
-            return None, f"{type(error).__name__}: {error}", 0.0
+            return _Failed(EngineError(f"{type(error).__name__}: {error} after {call} call(s)"), 0.0)
+
+    async def _words(self, response: Any, body: dict[str, Any]) -> str:
+        sent = [*(message["content"] for message in body["messages"]), self._settings.token or ""]
+        try:
+            return endpoint_words(await self._read(response), sent)
+        except ReplyTooLarge:
+            return ""
 
     async def _wait_for_turn(self) -> None:
         if self._settings.per_minute is None:

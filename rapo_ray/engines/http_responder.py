@@ -6,14 +6,19 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings
+from rapo_ray.config.request import ModelRequestConfig
+from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, request_body
+from rapo_ray.engines.http_refusal import EndpointRefused, remedies
 from rapo_ray.errors import EngineError
-from rapo_ray.models.chat import THINK_END, THINK_START, conversation
+from rapo_ray.models.chat import PLAIN, ChatFormat, conversation
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Prompt, Response
 
 REPLY_TIMEOUT = 600.0  # seconds for one completion, retries included
+PROBE = Prompt("the first call", "How long does an egg take to boil?", False, 1, "probe", "probe")
+REMEDIES = {"temperature": "evaluation.temperature=null", "seed": "evaluation.request.seed=false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,11 @@ class HttpModel:
     endpoint: EndpointSettings
     model: str
     system_prompt: str | None
-    temperature: float
+    temperature: float | None  # None: not sent
     max_tokens: int
     seed: int
+    request: ModelRequestConfig
+    chat: ChatFormat = PLAIN  # that a separate field of reasoning is put together in
 
 
 class HttpResponder:
@@ -33,6 +40,18 @@ class HttpResponder:
 
     def __init__(self, settings: HttpModel) -> None:
         self._settings = settings
+
+    def probe(self) -> None:
+        """Send a harmless prompt; raises EngineError with the endpoint's words and the settings to change."""
+
+        async def once() -> None:
+            endpoint = ChatEndpoint(self._settings.endpoint)
+            try:
+                await self._one(endpoint, 0, PROBE)
+            finally:
+                await endpoint.close()
+
+        asyncio.run(once())
 
     def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
         """Responses in the order in which they finish; raises EngineError where the endpoint fails for good."""
@@ -67,29 +86,34 @@ class HttpResponder:
 
     async def _one(self, endpoint: ChatEndpoint, group: int, prompt: Prompt) -> Response:
         settings = self._settings
-        body = {
-            "model": settings.model,
-            "messages": conversation(settings.system_prompt, prompt.text),
-            "temperature": settings.temperature,
-            "max_tokens": settings.max_tokens,
-            "seed": derive_seed(settings.seed, 0, group, prompt.id, 0) % 2**31,
-        }
+        place = f"{settings.endpoint.url}: {prompt.id}"
         try:
-            content = await asyncio.wait_for(endpoint.post(body), REPLY_TIMEOUT)
+            content = await asyncio.wait_for(endpoint.post(self._body(group, prompt)), REPLY_TIMEOUT)
         except TimeoutError:
-            raise EngineError(f"{settings.endpoint.url}: no completion of {prompt.id} in {REPLY_TIMEOUT:g} s") from None
+            raise EngineError(f"{place}: no completion in {REPLY_TIMEOUT:g} s") from None
+        except EndpointRefused as refused:
+            changes = remedies(refused.words, settings.request, "evaluation", REMEDIES)
+            raise EngineError(f"{place}: {refused}{f'; set {changes}' if changes else ''}") from None
         except EngineError as error:
-            raise EngineError(f"{settings.endpoint.url}: {error}, prompt {prompt.id}") from None
+            raise EngineError(f"{place}: {error}") from None
         return read_completion(content, settings, group, prompt)
+
+    def _body(self, group: int, prompt: Prompt) -> dict[str, Any]:
+        settings = self._settings
+        messages = conversation(settings.system_prompt, prompt.text)
+        body = request_body(settings.model, messages, settings.request, settings.max_tokens, settings.temperature)
+        if settings.request.seed:
+            body["seed"] = derive_seed(settings.seed, 0, group, prompt.id, 0) % 2**31
+        return body
 
 
 def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Prompt) -> Response:
-    """A chat completion as a response; raises EngineError for a reply of another shape."""
+    """A chat completion as a response, a refusal in a field of its own as its answer; raises EngineError for others."""
     try:
         body = json.loads(content)
         choice = body["choices"][0]
         message = choice["message"]
-        text = message.get("content") or ""
+        text = message.get("content") or message.get("refusal") or ""
         thinking = message.get("reasoning_content") or message.get("reasoning")
         tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
         if not isinstance(text, str) or not (thinking is None or isinstance(thinking, str)):
@@ -97,6 +121,6 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise EngineError(f"{settings.endpoint.url}: the reply for {prompt.id} is no chat completion") from None
     if thinking:
-        text = f"{THINK_START}\n{thinking.strip()}\n{THINK_END}\n\n{text}"
+        text = settings.chat.compose(thinking.strip(), text)
     truncated = choice.get("finish_reason") == "length"
     return Response(group, 0, prompt.id, text, truncated, tokens)

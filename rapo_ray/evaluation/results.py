@@ -54,7 +54,7 @@ class JudgeIdentity:
 class Decoding:
     """Settings that the completions were sampled with, and the part of them that counts as the answer."""
 
-    temperature: float
+    temperature: float | None  # None: the endpoint's own
     max_new_tokens: int
     dtype: str
     system_prompt: str | None

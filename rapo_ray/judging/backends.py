@@ -1,19 +1,26 @@
 """Construction of a model judge from its config."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+from rapo_ray.errors import ModelError
 from rapo_ray.judging.ask import Ask, JudgeSettings, Mode
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
-from rapo_ray.judging.guards import GuardJudge, read_guard
+from rapo_ray.judging.guards.families import read_guard
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
+from rapo_ray.judging.probe import probe
 from rapo_ray.judging.questions import Question, Reply, read_reply
-from rapo_ray.judging.vllm_ask import VllmAsk
+from rapo_ray.judging.vllm_ask import AskLimits, VllmAsk
+from rapo_ray.models.chat import PLAIN, ChatFormat
+from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.folder import fingerprint
 from rapo_ray.models.source import ModelSource
 
@@ -31,11 +38,14 @@ class JudgeSpec:
     revision: str | None
     engine: EngineSettings | None  # of a vllm judge
     cache: Path | None  # folder of cached judgements
+    part: str = "risk"  # its section below `judge`
 
 
-def judge_spec(config: RunConfig, judge: JudgeBackendConfig, model: Path | None) -> JudgeSpec:
-    """Spec of one of a run's model judges; `model` is the folder of a vllm judge's model."""
+def judge_spec(config: RunConfig, part: str, model: Path | None) -> JudgeSpec:
+    """Spec of one of a run's model judges, by part; `model` is the folder of a vllm judge's model."""
+    judge = config.judge.named()[part]
     return JudgeSpec(
+        part=part,
         backend=judge,
         mode=config.judge.mode,
         revision=judge.revision or (fingerprint(model) if model else None),
@@ -58,7 +68,18 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         sleeps=config.rollout.colocate and config.cluster.device == "gpu",
         expected_tokens=max(1, judge.max_model_len // 2),
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
+        chat=judge_format(judge, model),
     )
+
+
+def judge_format(judge: JudgeBackendConfig, model: Path) -> ChatFormat:
+    """The chat format of a vllm judge's model; raises ModelError where it has none, which a guard need not have."""
+    try:
+        return format_of_folder(model, ThinkingConfig())
+    except ModelError:
+        if judge.guard is None:
+            raise
+        return PLAIN
 
 
 def judge_engine(spec: JudgeSpec) -> VllmEngine | None:
@@ -79,15 +100,39 @@ def make_judge(name: str, spec: JudgeSpec, engine: VllmEngine | None) -> LlmJudg
         def read(question: Question, reply: Reply) -> object:
             return read_reply(question, reply) if family is None else read_guard(family, reply)
 
-        identity = f"{settings.id}@{spec.revision}"
-        ask = CachedAsk(ask, JudgementStore(spec.cache, name), identity, read)
+        ask = CachedAsk(ask, JudgementStore(spec.cache, name), judge_identity(spec), read)
     return LlmJudge(ask, settings) if family is None else GuardJudge(ask, settings, family)
+
+
+def judge_identity(spec: JudgeSpec) -> str:
+    """The judge of cached judgements: its model, its revision, and the settings that its replies depend on."""
+    judge = spec.backend
+    settings = judge.model_dump(mode="json", include={"max_thinking_tokens", "template_kwargs"}, exclude_defaults=True)
+    if judge.backend == "http":
+        settings |= judge.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
+    more = f"?{json.dumps(settings, sort_keys=True)}" if settings else ""
+    return f"{judge.backend}:{judge.model}@{spec.revision}{more}"
+
+
+async def probe_endpoint(spec: JudgeSpec) -> None:
+    """Send an http judge its first call, before its work; raises JudgeError in one line where there is no reply."""
+    if spec.backend.backend == "http":
+        ask = _http_ask(spec.backend)
+        try:
+            await probe(ask, spec.backend, spec.part)
+        finally:
+            await ask.close()
 
 
 def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
     backend = spec.backend
     if engine is not None:
-        return VllmAsk(engine, backend.max_model_len, backend.max_reply_tokens)
+        limits = (backend.max_model_len, backend.max_reply_tokens, backend.max_thinking_tokens)
+        return VllmAsk(engine, AskLimits(*limits, backend.template_kwargs))
+    return _http_ask(backend)
+
+
+def _http_ask(backend: JudgeBackendConfig) -> HttpAsk:
     assert backend.url is not None and backend.model is not None
     check_url(backend.url, backend.allow_private)
     return HttpAsk(
@@ -101,5 +146,8 @@ def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
             ),
             backend.model,
             backend.max_reply_tokens,
+            backend.max_thinking_tokens,
+            backend.template_kwargs,
+            backend.request,
         )
     )

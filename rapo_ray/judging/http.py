@@ -10,27 +10,32 @@ import json
 import math
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from rapo_ray.config.judge import JudgeConfig
-from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge
+from rapo_ray.config.request import JudgeRequestConfig
+from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge, request_body
 from rapo_ray.errors import ConfigError
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Status
 
 LABEL_LOGPROBS = 20  # OpenAI's maximum
+CHOICE_TOKENS = 64  # more than the longest reply has characters
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """The endpoint of an HTTP judge and the model there."""
+    """The endpoint of an HTTP judge, the model there, and the fields of a request."""
 
     endpoint: EndpointSettings
     model: str
     max_tokens: int = 512  # of a free-text reply
+    thinking_tokens: int = 0  # added to every limit
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    request: JudgeRequestConfig = field(default_factory=JudgeRequestConfig)
 
 
 def check_url(url: str, allow_private: bool) -> None:
@@ -89,47 +94,60 @@ class HttpAsk:
             content = await self._endpoint.post(self._body(question))
         except ReplyTooLarge as error:
             raise JudgeFailure(Status.PARSE, str(error)) from None
-        return _reply(content, question)
+        return self._read(content, question)
+
+    def limit(self, question: Question) -> int:
+        """Token limit of a reply and of the thinking before it."""
+        reply = CHOICE_TOKENS if question.style == "choice" else self._settings.max_tokens
+        return (1 if question.one_token else reply) + self._settings.thinking_tokens
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._endpoint.close()
 
     def _body(self, question: Question) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._settings.model,
-            "messages": [{"role": message.role, "content": message.content} for message in question.messages],
-            "temperature": 0,
-            "max_tokens": self._settings.max_tokens,
-        }
-        if question.style == "label":
-            body |= {"max_tokens": 1, "logprobs": True, "top_logprobs": LABEL_LOGPROBS}
+        settings = self._settings
+        messages: list[dict[str, str]] = [
+            {"role": message.role, "content": message.content} for message in question.messages
+        ]
+        temperature, limit = settings.request.temperature, self.limit(question)
+        body = request_body(settings.model, messages, settings.request, limit, temperature)
+        if settings.template_kwargs:
+            body["chat_template_kwargs"] = settings.template_kwargs
+        if question.one_token:
+            body |= {"logprobs": True, "top_logprobs": LABEL_LOGPROBS}
         if question.style == "choice":
-            body |= {"max_tokens": 64, "response_format": _schema(question)}
+            body["response_format"] = _schema(question)
         return body
 
-
-def _reply(content: bytes, question: Question) -> Reply:
-    try:
-        body = json.loads(content)
-        choice = body["choices"][0]
-        text = choice["message"]["content"] or ""
-        tokens = int(body.get("usage", {}).get("total_tokens", 0))
-        cut = choice.get("finish_reason") == "length" and question.style != "label"
-        if not isinstance(text, str):
-            raise TypeError
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise JudgeFailure(Status.PARSE, "the judge's HTTP reply is not a chat completion") from None
-    return Reply(text.strip(), tokens, _probabilities(choice, question), truncated=cut)
+    def _read(self, content: bytes, question: Question) -> Reply:
+        """The reply in a chat completion; one that the limit cut is truncated, except for a letter, which is whole."""
+        try:
+            body = json.loads(content)
+            choice = body["choices"][0]
+            text = choice["message"].get("content") or ""
+            tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
+            letter = question.one_token and not self._settings.thinking_tokens
+            cut = choice.get("finish_reason") == "length" and not letter
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            raise JudgeFailure(Status.PARSE, "the judge's HTTP reply is not a chat completion") from None
+        if not text and choice["message"].get("refusal"):
+            raise JudgeFailure(Status.PARSE, "the judge refused to reply")
+        return Reply(text.strip(), tokens, _probabilities(choice, question), truncated=cut)
 
 
 def _probabilities(choice: dict[str, Any], question: Question) -> tuple[float, ...] | None:
-    """The probability of each label among all labels, from the first token's log-probs."""
-    if question.style != "label":
+    """The probability of each label among all labels, from the log-probs of the last token that is a label."""
+    if not question.one_token:
         return None
     try:
-        top = {
-            item["token"].strip(): float(item["logprob"]) for item in choice["logprobs"]["content"][0]["top_logprobs"]
-        }
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        labels = [one for one in choice["logprobs"]["content"] if one["token"].strip() in question.replies]
+        top = [(item["token"].strip(), math.exp(float(item["logprob"]))) for item in labels[-1]["top_logprobs"]]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    weights = [math.exp(top[label]) if label in top else 0.0 for label in question.replies]
+    weights = [sum(weight for token, weight in top if token == label) for label in question.replies]
     total = sum(weights)
     return tuple(weight / total for weight in weights) if total > 0 and math.isfinite(total) else None
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rapo_ray.config import RunConfig
@@ -16,7 +17,7 @@ JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]
 
 
 def local_judge(config: RunConfig) -> JudgeOne:
-    """The judge of one completion that `config.judge` describes; raises ConfigError or ModelError."""
+    """The judge of one completion that `config.judge` describes; raises ConfigError, ModelError or JudgeError."""
     check_judges(config.judge)
     risk = _judge_of(config, "risk")
     if config.judge.general is None:
@@ -49,7 +50,14 @@ def _judge_of(config: RunConfig, part: str) -> JudgeParts:
         model = Path(resolve_model(backend.model, backend.revision))
         device = config.cluster.device
         os.environ.update(engine_environment(device, cpu_threads(device, 1), backend.kv_cache_gib))
-    from rapo_ray.judging.backends import judge_engine, judge_spec, make_judge  # imports vLLM: reads the environment
+    from rapo_ray.judging.backends import (  # imports vLLM: reads the environment
+        judge_engine,
+        judge_spec,
+        make_judge,
+        probe_endpoint,
+    )
 
-    spec = judge_spec(config, backend, model)
+    spec = judge_spec(config, part, model)
+    with ThreadPoolExecutor(1) as apart:  # the caller may have a running loop, as a notebook has
+        apart.submit(asyncio.run, probe_endpoint(spec)).result()
     return make_judge(f"local-{part}", spec, judge_engine(spec)).judge

@@ -6,15 +6,19 @@ Material is fenced off and inert; any reply that is not admissible is a failure 
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rapo_ray.judging import rubrics
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Status
 
 Style = Literal["choice", "label", "text", "guard"]
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we know
+
+_FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```")  # one code fence with an object and nothing else
 
 
 class JudgeFailure(Exception):
@@ -47,13 +51,18 @@ class Question:
     """A chat and its admissible replies: JSON objects (choice, text), letters for them (label), or a guard's format."""
 
     messages: tuple[Message, ...]
-    options: tuple[str, ...]  # JSON objects
+    options: tuple[str, ...]  # JSON objects; for a guard that replies with one token, the tokens
     style: Style
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """The admissible replies: letters, or the JSON objects themselves."""
+        """The admissible replies: letters, or the options themselves."""
         return tuple(LABELS[: len(self.options)]) if self.style == "label" else self.options
+
+    @property
+    def one_token(self) -> bool:
+        """True where a reply is one token, whose probability is known."""
+        return self.style == "label" or (self.style == "guard" and bool(self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +113,14 @@ def read_reply(question: Question, reply: Reply) -> Answer:
     """Parse a reply; raises JudgeFailure (truncated or parse) unless it is admissible."""
     if reply.truncated:
         raise JudgeFailure(Status.TRUNCATED, "the reply was cut at its token limit")
-    text = reply.text.rpartition("</think>")[2].strip() if question.style == "text" else reply.text
+    text = reply.text.rpartition(PLAIN.close_mark)[2].strip()
     options = tuple(json.loads(option) for option in question.options)
     if question.style == "label":
         if text not in question.replies:
             raise JudgeFailure(Status.PARSE, f"the reply is {text[:40]!r}, not one of {', '.join(question.replies)}")
         return Answer(options[question.replies.index(text)], reply.tokens, options, reply.probabilities)
     try:
-        values = json.loads(text)
+        values = json.loads(fenced[1] if (fenced := _FENCED.fullmatch(text)) else text)
     except (ValueError, RecursionError):
         raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
     if not any(_same(values, option) for option in options):

@@ -35,7 +35,7 @@ class ChatFormat:
     end: str = ""  # the token that ends a turn, in training text too
     end_id: int | None = None
     stops: tuple[int, ...] = ()  # tokens that end a turn besides the tokenizer's own end
-    kept: tuple[int, ...] = ()  # special tokens in the marks, which decoded text must keep
+    mark_ids: tuple[int, ...] = ()  # special tokens in the marks, which decoded text must keep
     shown: bool = False  # the template or the settings show the marks; otherwise a warm-up has to teach them
 
     @property
@@ -73,6 +73,19 @@ class ChatFormat:
         """A completion as the model writes it behind its prompt, without the token that ends the turn."""
         return f"{self.begin(thinking, closed=True)}{answer}{self.answer_end}"
 
+    def to_answer(self, prompt: str) -> str:
+        """Text that a rendered prompt is continued with so that the answer comes at once; none if it says so itself."""
+        text = prompt.rstrip()
+        if text.endswith(self.open_mark):
+            return self.closing + self.answer_start
+        if text.endswith(self.close_mark) or self.off is not None or self.off_word or not self.shown:
+            return ""
+        return self.skipping
+
+    def behind_thinking(self, text: str) -> str:
+        """All of a text that follows the first thought in it; the whole text where none is closed."""
+        return self.unwrap(text.partition(self.close_mark)[2]) if self.close_mark in text else text
+
     def unwrap(self, answer: str) -> str:
         """The answer without what wraps it."""
         answer = answer.strip().removeprefix(self.answer_start.strip())
@@ -86,6 +99,10 @@ class ChatFormat:
         if self.direct_mark and body.startswith(self.direct_mark):
             return self.unwrap(body.removeprefix(self.direct_mark))
         return text.replace(self.open_mark, " ").strip()
+
+    def from_plain(self, text: str) -> str:
+        """A completion in the plain form of our own files, with this format's marks in the place of the plain ones."""
+        return text.replace(PLAIN.open_mark, self.open_mark).replace(PLAIN.close_mark, self.close_mark)
 
     def inert(self, text: str) -> str:
         """The text with every mark of the format taken out."""
@@ -101,7 +118,7 @@ class ChatFormat:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The format that `to_json` wrote; raises TypeError for content of another shape."""
         fields: dict[str, Any] = dict(content)
-        fields |= {name: tuple(fields[name]) for name in ("stops", "kept") if name in fields}
+        fields |= {name: tuple(fields[name]) for name in ("stops", "mark_ids") if name in fields}
         return cls(**fields)
 
     def _turn(self, role: str, content: str) -> dict[str, Any]:

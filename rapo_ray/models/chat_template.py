@@ -57,6 +57,14 @@ def format_of_folder(folder: Path, thinking: ThinkingConfig, tokenizer: Any = No
     return read_format(tokenizer, thinking, _stops(folder / "generation_config.json"), str(folder))
 
 
+def stated_format(thinking: ThinkingConfig) -> ChatFormat:
+    """The format of completions without a template to read: the plain one, or the marks that the settings state."""
+    if thinking.open is None or thinking.close is None:
+        return PLAIN
+    start, end = thinking.answer or ("", "")
+    return ChatFormat(f"{thinking.open}\n", f"\n{thinking.close}\n\n", start, end, shown=True)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder; raises ModelError."""
     from transformers import AutoTokenizer
@@ -88,7 +96,7 @@ def describe(chat: ChatFormat) -> str:
         f"on by {on}; {off}" if on else off,
         f"answer in {chat.answer_start.strip()!r} .. {chat.answer_end.strip()!r}" if chat.answer_start else "",
         f"a turn ends in {chat.end!r}",
-        "marks are special tokens" if chat.kept else "",
+        "marks are special tokens" if chat.mark_ids else "",
         "" if chat.system else "no system turn",
         "content as parts" if chat.parts else "",
     ]
@@ -151,7 +159,7 @@ class _Reader:
             parts=self._parts, system=self._takes_system(), end=end, end_id=end_id,
             off_word=OFF_WORD if off is None and self._obeys_off_word(on, closing) else "",
         )  # fmt: skip
-        return replace(chat, kept=self._special_in(chat), stops=self._all_stops(end_id))
+        return replace(chat, mark_ids=self._special_in(chat), stops=self._all_stops(end_id))
 
     def _marks(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str, str, bool]:
         """Opening, closing, what opens the answer, and True where template or settings show them."""
@@ -243,7 +251,7 @@ class _Reader:
         return text.rstrip().endswith(closing.strip())
 
     def _skipping(self, prompt: str, on: Mapping[str, Any], opening: str, closing: str) -> str:
-        """What a prompt without a mark is continued with so that the answer comes at once."""
+        """Text that a prompt without a mark is continued with so that the answer comes at once."""
         plain = self._plain(on)
         between = plain[len(prompt) :] if plain.startswith(prompt) else ""
         return between if re.search(r"[<\[]", between) else opening + closing
@@ -293,7 +301,7 @@ class _Reader:
         return tuple(dict.fromkeys([*self._stops, end_id]))
 
     def _wrap(self, answer_start: str, answer_end: str) -> tuple[str, str]:
-        """What wraps an answer, as rendered, as set, or as the template's source names it."""
+        """The texts that wrap an answer, as rendered, as set, or as the template's source names them."""
         if self._thinking.answer is not None:
             return self._thinking.answer
         if answer_start.strip() or answer_end.strip():

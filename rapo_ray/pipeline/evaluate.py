@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Resu
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
-from rapo_ray.pipeline.inputs import load_prompts
+from rapo_ray.pipeline.inputs import check_temperature, load_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
@@ -36,14 +36,19 @@ if TYPE_CHECKING:
 def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) -> Results:
     """Evaluate each target on `evaluation.suites`; raises RapoError. Rows on disk are not made again."""
     check_judges(config.judge)
+    if any(target.url is None for target in targets):
+        check_temperature(config)
     prompts = suite_prompts(config)
+    endpoints = {
+        target.name: endpoint_responder(config, target, prompts, folder) for target in targets if target.url is not None
+    }
     folder.mkdir(parents=True, exist_ok=True)
     same_evaluation(folder, config, targets)
     evaluated = []
     for target in targets:
         console.say(f"evaluating {target.id}: {config.evaluation.suites}")
-        with start_inference(config, target.path) as (rollouts, judge):
-            responder = rollouts if target.url is None else HttpResponder(http_model(config, target))
+        with start_inference(config, target) as (rollouts, judge):
+            responder = endpoints.get(target.name, rollouts)
             evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
     write_results(results, evaluated, folder)
@@ -51,6 +56,15 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     console.say(f"results: {EvaluationLayout(folder).results}")
     publish_report(folder)
     return results
+
+
+def endpoint_responder(config: RunConfig, target: Target, prompts: Sequence[Prompt], folder: Path) -> HttpResponder:
+    """The endpoint as a responder, probed where rows are missing; raises EngineError where it refuses its requests."""
+    responder = HttpResponder(http_model(config, target))
+    rows = RowFile(EvaluationLayout(folder).rows_of(target.name)).read()
+    if len(rows) < len(make_items(prompts, config.evaluation.attacks)):
+        responder.probe()
+    return responder
 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
@@ -77,7 +91,9 @@ def evaluate_live(
     file = RowFile(EvaluationLayout(folder).rows_of(target.name))
     with console.progress(f"evaluating {target.name}") as progress:
         reads = (config.judge.general or config.judge.risk).backend != "rules"
-        rows = collect_rows(target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads)
+        rows = collect_rows(
+            target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads, target.chat
+        )
     return Evaluated(
         name=target.name, id=target.id, revision=target.revision, rows=rows, expected=len(items), dropped=dropped
     )
@@ -104,7 +120,7 @@ def decoding(config: RunConfig) -> Decoding:
         attacks=list(config.evaluation.attacks),
         suites=config.evaluation.suites,
         seed=config.seed,
-        answer="what follows </think>; all of the completion where that is missing",
+        answer="what follows the thinking; all of the completion where nothing closes that",
     )
 
 
@@ -124,43 +140,46 @@ class Identity:
     judges: dict[str, Any]
     sources: dict[str, Any]
     chunk: int
+    request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
 
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
-    """Raises ConfigError where the folder holds rows of other models, suites or settings."""
+    """Record the settings of the folder's rows; raises ConfigError where it has rows of other models or settings."""
     judges = {part: judge.model_dump(mode="json") for part, judge in config.judge.named().items()}
     sources = {name: source.model_dump(mode="json") for name, source in config.data.sources.items()}
     models = {target.name: f"{target.id}@{target.revision}" for target in targets}
-    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config))
+    request = config.evaluation.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
+    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config), request)
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:
         names = sorted(one.name for one in fields(Identity) if one.name != "models")
         changed = [name for name in names if getattr(before, name) != getattr(identity, name)]
         changed += [f"models.{name}" for name, one in models.items() if before.models.get(name, one) != one]
-        if changed:
+        if changed and any(folder.glob("*.jsonl")):
             raise ConfigError(
                 f"{folder} holds an evaluation with other settings (changed: {', '.join(changed)}): "
                 "give another --output, or remove the folder"
             )
-        identity = replace(identity, models={**before.models, **models})
+        if not changed:
+            identity = replace(identity, models={**before.models, **models})
     write_text_atomically(path, json.dumps(to_json(identity), indent=2, sort_keys=True) + "\n")
 
 
 @contextmanager
-def start_inference(config: RunConfig, model: Path | None) -> Iterator[tuple["RolloutGroup", "JudgeGroup"]]:
-    """Engines over the model, sampled as evaluations are, and judges; without a model the judges alone."""
+def start_inference(config: RunConfig, target: Target) -> Iterator[tuple["RolloutGroup", "JudgeGroup"]]:
+    """Engines over the model, sampled as evaluations are, and judges; for an endpoint the judges alone."""
     from actors.cluster import ray_cluster
     from actors.placement import check_fits, plan
 
-    wanted = plan(config).inference_only(engines=model is not None)
+    wanted = plan(config).inference_only(engines=target.path is not None)
     with ray_cluster(config.cluster) as nodes:
         from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
 
         check_fits(wanted, nodes)
-        spawner = Spawner(config, wanted)
+        spawner = Spawner(config, wanted, target.chat)
         try:
-            rollouts, judge = spawner.start_inference(model or Path(), judge_models(config))
-            yield rollouts.sampling(config.evaluation.temperature, max_new_tokens(config)), judge
+            rollouts, judge = spawner.start_inference(target.path or Path(), judge_models(config))
+            yield rollouts.sampling(config.evaluation.temperature or 0.0, max_new_tokens(config)), judge
         finally:
             spawner.close()
 
@@ -173,5 +192,6 @@ def http_model(config: RunConfig, target: Target) -> HttpModel:
     endpoint = EndpointSettings(
         target.url, read_token(target.token_file), config.rollout.max_num_seqs, max_reply_bytes=16 << 20
     )
-    temperature, limit = config.evaluation.temperature, max_new_tokens(config)
-    return HttpModel(endpoint, target.served_name, config.model.system_prompt, temperature, limit, config.seed)
+    evaluation, limit, prompt = config.evaluation, max_new_tokens(config), config.model.system_prompt
+    sampling = (evaluation.temperature, limit, config.seed)
+    return HttpModel(endpoint, target.served_name, prompt, *sampling, evaluation.request, target.chat)

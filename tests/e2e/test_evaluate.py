@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import REPOSITORY, Cluster, FinishedRun, environment, write_jsonl
-from tests.judge_server import Scripted, completion, judge_server, offered
+from tests.judge_server import Scripted, completion, judge_server, offered, probed
 
 pytestmark = pytest.mark.e2e
 
@@ -117,7 +117,7 @@ def test_an_endpoint_is_evaluated_and_a_judge_that_disappears_makes_it_partial(
         options = offered(text)
         return completion(options[0])
 
-    with judge_server(model) as served, judge_server(judge) as judging:
+    with judge_server(model) as served, judge_server(probed(judge)) as judging:
         http = f"{{backend: http, model: j, url: '{judging.url}', allow_private: true}}"
         arguments = [
             "--model", served.url, "--served-name", "m", "--suites", "mine:all", "--output", str(tmp_path / "out"),

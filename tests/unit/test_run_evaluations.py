@@ -10,6 +10,7 @@ from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, ReportError
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.pipeline.evaluate import Identity, same_evaluation
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.target import Target
@@ -39,7 +40,8 @@ def results_of(skill: int, bar: float) -> Results:
 
 
 def test_the_best_weights_pass_their_gate_with_the_least_attack_success(tmp_path: Path) -> None:
-    evaluations, policy, run = RunEvaluations(load_config("quickstart"), tmp_path), FakePolicy(), RunLayout(tmp_path)
+    evaluations = RunEvaluations(load_config("quickstart"), tmp_path, PLAIN)
+    policy, run = FakePolicy(), RunLayout(tmp_path)
 
     def offer(number: int, results: Results) -> bool:
         policy.weights = f"round {number}"
@@ -80,6 +82,7 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
     both = {"model": "models/model@abc", "against": "models/against@abc"}
     assert same(tmp_path, config, "against") == both
     assert same(tmp_path, config, "model") == both
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
     with pytest.raises(ConfigError, match=r"other settings \(changed: decoding, judges\): give another --output"):
         same(tmp_path, load_config("quickstart", ["seed=7", "judge.general.backend=rules"]), "model")
     with pytest.raises(ConfigError, match=r"\(changed: models.model\)"):
@@ -87,3 +90,19 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
     EvaluationLayout(tmp_path).identity.write_text("{}")
     with pytest.raises(ReportError, match=r"evaluation.json: cannot be read \(models: Field required\)"):
         same(tmp_path, config, "model")
+
+
+def test_a_mistake_before_the_first_row_costs_no_folder(tmp_path: Path) -> None:
+    same(tmp_path, load_config("quickstart"), "model")
+    corrected = load_config("quickstart", ["evaluation.request.extra_body.reasoning_effort=low", "seed=7"])
+    assert same(tmp_path, corrected, "other") == {"other": "models/other@abc"}
+    EvaluationLayout(tmp_path).rows_of("other").write_text("")
+    assert same(tmp_path, corrected, "other") == {"other": "models/other@abc"}
+    with pytest.raises(ConfigError, match=r"\(changed: request\)"):
+        same(tmp_path, load_config("quickstart", ["seed=7"]), "other")
+
+
+def test_the_name_of_the_limit_is_no_part_of_an_evaluation(tmp_path: Path) -> None:
+    same(tmp_path, load_config("quickstart"), "model")
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
+    same(tmp_path, load_config("quickstart", ["evaluation.request.limit_field=max_completion_tokens"]), "model")

@@ -16,6 +16,7 @@ from rapo_ray.config.run import LimitsConfig
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError, JudgeError
 from rapo_ray.judging.canaries import CanaryReport
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.roles import Saved
@@ -126,7 +127,7 @@ class Run:
         )
         self.folder = RunFolder(config)
         self.folder.open()
-        session = Session(config, self.folder, Inputs([], [], [], [], []), NoWatchers(), self.out)  # type: ignore[arg-type]
+        session = Session(config, self.folder, Inputs([], [], [], [], []), NoWatchers(), self.out, PLAIN)  # type: ignore[arg-type]
         sampler = PromptSampler([make_prompt(number) for number in range(5)], 2, 0)
         self.store = CheckpointStore(self.folder.checkpoints, 9)
 
