@@ -29,7 +29,7 @@ class PromptReader:
     @property
     def stray_tokens(self) -> tuple[str, ...]:
         """Special tokens, besides the marks, that the engine writes out where it has to keep those of the marks."""
-        return _stray_tokens(self._tokenizer, self._chat) if self._chat.kept else ()
+        return _stray_tokens(self._tokenizer, self._chat) if self._chat.mark_ids else ()
 
     def read(self, turns: Conversation, split: bool) -> Prompt:
         """The prompt of a request's turns; raises Problem where the template refuses them.

@@ -142,7 +142,7 @@ class ChatRequest(Sampling):
             fields["max_completion_tokens"] = self.token_limit
         if chat.on:
             fields["chat_template_kwargs"] = dict(chat.on)
-        if chat.kept:
+        if chat.mark_ids:
             fields["skip_special_tokens"] = False  # they would take the marks with them
         return {**fields, "model": model, "messages": turns}
 

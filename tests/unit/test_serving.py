@@ -265,7 +265,7 @@ def test_the_fields_for_the_engine() -> None:
     }
     chat = ChatFormat(stops=(7,))
     assert request.for_engine("m", turns, chat, split=False) == expected
-    special = ChatFormat(stops=(7,), kept=(3,), on={"enable_thinking": True})
+    special = ChatFormat(stops=(7,), mark_ids=(3,), on={"enable_thinking": True})
     assert request.for_engine("m", turns, special, split=False) == {
         **expected, "skip_special_tokens": False, "chat_template_kwargs": {"enable_thinking": True},
     }  # fmt: skip
@@ -304,7 +304,7 @@ def test_an_exceeded_limit_is_named() -> None:
 # --- published models, gates and history ----------------------------------------------------------------------------
 
 
-BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", kept=(1, 2), on={"enable_thinking": True})
+BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", mark_ids=(1, 2), on={"enable_thinking": True})
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ CHANNELS = ChatFormat(
     opening="<|channel|>analysis<|message|>",
     closing="<|end|><|start|>assistant<|channel|>final<|message|>",
     skipping="<|channel|>final<|message|>",
-    kept=(1, 2),
+    mark_ids=(1, 2),
 )
-BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", skipping="[THINK][/THINK]", kept=(1,))
+BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", skipping="[THINK][/THINK]", mark_ids=(1,))
 WRAPPED = ChatFormat(opening="<think>", closing="</think>", answer_start="<response>", answer_end="</response>")
 GLM = ChatFormat(opening="\n<think>", closing="</think>\n", opened=True, skipping="</think>\n")
 FORMATS = {"plain": PLAIN, "r1": R1, "channels": CHANNELS, "brackets": BRACKETS, "wrapped": WRAPPED, "glm": GLM}
