@@ -1,5 +1,6 @@
 """Separation of thinking and answer in a streamed completion, by its text, which works for any model (pure)."""
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -16,8 +17,15 @@ class ThinkSplitter:
     """Splitter of a completion that arrives in pieces; text that could still become a mark is held back."""
 
     def __init__(self, chat: ChatFormat, beginning: Beginning, strict: bool = False) -> None:
-        """Split by a format's marks; `strict` never takes text in front of a closing mark for the answer."""
+        """Split by a format's marks.
+
+        `strict` never takes text in front of a closing mark for the answer, nor a thought that an answer opens again:
+        at the start of a line, as a mark of plain text may also be quoted.
+        """
         self._chat = chat
+        line_start = "" if chat.mark_ids else r"\n\s*"
+        self._reopening = re.compile(line_start + re.escape(chat.open_mark)) if strict else None
+        self._gap = ""  # between two parts of an answer
         thinks = beginning == "opened" or (strict and beginning == "none")
         self._unmarked: _State = "thought_start" if thinks else "answer_start"
         self._state: _State = "start"
@@ -51,12 +59,13 @@ class ThinkSplitter:
                 return self._begin({self._chat.answer_start.strip(): "content_start"}, "content_start", end)
             case "thought":
                 return self._think(pieces, end)
+            case "content_start":
+                marks = {self._chat.open_mark: "thought_start"} if self._reopening else {}
+                return self._begin(marks, "content", end)
             case "content":
                 return self._answer(pieces, end)
-        self._held = self._held.lstrip()
-        if self._held:
-            self._state = "thought" if self._state == "thought_start" else "content"
-        return bool(self._held)
+            case "thought_start":
+                return self._begin({}, "thought", end)
 
     def _begin(self, marks: dict[str, _State], unmarked: _State, end: _End) -> bool:
         """Go on behind the mark that the text begins with, or without one."""
@@ -65,12 +74,12 @@ class ThinkSplitter:
             if mark and body.startswith(mark):
                 self._held, self._state = body.removeprefix(mark), state
                 return True
-        if any(mark.startswith(body) for mark in marks if mark):
+        if not body or any(mark.startswith(body) for mark in marks):
             if end is None:
                 return False
             if end == "truncated":
-                self._held = ""
-        self._state = unmarked
+                body = ""
+        self._held, self._state = body, unmarked
         return True
 
     def _think(self, pieces: list[Piece], end: _End) -> bool:
@@ -86,15 +95,26 @@ class ThinkSplitter:
         return False
 
     def _answer(self, pieces: list[Piece], end: _End) -> bool:
-        mark = self._chat.answer_end.strip()
-        certain = self._held.rstrip()
-        if mark and certain.endswith(mark):
-            certain = certain.removesuffix(mark).rstrip()
-        elif mark and end != "complete":
-            certain = _before_part_of(self._held, [mark])
-        pieces.append(("content", certain))
+        reopened = self._reopening.search(self._held) if self._reopening else None
+        if reopened:
+            self._add_answer(pieces, self._without_end(self._held[: reopened.start()]))
+            self._held, self._state, self._gap = self._held[reopened.end() :], "thought_start", "\n\n"
+            return True
+        certain = self._without_end(self._held)
+        if end != "complete" and certain == self._held.rstrip():
+            marks = (self._chat.answer_end.strip(), self._chat.open_mark if self._reopening else "")
+            certain = _before_part_of(self._held, marks)
+        self._add_answer(pieces, certain)
         self._held = "" if end else self._held[len(certain) :]
         return False
+
+    def _without_end(self, text: str) -> str:
+        return text.rstrip().removesuffix(self._chat.answer_end.strip()).rstrip()
+
+    def _add_answer(self, pieces: list[Piece], text: str) -> None:
+        if text:
+            pieces.append(("content", self._gap + text))
+            self._gap = ""
 
 
 def part_at_end(text: str, marks: Iterable[str]) -> int:
@@ -110,13 +130,3 @@ def _overlap(text: str, mark: str) -> int:
 def _before_part_of(text: str, marks: Iterable[str]) -> str:
     """The text without the part of a mark at its end, and without the white space before that."""
     return text[: len(text) - part_at_end(text, marks)].rstrip()
-
-
-def split_whole(
-    text: str, chat: ChatFormat, beginning: Beginning, strict: bool = False, truncated: bool = False
-) -> tuple[str, str]:
-    """Thinking and answer of a whole completion."""
-    splitter = ThinkSplitter(chat, beginning, strict)
-    pieces = splitter.feed(text) + splitter.finish(truncated)
-    joined = {kind: "".join(part for one, part in pieces if one == kind) for kind in ("reasoning", "content")}
-    return joined["reasoning"], joined["content"]

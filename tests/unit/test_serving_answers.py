@@ -221,6 +221,20 @@ def test_withheld_is_all_but_what_follows_a_closing_mark(
 
 
 @pytest.mark.parametrize(
+    ("text", "chat", "content"),
+    [
+        ("<think>\na\n</think>\n\nFlour.\n<think>\nI weigh it.\n</think>\n\nWater.", PLAIN, "Flour.\n\nWater."),
+        ("<think>\na\n</think>\n\n<think>\nI weigh it.\n</think>\n\nWater.", PLAIN, "Water."),
+        ("[THINK]a[/THINK]Flour. [THINK]I weigh it.", BRACKETS, "Flour."),
+        ("<think>\na\n</think>\n\nThe tag <think> opens it.", PLAIN, "The tag <think> opens it."),
+    ],
+)
+def test_withheld_is_a_thought_that_an_answer_opens_again(text: str, chat: ChatFormat, content: str) -> None:
+    for size in (1, 3, len(text)):
+        assert split_stream(text, [size] * len(text), chat, "none", True, False)[1] == content
+
+
+@pytest.mark.parametrize(
     ("text", "chat", "reasoning", "content"),
     [
         ("<", PLAIN, "", ""),
@@ -251,11 +265,26 @@ def test_every_cut_of_a_completion_is_split_as_it_is_parsed(
     assert pieces == (parsed.thinking, parsed.answer)
 
 
-PARTS = ["<think>", "</think>", "\n", " ", "a", "<", "</thi", "b.", "k>", "<response>", "</response>", "</resp"]
+PARTS = [
+    "<think>",
+    "</think>",
+    "\n",
+    " ",
+    "a",
+    "<",
+    "</thi",
+    "b.",
+    "k>",
+    "<response>",
+    "</response>",
+    "</resp",
+    "[THINK]",
+    "[/T",
+]
 
 
 @given(
-    st.sampled_from([PLAIN, R1, WRAPPED]), st.lists(st.sampled_from(PARTS), max_size=12),
+    st.sampled_from([PLAIN, R1, WRAPPED, BRACKETS]), st.lists(st.sampled_from(PARTS), max_size=12),
     st.lists(st.integers(1, 7), max_size=40), st.sampled_from(["opened", "closed", "none"]), st.booleans(),
     st.booleans(),
 )  # fmt: skip
