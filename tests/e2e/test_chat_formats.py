@@ -1,6 +1,6 @@
 """Models that think in other forms than the plain one, from synthesis to an endpoint that withholds their thinking.
 
-One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the other's marks are special tokens, as Magistral's are.
+One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the marks of the other are special tokens (Magistral).
 """
 
 import json
