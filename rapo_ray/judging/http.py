@@ -144,10 +144,10 @@ def _probabilities(choice: dict[str, Any], question: Question) -> tuple[float, .
         return None
     try:
         labels = [one for one in choice["logprobs"]["content"] if one["token"].strip() in question.replies]
-        top = {item["token"].strip(): float(item["logprob"]) for item in labels[-1]["top_logprobs"]}
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        top = [(item["token"].strip(), math.exp(float(item["logprob"]))) for item in labels[-1]["top_logprobs"]]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    weights = [math.exp(top[label]) if label in top else 0.0 for label in question.replies]
+    weights = [sum(weight for token, weight in top if token == label) for label in question.replies]
     total = sum(weights)
     return tuple(weight / total for weight in weights) if total > 0 and math.isfinite(total) else None
 

@@ -8,7 +8,7 @@ from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.guards import guard_question
 from rapo_ray.judging.http import HttpAsk
-from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, make_question
+from rapo_ray.judging.questions import Field, JudgeFailure, Question, make_question
 from rapo_ray.models.chat import THINK_END, THINK_START
 from rapo_ray.types import Completion, Form, Prompt
 
@@ -35,7 +35,8 @@ async def probe(ask: HttpAsk, judge: JudgeBackendConfig, part: str) -> str | Non
         raise JudgeError(f"{place}: {error}; check judge.{part}.url") from None
     except JudgeFailure as failure:
         raise JudgeError(f"{place}: {failure.detail}; check judge.{part}.url and judge.{part}.model") from None
-    if not _thought_only(question, reply):
+    cut = reply.truncated or ask.limit(question) == 1  # a letter is no cut reply
+    if not cut or not _thinks_only(reply.text):
         return None
     return (
         f"{place}: its thinking used all {ask.limit(question)} tokens of a reply: set "
@@ -64,9 +65,7 @@ def _settings(judge: JudgeBackendConfig, part: str) -> dict[str, str]:
     return {**temperature, **form, **template}
 
 
-def _thought_only(question: Question, reply: Reply) -> bool:
-    """True where the limit cut a reply before anything but thinking; a letter's limit is its one token."""
-    if not reply.truncated and question.style != "label":
-        return False
-    thinks = reply.text.startswith(THINK_START) and THINK_END not in reply.text
-    return thinks or not reply.text.rpartition(THINK_END)[2].strip()
+def _thinks_only(text: str) -> bool:
+    """True for a text with nothing behind its thinking, which may have arrived in a field of its own."""
+    _, end, answer = text.rpartition(THINK_END)
+    return not answer.strip() or (not end and text.startswith(THINK_START))

@@ -161,6 +161,19 @@ def test_a_judge_whose_thinking_leaves_no_reply_is_told_of_and_settable(style: S
     first_call(script, reply=style, template_kwargs={"enable_thinking": False})
 
 
+@pytest.mark.parametrize(("text", "warns"), [("<think>", True), ("<think>\nI weigh", True), ("", True), ("A", False)])
+@pytest.mark.parametrize("style", ["choice", "label"])
+def test_thinking_within_the_reply_is_seen_too(style: Style, text: str, warns: bool) -> None:
+    with judge_server(lambda body, before: completion(text, finish="length")) as server:
+        line = asyncio.run(probe_endpoint(judge_at(server.url, reply=style)))
+    assert (line is not None) == warns
+
+
+def test_an_empty_reply_that_no_limit_cut_is_no_thinking() -> None:
+    first_call(lambda body, before: completion(""), reply="text")
+    first_call(lambda body, before: completion(""), reply="label", max_thinking_tokens=9)
+
+
 def test_a_warning_reaches_whoever_judges_in_this_process(
     judged: Callable[..., tuple[int, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -198,13 +211,22 @@ def test_a_label_s_probability_is_read_behind_the_thinking() -> None:
     answer = with_tokens(
         "<think>Is it A or B?</think>\n\nB",
         ("<think>", {"<think>": 0.0}), ("A", {"A": -0.1}), ("B", {"B": -0.1}), ("</think>", {"</think>": 0.0}),
-        ("\n\n", {"\n\n": 0.0}), (" B", {" B": -0.1, "A": -2.1, "C": -4.0}), ("<|im_end|>", {"<|im_end|>": 0.0}),
+        ("\n\n", {"\n\n": 0.0}), (" B", {" B": -0.1, "A": -2.1, "C": -4.0, "B": -9.0}),
+        ("<|im_end|>", {"<|im_end|>": 0.0}),
     )  # fmt: skip
     with judge_server(lambda body, before: answer) as server:
         settings = HttpSettings(EndpointSettings(server.url), "m", thinking_tokens=50)
         reply = asyncio.run(HttpAsk(settings)(question("label")))
     assert reply.probabilities == pytest.approx((0.1192, 0.8808), abs=1e-4)
     assert read_reply(question("label"), reply).values == {"refuses": False}
+
+
+@pytest.mark.parametrize("value", [None, "much", 1e9])
+def test_log_probs_that_are_no_numbers_give_no_probability(value: Any) -> None:
+    answer = completion("A", finish="length", logprobs={"A": value})
+    with judge_server(lambda body, before: answer) as server:
+        reply = asyncio.run(HttpAsk(HttpSettings(EndpointSettings(server.url), "m"))(question("label")))
+    assert (reply.text, reply.probabilities) == ("A", None)
 
 
 def test_a_letter_that_the_limit_cut_after_thinking_may_be_the_beginning_of_a_word() -> None:
