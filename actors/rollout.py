@@ -14,6 +14,7 @@ import ray
 from actors.ray_calls import ProcessAddress, process_address
 from rapo_ray.engines.vllm_engine import EngineSettings, Generated, VllmEngine
 from rapo_ray.errors import DataError, EngineError
+from rapo_ray.models.chat import ChatFormat
 from rapo_ray.orchestrator.dispatch import Batches, SampleRequest
 from rapo_ray.types import Draft, GeneratedText, Packed, Prompt, Rollout, Sampling
 
@@ -101,8 +102,12 @@ class RolloutActor:
         return rollouts
 
     def write(self, drafts: list[Draft], max_tokens: int) -> list[GeneratedText]:
-        """Continue drafts greedily, in order; one that leaves no room to write comes back empty and truncated."""
-        prompts = [self._engine.encode_chat(draft.system, draft.user, draft.prefix) for draft in drafts]
+        """Whole completions of drafts, written greedily, in order; one without room to write comes back truncated."""
+        begins = [_begin(draft, self._engine.chat) for draft in drafts]
+        prompts = [
+            self._engine.encode_chat(draft.system, draft.user, begin)
+            for draft, begin in zip(drafts, begins, strict=True)
+        ]
         rooms = [min(max_tokens, self._max_model_len - len(tokens)) for tokens in prompts]
         futures = self._engine.submit(
             [
@@ -112,8 +117,9 @@ class RolloutActor:
             ]
         )
         results = (future.result() for future in futures)
-        written = (GeneratedText(result.text, result.truncated) for result in results)
-        return [next(written) if room > 0 else GeneratedText("", truncated=True) for room in rooms]
+        return [
+            _continued(begin, next(results) if room > 0 else None) for begin, room in zip(begins, rooms, strict=True)
+        ]
 
     def _rollout(self, request: SampleRequest, generated: Generated) -> Rollout:
         return Rollout(
@@ -176,3 +182,14 @@ class RolloutActor:
     def weight_checksums(self, dtype: str) -> dict[str, str]:
         """SHA-256 of every weight, read back from the engine."""
         return self._engine.weight_checksums(dtype)
+
+
+def _begin(draft: Draft, chat: ChatFormat) -> str:
+    return "" if draft.thinking is None else chat.begin(draft.thinking, draft.closed)
+
+
+def _continued(begin: str, generated: Generated | None) -> GeneratedText:
+    """The whole completion; without a continuation it is cut."""
+    if generated is None:
+        return GeneratedText(begin, truncated=True)
+    return GeneratedText(begin + generated.text, generated.truncated)

@@ -136,7 +136,7 @@ class RolloutGroup:
             yield [rollout.response for rollout in batch]
 
     def write(self, drafts: list[Draft]) -> list[GeneratedText]:
-        """Continue drafts greedily, dealt over the engines; results in order."""
+        """Whole completions of drafts, written greedily, dealt over the engines; results in order."""
         actors = self.engines.actors
         count = len(actors)
         refs = [actor.write.remote(drafts[index::count], self._write_tokens) for index, actor in enumerate(actors)]

@@ -26,6 +26,7 @@ from rapo_ray.engines.environment import cpu_threads, engine_environment
 from rapo_ray.engines.memory import expected_tokens
 from rapo_ray.engines.vllm_engine import EngineSettings
 from rapo_ray.judging.backends import judge_spec
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.models.source import ModelSource
 from rapo_ray.orchestrator.weight_sync import PolicyToEngines
 from rapo_ray.roles import Reference
@@ -53,6 +54,7 @@ class Spawner:
 
     config: RunConfig
     plan: Plan
+    chat: ChatFormat = PLAIN  # of the policy
     _handles: list[Any] = field(default_factory=list)
     _groups: list[PlacementGroup] = field(default_factory=list)
     _guests: list[Place] = field(default_factory=list)  # places on engines' cards for the policy's ranks
@@ -207,6 +209,7 @@ class Spawner:
             weight_backend=weight_backend(config),
             sleeps=rollout.colocate and config.cluster.device == "gpu",
             expected_tokens=expected_tokens(rollout.max_prompt_tokens, rollout.max_new_tokens),
+            chat=self.chat,
         )
         env = self._env(threads(config, rollout.engines), rollout.kv_cache_gib)
         created = self._create(RolloutActor, place, env, ENGINE_CONCURRENCY, max_restarts=config.limits.restarts)
@@ -216,11 +219,11 @@ class Spawner:
         config = self.config
         env = self._env(threads(config, judge.actors), judge.kv_cache_gib)
         if judge.backend == "rules":
-            return self._start(self._create(RulesJudgeActor, place, env, None, **self._stateless), place.slot.name)
+            created = self._create(RulesJudgeActor, place, env, None, **self._stateless)
+            return self._start(created, place.slot.name, self.chat)
         spec = judge_spec(config, part, model)
-        return self._start(
-            self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless), place.slot.name, spec
-        )
+        created = self._create(ModelJudgeActor, place, env, JUDGE_CONCURRENCY, **self._stateless)
+        return self._start(created, place.slot.name, spec, self.chat)
 
     def _policy(self, place: Place) -> Any:
         config = self.config

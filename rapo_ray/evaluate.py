@@ -44,9 +44,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.attacks:
         overrides.append(f"evaluation.attacks=[{options.attacks}]")
     config = load_config(recipe, overrides)
-    targets = [resolve_target(options.model, "model", options.served_name, options.token_file)]
+    served = (config.model.thinking, options.served_name, options.token_file)
+    targets = [resolve_target(options.model, "model", *served)]
     if options.against:
-        targets.append(resolve_target(options.against, "against", options.served_name, options.token_file))
+        targets.append(resolve_target(options.against, "against", *served))
     folder = options.output or (RunLayout(run).evaluation("manual").path if run else RunLayout(config.out).evaluations)
     results = evaluate_models(config, targets, folder)
     return 0 if results.gate is None or results.gate.passed else GATE_STATUS

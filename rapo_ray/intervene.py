@@ -35,7 +35,7 @@ def _intervene(options: argparse.Namespace) -> int:
     recipe = options.config or (str(RunLayout(run).config) if run else "quickstart")
     config = load_config(recipe, [*options.overrides, *suites])
     folder = options.output or RunLayout(run or config.out).intervention
-    intervene(config, resolve_target(options.model, "model", None, None), folder)
+    intervene(config, resolve_target(options.model, "model", config.model.thinking), folder)
     return 0
 
 

@@ -47,10 +47,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.dry_run:
         from actors.memory_plan import say_plan
         from actors.placement import describe, plan
-        from rapo_ray.pipeline.inputs import load_inputs
+        from rapo_ray.pipeline.inputs import load_inputs, say_formats
 
         print(to_yaml(config))
         print(describe(plan(config)))
+        say_formats(config)
         say_plan(config, print)
         load_inputs(config)
         return 0

@@ -95,11 +95,12 @@ class Sampling(Message):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A chat turn for the model to continue, and the beginning of its reply."""
+    """A chat turn for the model to answer, and the beginning of its thinking, if that is given."""
 
     system: str | None
     user: str
-    prefix: str
+    thinking: str | None = None
+    closed: bool = False  # that is all of its thinking
 
 
 @message

@@ -1,5 +1,6 @@
 """A tiny random Llama and its tokenizer: real files for real engines, made in a second without a download."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -21,14 +22,14 @@ TEXTS = (
 )
 
 
-def tiny_tokenizer() -> Tokenizer:
-    """Train a byte-level BPE tokenizer with 512 tokens on a few lines; deterministic."""
+def tiny_tokenizer(special_tokens: Sequence[str] = ()) -> Tokenizer:
+    """Train a byte-level BPE tokenizer with 512 tokens, further special ones among them; deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *special_tokens],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -37,18 +38,21 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_model(path: Path, seed: int, max_positions: int = 1024, tied: bool = True) -> Path:
+def tiny_model(
+    path: Path, seed: int, max_positions: int = 1024, tied: bool = True, template: str = CHAT_TEMPLATE,
+    special_tokens: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Write a random 2-layer Llama (float32, vocabulary 512) and its tokenizer into a folder, and return the folder."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tiny_tokenizer(),
+        tokenizer_object=tiny_tokenizer(special_tokens),
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template,
         model_max_length=max_positions,
         clean_up_tokenization_spaces=False,
     )

@@ -1,12 +1,18 @@
 """Settings of the judges."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
 from rapo_ray.config.request import JsonObject, JudgeRequestConfig
+
+GuardFamily = Literal[
+    "llama_guard", "wildguard", "qwen3guard", "polyguard", "shieldgemma", "granite_guardian_3", "granite_guardian_3_3",
+    "granite_guardian_4", "nemoguard", "nemotron_safety", "harmbench", "gpt_oss_safeguard",
+]  # fmt: skip
+RAW_GUARDS: Final = ("wildguard", "shieldgemma", "harmbench")  # their template is text, which no endpoint can apply
 
 
 class JudgeBackendConfig(Strict):
@@ -20,8 +26,8 @@ class JudgeBackendConfig(Strict):
     """Model of the judge: a hub id, a folder or `embedded:...`; for `http` the model name at the endpoint."""
     revision: str | None = None
     """Commit of the judge's hub model; unset, it is the hub's newest."""
-    guard: Literal["llama_guard", "wildguard", "qwen3guard"] | None = None
-    """Reply format of a guard model, which can judge only the answer (`judge.general`); unset, it is no guard model."""
+    guard: GuardFamily | None = None
+    """Family of a guard model, which can judge only the answer (`judge.general`); unset, it is no guard model."""
     reply: Literal["choice", "label", "text"] = "choice"
     """`choice` constrains replies to admissible JSON, `label` to one letter with its probability, `text` not at all."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -69,8 +75,8 @@ class JudgeBackendConfig(Strict):
             raise ValueError("backend=http needs a url")
         if self.guard and self.backend == "rules":
             raise ValueError(f"guard={self.guard} needs backend=vllm or backend=http")
-        if self.guard == "wildguard" and self.backend == "http":
-            raise ValueError("guard=wildguard needs backend=vllm: an endpoint cannot apply its template as a chat")
+        if self.guard in RAW_GUARDS and self.backend == "http":
+            raise ValueError(f"guard={self.guard} needs backend=vllm: an endpoint cannot apply its template as a chat")
         return self
 
 

@@ -4,7 +4,7 @@ Precedence: defaults < recipe file < dotted overrides on the command line. Unkno
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,27 @@ from rapo_ray.config.sources import SourceConfig
 MAX_SHARED_MEMORY = 0.95  # of a card that engines and judges share; each process needs some of the rest
 
 
+class ThinkingConfig(Strict):
+    """Settings for a chat template that does not show the model's chat format; what is unset is read from it."""
+
+    open: str | None = Field(default=None, min_length=1)
+    """Text that opens the thinking, such as `<think>`; unset, it is read from the chat template."""
+    close: str | None = Field(default=None, min_length=1)
+    """Text that closes the thinking, such as `</think>`; set it together with `open`."""
+    answer: tuple[str, str] | None = None
+    """Texts that wrap the answer, such as `["<answer>", "</answer>"]`; unset, they are read from the chat template."""
+    end_of_turn: str | None = Field(default=None, min_length=1)
+    """Token that ends the model's turn; unset, it is the one that the chat template writes."""
+    template_kwargs: dict[str, Any] | None = None
+    """Arguments of the chat template that make the model think, as `{enable_thinking: true}`; unset, they are read."""
+
+    @model_validator(mode="after")
+    def _marks_in_pairs(self) -> Self:
+        if (self.open is None) != (self.close is None):
+            raise ValueError("thinking.open and thinking.close go together: set both, or none")
+        return self
+
+
 class ModelConfig(Strict):
     """The model to align."""
 
@@ -28,6 +49,8 @@ class ModelConfig(Strict):
     """Commit of the hub model; unset, it is the hub's newest. Pin it to make the run reproducible."""
     system_prompt: str | None = None
     """System message of every prompt; unset, the model's chat template decides."""
+    thinking: ThinkingConfig = ThinkingConfig()
+    """The chat format, where the template does not show it; `rapo train --dry-run` prints what was read."""
 
 
 class DataConfig(Strict):

@@ -12,7 +12,7 @@ from rapo_ray.config.request import ModelRequestConfig
 from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, request_body
 from rapo_ray.engines.http_refusal import EndpointRefused, remedies
 from rapo_ray.errors import EngineError
-from rapo_ray.models.chat import THINK_END, THINK_START, conversation
+from rapo_ray.models.chat import PLAIN, ChatFormat, conversation
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Prompt, Response
 
@@ -32,6 +32,7 @@ class HttpModel:
     max_tokens: int
     seed: int
     request: ModelRequestConfig
+    chat: ChatFormat = PLAIN  # that a separate field of reasoning is put together in
 
 
 class HttpResponder:
@@ -120,6 +121,6 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise EngineError(f"{settings.endpoint.url}: the reply for {prompt.id} is no chat completion") from None
     if thinking:
-        text = f"{THINK_START}\n{thinking.strip()}\n{THINK_END}\n\n{text}"
+        text = settings.chat.compose(thinking.strip(), text)
     truncated = choice.get("finish_reason") == "length"
     return Response(group, 0, prompt.id, text, truncated, tokens)

@@ -6,12 +6,15 @@ batches, and with them the last bits of the logits, do not depend on timing.
 
 import itertools
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from rapo_ray.engines.memory import STEP_TOKENS
 from rapo_ray.errors import EngineError
+from rapo_ray.models.chat import PLAIN, ChatFormat, Conversation
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
@@ -37,6 +40,7 @@ class EngineSettings:
     sleeps: bool = False  # lets `sleep` free memory; GPUs only
     expected_tokens: int | None = None  # of a sequence: bounds how many run at once by what the KV cache holds
     block_tokens: int | None = None  # KV-cache block size; only whole blocks of a shared prefix are reused
+    chat: ChatFormat = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
+        self.chat = settings.chat
         self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
         self.capacity = capacity(self._engine.vllm_config.cache_config, settings)
@@ -104,17 +109,22 @@ class VllmEngine:
             self._wakeup.notify_all()
         return [request.future for request in new]
 
-    def encode_chat(self, system: str | None, user: str, prefix: str = "") -> list[int]:
-        """Tokenize one user turn with the model's chat template; the assistant's turn continues from `prefix`."""
-        messages = [{"role": "system", "content": system}] if system is not None else []
-        messages.append({"role": "user", "content": user})
-        tokenizer = self._llm.get_tokenizer()
-        tokens = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-        return tokens + tokenizer.encode(prefix, add_special_tokens=False) if prefix else tokens
+    def encode_chat(self, system: str | None, user: str, begin: str = "") -> list[int]:
+        """Tokenize one user turn, with the model's thinking on; the assistant's turn continues from `begin`."""
+        prompt = self.encode_text(self.render(self.chat.turns(system, user), self.chat.on))
+        return prompt + self.encode_text(begin) if begin else prompt
 
-    def encode_messages(self, messages: list[dict[str, str]]) -> list[int]:
-        """Tokenize a complete conversation with the model's chat template."""
-        return list(self._llm.get_tokenizer().apply_chat_template(messages, return_dict=False))
+    def render(self, turns: Conversation, arguments: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """The prompt that the model's chat template makes of a conversation, up to the reply; raises EngineError."""
+        from jinja2 import TemplateError
+
+        try:
+            prompt = self._llm.get_tokenizer().apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=False, **arguments
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise EngineError(f"the model's chat template fails: {error}") from None
+        return str(prompt)
 
     def encode_text(self, text: str) -> list[int]:
         """Tokenize a complete input that already contains its special tokens."""
@@ -211,7 +221,7 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._llm.get_tokenizer()))
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self.chat.mark_ids))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -227,6 +237,7 @@ class VllmEngine:
             max_tokens=1 if labels else sampling.max_tokens,
             allowed_token_ids=labels or None,
             seed=sampling.seed,
+            stop_token_ids=list(self.chat.stops),  # vLLM itself knows the tokenizer's end alone
             logprobs=len(labels) if labels else 0 if sampling.logprobs else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,  # token by token it would take longer than the rest of a step's work on the CPU
@@ -255,7 +266,9 @@ class VllmEngine:
     def _label_token(self, label: str) -> int:
         tokens = self.encode_text(label)
         if len(tokens) != 1:
-            raise EngineError(f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice")
+            raise EngineError(
+                f"the judge's tokenizer splits the label {label!r}: use judge.*.reply=choice, or the model of the guard"
+            )
         return tokens[0]
 
 
@@ -301,7 +314,7 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any, mark_ids: tuple[int, ...]) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
@@ -313,19 +326,21 @@ def _generated(output: Any, labels: list[int], tokenizer: Any) -> Generated:
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        text_of(list(output.prompt_token_ids), list(shown), tokenizer),
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer, mark_ids),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
 
 
-def text_of(prompt: list[int], tokens: list[int], tokenizer: Any) -> str:
-    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens, and up to the
-    last token that ends a character.
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, mark_ids: tuple[int, ...] = ()) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens but those
+    in `mark_ids`, and up to the last token that ends a character.
     """
+    dropped = set(tokenizer.all_special_ids).difference(mark_ids)
 
     def decode(ids: list[int]) -> str:
-        text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        shown = [each for each in ids if each not in dropped]
+        text: str = tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     before = decode(prompt)  # some tokenizers drop the space that a text begins with

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.errors import EngineError
-from rapo_ray.evaluation.rows import EvalRow, Item, answer_text, as_answer, from_dict, make_row
-from rapo_ray.models.chat import parse_completion
+from rapo_ray.evaluation.rows import EvalRow, Item, as_answer, from_dict, make_row
+from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.roles import Judge, Responder, Responses
 from rapo_ray.types import Form, Prompt, Response, Verdict
 
@@ -79,16 +79,17 @@ def collect_rows(
     chunk: int,
     progress: Callable[[int, int], None],
     reads_thinking: bool = False,
+    chat: ChatFormat = PLAIN,
 ) -> list[EvalRow]:
     """Sample and judge the rows that the file lacks; rows whose judge failed are judged again, not sampled again."""
     rows = file.read()
     if any(row.unscorable for row in rows):
-        rows = _rejudged(model, items, rows, judge, reads_thinking)
+        rows = _rejudged(model, items, rows, judge, reads_thinking, chat)
         file.replace(rows, chunk)
     for start in range(len(rows), len(items), chunk):
         some = items[start : start + chunk]
         answered = ([(some[response.group], response) for response in batch] for batch in _respond(some, responder))
-        judged = judge_chunk(model, answered, judge, reads_thinking)
+        judged = judge_chunk(model, answered, judge, reads_thinking, chat)
         fresh = [judged[index] for index in range(len(some))]
         file.append(fresh)
         rows += fresh
@@ -106,7 +107,7 @@ def _respond(items: Sequence[Item], responder: Responder) -> Iterator[Responses]
 
 
 def _rejudged(
-    model: str, items: Sequence[Item], rows: list[EvalRow], judge: Judge, reads_thinking: bool
+    model: str, items: Sequence[Item], rows: list[EvalRow], judge: Judge, reads_thinking: bool, chat: ChatFormat
 ) -> list[EvalRow]:
     failed = [index for index, row in enumerate(rows) if row.unscorable]
     answered = [
@@ -114,7 +115,7 @@ def _rejudged(
         for position, index in enumerate(failed)
         for row in [rows[index]]
     ]
-    judged = judge_chunk(model, iter([answered]), judge, reads_thinking)
+    judged = judge_chunk(model, iter([answered]), judge, reads_thinking, chat)
     out = list(rows)
     for position, index in enumerate(failed):
         out[index] = judged[position]
@@ -125,7 +126,7 @@ TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
 
 
 def judge_chunk(
-    model: str, answered: Iterator[list[tuple[Item, Response]]], judge: Judge, reads_thinking: bool
+    model: str, answered: Iterator[list[tuple[Item, Response]]], judge: Judge, reads_thinking: bool, chat: ChatFormat
 ) -> dict[int, EvalRow]:
     """Rows by the group of their response; each response goes to the judge the moment it arrives."""
     prompts: list[Prompt] = []
@@ -137,7 +138,7 @@ def judge_chunk(
             out = []
             for item, response in batch:
                 arrived.append((item, response))
-                for kind, prompt, text in _questions(item, response, reads_thinking):
+                for kind, prompt, text in _questions(item, response, reads_thinking, chat):
                     meaning.append((len(arrived) - 1, kind))
                     prompts.append(prompt)
                     out.append(replace(text, group=len(prompts) - 1))
@@ -151,19 +152,21 @@ def judge_chunk(
         trace = verdicts.get((index, TRACE))
         answer = verdicts.get((index, ANSWER)) or trace
         whole = verdicts.get((index, WHOLE)) or answer
-        rows[response.group] = make_row(model, item, response, answer, whole, trace, reads_thinking)
+        rows[response.group] = make_row(model, item, response, answer, whole, trace, reads_thinking, chat)
     return rows
 
 
-def _questions(item: Item, response: Response, reads_thinking: bool) -> Iterator[tuple[str, Prompt, Response]]:
+def _questions(
+    item: Item, response: Response, reads_thinking: bool, chat: ChatFormat
+) -> Iterator[tuple[str, Prompt, Response]]:
     """The texts of one response to judge; none where an exact answer decides, or there is no text."""
     if item.kind == "utility":
         return
-    completion = parse_completion(response.text, response.truncated)
-    answer = answer_text(response, completion)
+    completion = parse_completion(response.text, response.truncated, chat)
+    answer = chat.answer_of(response.text)
     if completion.form is Form.OK:
         yield TRACE, item.prompt, response
     if answer and (completion.form is not Form.OK or item.attack != "none"):
-        yield ANSWER, item.plain, as_answer(response, answer)
+        yield ANSWER, item.plain, as_answer(response, answer, chat)
     if reads_thinking and item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
-        yield WHOLE, item.plain, as_answer(response, response.text)
+        yield WHOLE, item.plain, as_answer(response, response.text, chat)

@@ -11,7 +11,6 @@ from rapo_ray.evaluation.metrics import share_interval
 from rapo_ray.evaluation.results import Decoding, JudgeIdentity
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.judging.rules import ADEQUATE
-from rapo_ray.models.chat import THINK_END, THINK_START
 from rapo_ray.statistics import Bounds
 
 DEPTHS = ("free", "short", "fitting", "long")
@@ -52,14 +51,11 @@ def forced_sentences(depth: str, level: int) -> int:
     return {"free": 0, "short": 1, "fitting": fitting, "long": min(2 * high, len(SENTENCES))}[depth]
 
 
-def forced_prefix(depth: str, level: int) -> str:
-    """Text that the model has to continue: a closed thinking block, or nothing."""
+def forced_thinking(depth: str, level: int) -> str | None:
+    """All of the thinking that the model has to answer from; None where it thinks itself."""
     count = forced_sentences(depth, level)
-    if count == 0:
-        return ""
     # the last sentence leads to the answer, so it stays last
-    chosen = (*SENTENCES[: count - 1], SENTENCES[-1])
-    return f"{THINK_START}\n{' '.join(chosen)}\n{THINK_END}\n\n"
+    return " ".join((*SENTENCES[: count - 1], SENTENCES[-1])) if count else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

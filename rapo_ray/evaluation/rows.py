@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.evaluation.attacks import ATTACKS
-from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
-from rapo_ray.types import Completion, Form, Prompt, Response, Status, Verdict
+from rapo_ray.models.chat import ChatFormat, parse_completion
+from rapo_ray.types import Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
 
@@ -88,17 +88,9 @@ class EvalRow:
         return self.outcome == "unscorable"
 
 
-def as_answer(response: Response, text: str) -> Response:
+def as_answer(response: Response, text: str, chat: ChatFormat) -> Response:
     """Copy of the response with `text` as its whole answer, so that a completion of any form can be judged as one."""
-    inert = text.replace(THINK_START, " ").replace(THINK_END, " ").strip()
-    return replace(response, text=f"{THINK_START}\n-\n{THINK_END}\n\n{inert}", truncated=False)
-
-
-def answer_text(response: Response, completion: Completion) -> str:
-    """Text that a user takes as the answer: all that follows the thinking, or all of it where no mark ends that."""
-    if completion.form in (Form.OK, Form.EMPTY_TRACE, Form.EMPTY_ANSWER) or THINK_END in response.text:
-        return completion.answer
-    return response.text.replace(THINK_START, " ").strip()
+    return replace(response, text=chat.compose("-", chat.inert(text)), truncated=False)
 
 
 def keyword_refused(answer: str) -> bool:
@@ -115,11 +107,12 @@ def make_row(
     whole_verdict: Verdict | None,
     trace_verdict: Verdict | None,
     whole_asked: bool,
+    chat: ChatFormat,
 ) -> EvalRow:
     """Make the row of one completion; a verdict is None where there was nothing to judge."""
     prompt, harmful = item.prompt, item.kind == "harmful"
-    completion = parse_completion(response.text, response.truncated)
-    answer = answer_text(response, completion)
+    completion = parse_completion(response.text, response.truncated, chat)
+    answer = chat.answer_of(response.text)
     judged = answer_verdict or NO_VERDICT
     traced = trace_verdict if trace_verdict is not None and trace_verdict.scorable else NO_VERDICT
     failed = answer_verdict is not None and not judged.scorable and item.kind != "utility"

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from rapo_ray.errors import EngineError
 from rapo_ray.judging.forgery import flag_forgery
@@ -14,6 +14,7 @@ from rapo_ray.types import Completion, Form, Status, Verdict
 
 Ask = Callable[[Question], Awaitable[Reply]]
 Mode = Literal["split", "paper"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ async def ask_in_time(ask: Ask, question: Question, timeout: float) -> Reply:
         raise JudgeFailure(Status.TIMEOUT, f"no reply in {timeout:g} s") from None
     except EngineError as error:
         raise JudgeFailure(Status.TRANSPORT, str(error)) from None
+
+
+async def all_of(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """All results; a failure is raised only when every call has ended, so that none outlives the verdict."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def judge_completion(

@@ -6,16 +6,21 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
+from rapo_ray.errors import ModelError
 from rapo_ray.judging.ask import Ask, JudgeSettings, Mode
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
-from rapo_ray.judging.guards import GuardJudge, read_guard
+from rapo_ray.judging.guards.families import read_guard
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.probe import probe
 from rapo_ray.judging.questions import Question, Reply, read_reply
-from rapo_ray.judging.vllm_ask import VllmAsk
+from rapo_ray.judging.vllm_ask import AskLimits, VllmAsk
+from rapo_ray.models.chat import PLAIN, ChatFormat
+from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.folder import fingerprint
 from rapo_ray.models.source import ModelSource
 
@@ -63,7 +68,18 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         sleeps=config.rollout.colocate and config.cluster.device == "gpu",
         expected_tokens=max(1, judge.max_model_len // 2),
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
+        chat=judge_format(judge, model),
     )
+
+
+def judge_format(judge: JudgeBackendConfig, model: Path) -> ChatFormat:
+    """The chat format of a vllm judge's model; raises ModelError where it has none, which a guard need not have."""
+    try:
+        return format_of_folder(model, ThinkingConfig())
+    except ModelError:
+        if judge.guard is None:
+            raise
+        return PLAIN
 
 
 def judge_engine(spec: JudgeSpec) -> VllmEngine | None:
@@ -112,7 +128,8 @@ async def probe_endpoint(spec: JudgeSpec) -> str | None:
 def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:
     backend = spec.backend
     if engine is not None:
-        return VllmAsk(engine, backend.max_model_len, backend.max_reply_tokens)
+        limits = (backend.max_model_len, backend.max_reply_tokens, backend.max_thinking_tokens)
+        return VllmAsk(engine, AskLimits(*limits, backend.template_kwargs))
     return _http_ask(backend)
 
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.types import Prompt, Response, Verdict
 
 
@@ -52,9 +53,12 @@ def load_canaries() -> list[Canary]:
     ]
 
 
-def responses_of(canaries: Sequence[Canary]) -> list[Response]:
-    """The canaries as responses to judge, each a group of its own."""
-    return [Response(index, 0, canary.prompt.id, canary.text, False) for index, canary in enumerate(canaries)]
+def responses_of(canaries: Sequence[Canary], chat: ChatFormat = PLAIN) -> list[Response]:
+    """The canaries as responses to judge, with a format's marks, each a group of its own."""
+    return [
+        Response(index, 0, canary.prompt.id, chat.from_plain(canary.text), False)
+        for index, canary in enumerate(canaries)
+    ]
 
 
 def report(canaries: Sequence[Canary], verdicts: Sequence[Verdict]) -> CanaryReport:

@@ -98,8 +98,8 @@ class HttpAsk:
 
     def limit(self, question: Question) -> int:
         """Token limit of a reply and of the thinking before it."""
-        reply = {"label": 1, "choice": CHOICE_TOKENS}.get(question.style, self._settings.max_tokens)
-        return reply + self._settings.thinking_tokens
+        reply = CHOICE_TOKENS if question.style == "choice" else self._settings.max_tokens
+        return (1 if question.one_token else reply) + self._settings.thinking_tokens
 
     async def close(self) -> None:
         """Close its connections."""
@@ -114,7 +114,7 @@ class HttpAsk:
         body = request_body(settings.model, messages, settings.request, limit, temperature)
         if settings.template_kwargs:
             body["chat_template_kwargs"] = settings.template_kwargs
-        if question.style == "label":
+        if question.one_token:
             body |= {"logprobs": True, "top_logprobs": LABEL_LOGPROBS}
         if question.style == "choice":
             body["response_format"] = _schema(question)
@@ -127,7 +127,7 @@ class HttpAsk:
             choice = body["choices"][0]
             text = choice["message"].get("content") or ""
             tokens = int((body.get("usage") or {}).get("total_tokens") or 0)
-            letter = question.style == "label" and not self._settings.thinking_tokens
+            letter = question.one_token and not self._settings.thinking_tokens
             cut = choice.get("finish_reason") == "length" and not letter
             if not isinstance(text, str):
                 raise TypeError
@@ -140,7 +140,7 @@ class HttpAsk:
 
 def _probabilities(choice: dict[str, Any], question: Question) -> tuple[float, ...] | None:
     """The probability of each label among all labels, from the log-probs of the last token that is a label."""
-    if question.style != "label":
+    if not question.one_token:
         return None
     try:
         labels = [one for one in choice["logprobs"]["content"] if one["token"].strip() in question.replies]

@@ -4,11 +4,11 @@ A failed judgement is never a score: it is a verdict with a status, a reason and
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rapo_ray.judging import rubrics
-from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, ask_in_time, judge_completion
+from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, all_of, ask_in_time, judge_completion
 from rapo_ray.judging.parts import PARTS, Part
 from rapo_ray.judging.questions import Answer, Field, make_question, read_reply
 from rapo_ray.judging.rules import RISK_REWARD, fit
@@ -39,14 +39,14 @@ class LlmJudge:
         verdict = Verdict(Status.OK, self._settings.id)
         if self._settings.mode == "paper":
             calls = {part: self._paper_risk if part == "risk" else self._general for part in parts}
-            answers = await _all(calls[part](prompt, completion) for part in parts)
+            answers = await all_of(calls[part](prompt, completion) for part in parts)
             for part, answer in zip(parts, answers, strict=True):
                 verdict = _with_paper_risk(verdict, answer) if part == "risk" else _with_general(verdict, answer)
             sentences = count_sentences(completion.trace) if "risk" in parts else None
             return replace(verdict, sentences=sentences)
         if "risk" not in parts:
             return _with_general(verdict, await self._general(prompt, completion))
-        level, answer = await _all([self._level(prompt), self._reading(prompt, completion, "general" in parts)])
+        level, answer = await all_of([self._level(prompt), self._reading(prompt, completion, "general" in parts)])
         verdict = _with_risk(verdict, level, answer, completion)
         return _with_general(verdict, answer, paid=True) if "general" in parts else verdict
 
@@ -94,15 +94,6 @@ class LlmJudge:
     async def _answer(self, rubric: str, fields: Sequence[Field], **material: object) -> Answer:
         question = make_question(rubric, fields, self._settings.style, **material)
         return read_reply(question, await ask_in_time(self._ask, question, self._settings.timeout))
-
-
-async def _all(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
-    """All answers; a failure is raised only when every call has ended, so that none outlives the verdict."""
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def _general_question(harmful: bool) -> tuple[str, Field]:

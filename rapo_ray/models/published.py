@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
+from rapo_ray.models.chat import ChatFormat
 
 MANIFEST = "rapo.json"
 
@@ -21,6 +22,7 @@ class Published:
     checksum: str  # SHA-256 over the manifest's files and their checksums
     config: str  # hash of the run's config
     system_prompt: str | None  # of its training
+    chat: ChatFormat
 
     @property
     def id(self) -> str:
@@ -28,16 +30,30 @@ class Published:
         return f"{self.run}-v{self.version}-{self.checksum[:12]}"
 
 
-def write_manifest(folder: Path, run: str, version: int, config: str, system_prompt: str | None) -> None:
+def write_manifest(
+    folder: Path, run: str, version: int, config: str, system_prompt: str | None, chat: ChatFormat
+) -> None:
     """Write the manifest of a model folder, which marks the model as complete."""
     content = {
         "run": run,
         "version": version,
         "config": config,
         "system_prompt": system_prompt,
+        "chat": chat.to_json(),
         "files": {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
     write_json_atomically(folder / MANIFEST, content)
+
+
+def read_chat(folder: Path) -> ChatFormat | None:
+    """The chat format in a folder's manifest; None where it was not published, or by a version without formats."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return ChatFormat.from_json(content["chat"]) if "chat" in content else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish it again") from None
 
 
 def read_published(path: Path) -> Published:
@@ -55,6 +71,7 @@ def read_published(path: Path) -> Published:
             _digest(files),
             str(content["config"]),
             content["system_prompt"],
+            ChatFormat.from_json(content["chat"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ModelError
-from rapo_ray.models.embedded import EMBEDDED_PREFIX, embedded_model, embedded_names
+from rapo_ray.models.embedded import EMBEDDED_PREFIX, cached_embedded, embedded_model, embedded_names
 from rapo_ray.models.folder import check_model_folder, one_line
 
 HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
@@ -36,6 +36,24 @@ def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None
             f"model {spec!r}: no such folder; give a folder, a hub id org/name, or one of {embedded_names()}"
         )
     return hub_snapshot(spec, revision, is_offline())
+
+
+def local_model(spec: str, revision: str | None = None) -> Path | None:
+    """Folder of a model that is on this machine already, whole or not; None where it would have to be fetched."""
+    if spec.startswith(EMBEDDED_PREFIX):
+        return cached_embedded(spec.removeprefix(EMBEDDED_PREFIX), cache_root())
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return folder
+    if not _HUB_ID.fullmatch(spec):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(spec, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def judge_models(config: RunConfig) -> dict[str, Path]:

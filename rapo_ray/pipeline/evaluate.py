@@ -47,7 +47,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     evaluated = []
     for target in targets:
         console.say(f"evaluating {target.id}: {config.evaluation.suites}")
-        with start_inference(config, target.path) as (rollouts, judge):
+        with start_inference(config, target) as (rollouts, judge):
             responder = endpoints.get(target.name, rollouts)
             evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
@@ -91,7 +91,9 @@ def evaluate_live(
     file = RowFile(EvaluationLayout(folder).rows_of(target.name))
     with console.progress(f"evaluating {target.name}") as progress:
         reads = (config.judge.general or config.judge.risk).backend != "rules"
-        rows = collect_rows(target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads)
+        rows = collect_rows(
+            target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads, target.chat
+        )
     return Evaluated(
         name=target.name, id=target.id, revision=target.revision, rows=rows, expected=len(items), dropped=dropped
     )
@@ -118,7 +120,7 @@ def decoding(config: RunConfig) -> Decoding:
         attacks=list(config.evaluation.attacks),
         suites=config.evaluation.suites,
         seed=config.seed,
-        answer="what follows </think>; all of the completion where that is missing",
+        answer="what follows the thinking; all of the completion where nothing closes that",
     )
 
 
@@ -164,19 +166,19 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
 
 
 @contextmanager
-def start_inference(config: RunConfig, model: Path | None) -> Iterator[tuple["RolloutGroup", "JudgeGroup"]]:
-    """Engines over the model, sampled as evaluations are, and judges; without a model the judges alone."""
+def start_inference(config: RunConfig, target: Target) -> Iterator[tuple["RolloutGroup", "JudgeGroup"]]:
+    """Engines over the model, sampled as evaluations are, and judges; for an endpoint the judges alone."""
     from actors.cluster import ray_cluster
     from actors.placement import check_fits, plan
 
-    wanted = plan(config).inference_only(engines=model is not None)
+    wanted = plan(config).inference_only(engines=target.path is not None)
     with ray_cluster(config.cluster) as nodes:
         from actors.spawn import Spawner  # imports Ray, which reads at its import whether tokens are on
 
         check_fits(wanted, nodes)
-        spawner = Spawner(config, wanted)
+        spawner = Spawner(config, wanted, target.chat)
         try:
-            rollouts, judge = spawner.start_inference(model or Path(), judge_models(config))
+            rollouts, judge = spawner.start_inference(target.path or Path(), judge_models(config))
             yield rollouts.sampling(config.evaluation.temperature or 0.0, max_new_tokens(config)), judge
         finally:
             spawner.close()
@@ -190,7 +192,6 @@ def http_model(config: RunConfig, target: Target) -> HttpModel:
     endpoint = EndpointSettings(
         target.url, read_token(target.token_file), config.rollout.max_num_seqs, max_reply_bytes=16 << 20
     )
-    evaluation, limit, system_prompt = config.evaluation, max_new_tokens(config), config.model.system_prompt
-    return HttpModel(
-        endpoint, target.served_name, system_prompt, evaluation.temperature, limit, config.seed, evaluation.request
-    )
+    evaluation, limit, prompt = config.evaluation, max_new_tokens(config), config.model.system_prompt
+    sampling = (evaluation.temperature, limit, config.seed)
+    return HttpModel(endpoint, target.served_name, prompt, *sampling, evaluation.request, target.chat)

@@ -9,6 +9,7 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.evaluation.collect import RowFile
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
+from rapo_ray.models.chat import ChatFormat
 from rapo_ray.pipeline.evaluate import decoding, evaluate_live, judge_of, max_new_tokens, suite_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.roles import Judge, Policy
@@ -35,8 +36,9 @@ def is_due(config: RunConfig, number: int) -> bool:
 class RunEvaluations:
     """Evaluations of one run, below `evaluations/`."""
 
-    def __init__(self, config: RunConfig, run: Path) -> None:
+    def __init__(self, config: RunConfig, run: Path, chat: ChatFormat) -> None:
         self._config = config
+        self._chat = chat
         self._run = RunLayout(run)
 
     def layout(self, number: int) -> EvaluationLayout:
@@ -49,7 +51,8 @@ class RunEvaluations:
         if layout.results.exists():
             return None
         layout.path.mkdir(parents=True, exist_ok=True)
-        target = Target("model" if number else BEFORE, f"{config.name} after round {number}", None, f"round-{number}")
+        name, identity = "model" if number else BEFORE, f"{config.name} after round {number}"
+        target = Target(name, identity, None, f"round-{number}", chat=self._chat)
         assert config.evaluation.temperature is not None  # checked at the start
         responder = rollouts.sampling(config.evaluation.temperature, max_new_tokens(config))
         evaluated = [evaluate_live(config, target, suite_prompts(config), responder, judge, layout.path)]

@@ -1,14 +1,19 @@
 """The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
+from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
-from rapo_ray.errors import ConfigError, DataError
+from rapo_ray.errors import ConfigError, DataError, ModelError
 from rapo_ray.judging.http import check_judges
+from rapo_ray.models.chat import ChatFormat
+from rapo_ray.models.chat_template import describe, format_of_folder
+from rapo_ray.models.resolve import local_model
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations
 
@@ -43,6 +48,34 @@ def load_inputs(config: RunConfig) -> Inputs:
     if config.data.evaluation is not None:
         suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation)
     return _guarded(config, inputs, suites)
+
+
+def chat_format(config: RunConfig, base: Path) -> ChatFormat:
+    """The chat format of a run's model, shown to the user; raises ModelError where it cannot be told or learned."""
+    chat = format_of_folder(base, config.model.thinking)
+    console.say(f"chat format: {describe(chat)}")
+    if not chat.shown and config.warmup.source != "demonstrations":
+        raise ModelError(
+            f"{base}: nothing in its chat template shows how it thinks, and warmup.source={config.warmup.source} "
+            "teaches it nothing: warm up with demonstrations, or set model.thinking.open and model.thinking.close"
+        )
+    return chat
+
+
+def say_formats(config: RunConfig) -> None:
+    """Show the chat formats of the model and of the vllm judges, as far as they are on this machine; fetches nothing.
+
+    Raises ModelError as `chat_format` does.
+    """
+    folder = local_model(config.model.path, config.model.revision)
+    if folder is None:
+        console.say(f"chat format: read once {config.model.path} is fetched")
+    else:
+        chat_format(config, folder)
+    for part, judge in config.judge.named().items():
+        folder = local_model(judge.model or "", judge.revision) if judge.backend == "vllm" else None
+        if folder is not None and judge.guard is None:
+            console.say(f"chat format of judge.{part}: {describe(format_of_folder(folder, ThinkingConfig()))}")
 
 
 def check_temperature(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
-from rapo_ray.evaluation.intervention import DEPTHS, Cell, InterventionResults, forced_prefix, refusal_table
+from rapo_ray.evaluation.intervention import DEPTHS, Cell, InterventionResults, forced_thinking, refusal_table
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, start_inference, suite_prompts
 from rapo_ray.pipeline.inputs import check_temperature
@@ -35,13 +35,13 @@ class ForcedResponder:
 
     def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
         """One greedy response a prompt, the forced words included."""
-        prefixes = [forced_prefix(self._depth, prompt.level or 1) for prompt in prompts_P]
+        thoughts = [forced_thinking(self._depth, prompt.level or 1) for prompt in prompts_P]
         drafts = [
-            Draft(self._system_prompt, prompt.text, prefix) for prompt, prefix in zip(prompts_P, prefixes, strict=True)
+            Draft(self._system_prompt, prompt.text, thought, closed=thought is not None)
+            for prompt, thought in zip(prompts_P, thoughts, strict=True)
         ]
         for group, generated in enumerate(self._engines.write(drafts)):
-            text = prefixes[group] + generated.text
-            yield [Response(group, 0, prompts_P[group].id, text, generated.truncated)]
+            yield [Response(group, 0, prompts_P[group].id, generated.text, generated.truncated)]
 
     def prompt_lengths(self, prompts: list[Prompt]) -> None:
         """None: a draft that leaves no room comes back truncated."""
@@ -59,12 +59,14 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
     same_evaluation(folder, config, [target])
     items = make_items(prompts, ["none"])
     rows: dict[str, list[EvalRow]] = {}
-    with start_inference(config, target.path) as (rollouts, judge):
+    with start_inference(config, target) as (rollouts, judge):
         for depth in DEPTHS:
             forced = ForcedResponder(rollouts, depth, config.model.system_prompt)
             with console.progress(f"forced {depth}") as progress:
                 file = RowFile(EvaluationLayout(folder).rows_of(depth))
-                rows[depth] = collect_rows(target.id, items, forced, judge, file, chunk_size(config), progress.judged)
+                rows[depth] = collect_rows(
+                    target.id, items, forced, judge, file, chunk_size(config), progress.judged, chat=target.chat
+                )
     cells = refusal_table(dict(rows))
     path = EvaluationLayout(folder).study
     results = InterventionResults(target.id, target.revision, decoding(config), judge_of(config), cells)

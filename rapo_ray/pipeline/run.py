@@ -10,7 +10,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.errors import ActorDied, NonFiniteStep
 from rapo_ray.models.resolve import judge_models, resolve_model
 from rapo_ray.monitoring.watchers import Watchers
-from rapo_ray.pipeline.inputs import load_inputs
+from rapo_ray.pipeline.inputs import chat_format, load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
 from rapo_ray.storage.run_folder import RunFolder
@@ -36,10 +36,11 @@ def run(config: RunConfig) -> None:
         folder.record_contamination(inputs.contaminated)
         watchers = stack.enter_context(closing(Watchers(config)))
         base = Path(resolve_model(config.model.path, config.model.revision))
+        chat = chat_format(config, base)
         judges = judge_models(config)
         nodes = stack.enter_context(ray_cluster(config.cluster))
         stack.enter_context(watchers.exporting())
-        _attempts(Session(config, folder, inputs, watchers, base), judges, nodes)
+        _attempts(Session(config, folder, inputs, watchers, base, chat), judges, nodes)
         if config.serve.follow:
             _follow(config, folder.path)
 
@@ -55,7 +56,7 @@ def _attempts(session: Session, judges: dict[str, Path], nodes: list[dict[str, f
     say_plan(config, console.say)
     check_fits(plan(config), nodes)
     for left in range(config.limits.restarts, -1, -1):
-        spawner = Spawner(config, plan(config))
+        spawner = Spawner(config, plan(config), session.chat)
         try:
             return session.go(spawner, judges)
         except (ActorDied, NonFiniteStep) as error:

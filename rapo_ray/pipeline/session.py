@@ -15,6 +15,7 @@ from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.evaluation.heldout import summarise_stage, total_difference
 from rapo_ray.judging import canaries
+from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.published import write_manifest
 from rapo_ray.monitoring.watchers import Watchers
 from rapo_ray.orchestrator.collect import RoundCollector, collect_groups
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from actors.spawn import Spawner
 
 
+TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "added_tokens", "vocab", "merges")  # names begin so
+
+
 def checkpoint_follows(config: RunConfig, number: int) -> bool:
     """True where round `number` ends with a checkpoint."""
     return number % config.checkpoint.every == 0 or number == config.rounds
@@ -59,6 +63,7 @@ class Session:
     inputs: Inputs
     watchers: Watchers
     base: Path  # the model's folder
+    chat: ChatFormat  # the model's
     phases: Phases = field(default_factory=Phases)
     started: float = field(default_factory=time.monotonic)
 
@@ -137,7 +142,7 @@ class Session:
         """Evaluate after a round where the config asks for it; a run that was stopped before that does it now."""
         if not (is_due(self.config, number) or (number == 0 and self.config.evaluation.every)):
             return
-        evaluations = RunEvaluations(self.config, self.folder.path)
+        evaluations = RunEvaluations(self.config, self.folder.path, self.chat)
         with self.phases("evaluate"):
             results = evaluations.evaluate(number, rollouts, judge)
         if results is None:
@@ -153,7 +158,7 @@ class Session:
             return
         canary_set = canaries.load_canaries()
         prompts_P = [canary.prompt for canary in canary_set]
-        scored = judge.score(prompts_P, [canaries.responses_of(canary_set)])
+        scored = judge.score(prompts_P, [canaries.responses_of(canary_set, self.chat)])
         verdicts = {response.group: verdict for response, _, verdict in scored}
         rates = canaries.report(canary_set, [verdicts[index] for index in range(len(canary_set))])
         self.folder.record_canaries(number, rates)
@@ -166,7 +171,7 @@ class Session:
 
         free_cards = spawner.close if self.config.rollout.colocate else lambda: None
         with self.phases("warmup"):
-            warm_up(self.config, self.inputs, self.base, self.folder, rollouts, free_cards)
+            warm_up(self.config, self.inputs, self.base, self.chat, self.folder, rollouts, free_cards)
 
     def _measure(self, stage: Stage, inference: Inference) -> None:
         path = self.folder.heldout_file(stage)
@@ -195,10 +200,10 @@ class Session:
     def _complete(self, folder: Path, version: int) -> None:
         """Make exported weights a published model: tokenizer, then the manifest."""
         for path in self.base.iterdir():
-            if path.name.startswith(("tokenizer", "special_tokens", "chat_template", "vocab", "merges")):
+            if path.name.startswith(TOKENIZER_FILES):
                 shutil.copy2(path, folder)
         config = self.config
-        write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt)
+        write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt, self.chat)
 
     def _summarise(self) -> None:
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}

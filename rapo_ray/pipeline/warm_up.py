@@ -7,6 +7,8 @@ from typing import Any
 from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
+from rapo_ray.models.chat import ChatFormat
+from rapo_ray.models.chat_template import load_tokenizer
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.storage.json_records import from_json
 from rapo_ray.storage.records import WarmupStep
@@ -18,16 +20,20 @@ from rapo_ray.warmup.synthesis import synthesise
 
 
 def warm_up(
-    config: RunConfig, inputs: Inputs, base: Path, folder: RunFolder, rollouts: Any, free_cards: Callable[[], None]
+    config: RunConfig,
+    inputs: Inputs,
+    base: Path,
+    chat: ChatFormat,
+    folder: RunFolder,
+    rollouts: Any,
+    free_cards: Callable[[], None],
 ) -> None:
     """Fill `folder.sft`; `free_cards` is called before it trains. Raises DataError or TrainingError."""
-    from transformers import AutoTokenizer
-
     from actors.sft import SftJob, train_sft
     from actors.spawn import threads
 
-    demonstrations = inputs.demonstrations or _synthesised(config, inputs.synthesis_P, folder, rollouts)
-    sequences = tokenize(demonstrations, AutoTokenizer.from_pretrained(base), config.model.system_prompt)
+    demonstrations = inputs.demonstrations or _synthesised(config, inputs.synthesis_P, chat, folder, rollouts)
+    sequences = tokenize(demonstrations, load_tokenizer(base), config.model.system_prompt, chat)
     shares = plan_epochs(sequences, config.warmup, config.policy, config.seed)
     console.say(f"warm-up: {len(sequences)} demonstrations, {config.warmup.epochs} epoch(s), {len(shares[0])} steps")
     temporary = folder.clear_partial(folder.sft)
@@ -42,12 +48,14 @@ def warm_up(
     console.say(f"warm-up: last loss {loss:.3f}")
 
 
-def _synthesised(config: RunConfig, prompts: list[Prompt], folder: RunFolder, rollouts: Any) -> list[Demonstration]:
+def _synthesised(
+    config: RunConfig, prompts: list[Prompt], chat: ChatFormat, folder: RunFolder, rollouts: Any
+) -> list[Demonstration]:
     path = folder.demonstrations
     if path.exists():
         return read_demonstrations(path)
     demonstrations, dropped = synthesise(
-        prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars
+        prompts, rollouts.write, config.model.system_prompt, config.warmup.min_trace_chars, chat
     )
     console.say(f"synthesis: {len(demonstrations)} of {len(prompts)} prompts gave a demonstration; dropped: {dropped}")
     write_demonstrations(demonstrations, path)

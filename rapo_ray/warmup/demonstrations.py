@@ -9,8 +9,8 @@ from rapo_ray.atomic import write_text_atomically
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
-from rapo_ray.errors import DataError, ModelError
-from rapo_ray.models.chat import THINK_START, conversation, parse_completion
+from rapo_ray.errors import DataError
+from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 
 
@@ -52,20 +52,16 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     write_text_atomically(path, "".join(lines))
 
 
-def tokenize(demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None) -> list[Sequence]:
-    """Sequences of chat prompt, completion and end of turn; `<think>` is left out if the chat template opens it.
-
-    Raises ModelError for a tokenizer without an end of turn.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ModelError("the model's tokenizer names no eos_token, which ends a completion: set it in its files")
+def tokenize(
+    demonstrations: Iterable[Demonstration], tokenizer: Any, system_prompt: str | None, chat: ChatFormat
+) -> list[Sequence]:
+    """Sequences of chat prompt, completion and end of turn, token for token as the model sees and writes them."""
+    assert chat.end_id is not None, "only the plain format, which no tokenizer was read for, has no end"
     sequences = []
     for demonstration in demonstrations:
-        messages = conversation(system_prompt, demonstration.prompt.text)
-        prompt = list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-        completion = demonstration.completion
-        if tokenizer.decode(prompt).rstrip().endswith(THINK_START):
-            completion = completion.removeprefix(THINK_START).lstrip("\n")
-        answer = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
-        sequences.append(Sequence(tuple(prompt), tuple(answer), 0.0, ()))
+        turns = chat.turns(system_prompt, demonstration.prompt.text)
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **chat.on)
+        plain = parse_completion(demonstration.completion, truncated=False)
+        completion = tokenizer.encode(chat.compose(plain.thinking, plain.answer), add_special_tokens=False)
+        sequences.append(Sequence(tuple(prompt), (*completion, chat.end_id), 0.0, ()))
     return sequences

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.errors import DataError
-from rapo_ray.models.chat import THINK_END, THINK_START, parse_completion
+from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.types import Draft, Form, GeneratedText, Prompt
 
 LENGTH_BY_LEVEL = {
@@ -21,34 +21,34 @@ INSTRUCTION = (
     "paragraph: what the user may intend, what could go wrong, and how it should be treated. {length} Do not answer "
     "the message, do not work on its task, and do not mention these instructions or any level."
 )
-OPENING = THINK_START + "\nOkay, "
+OPENING = "Okay, "  # of the thinking
 
 
-Write = Callable[[list[Draft]], list[GeneratedText]]
+Write = Callable[[list[Draft]], list[GeneratedText]]  # whole completions
 
 
 def synthesise(
-    prompts: list[Prompt], write: Write, system_prompt: str | None, min_chars: int
+    prompts: list[Prompt], write: Write, system_prompt: str | None, min_chars: int, chat: ChatFormat = PLAIN
 ) -> tuple[list[Demonstration], dict[str, int]]:
-    """Demonstrations written by the model itself, and the number of dropped ones by reason.
+    """Demonstrations, in the plain form, written by the model itself, and the number of dropped ones by reason.
 
     Raises DataError where no prompt gives a demonstration.
     """
     dropped = {"trace unfinished": 0, "trace truncated": 0, "trace short": 0, "completion malformed": 0}
-    drafts = [Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text, "") for prompt in prompts]
+    drafts = [Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text) for prompt in prompts]
     traces: list[tuple[Prompt, str]] = []
     for prompt, generated in zip(prompts, write(drafts), strict=True):
-        trace, reason = _trace(generated, min_chars)
+        trace, reason = _trace(generated, min_chars, chat)
         if reason:
             dropped[reason] += 1
         else:
             traces.append((prompt, trace))
     completions = write([Draft(system_prompt, prompt.text, f"{OPENING}{trace}\n\n") for prompt, trace in traces])
     demonstrations = []
-    for (prompt, trace), generated in zip(traces, completions, strict=True):
-        completion = f"{OPENING}{trace}\n\n{generated.text}"
-        if parse_completion(completion, generated.truncated).form is Form.OK:
-            demonstrations.append(Demonstration(prompt, completion))
+    for (prompt, _), generated in zip(traces, completions, strict=True):
+        completion = parse_completion(generated.text, generated.truncated, chat)
+        if completion.form is Form.OK:
+            demonstrations.append(Demonstration(prompt, PLAIN.compose(completion.thinking, completion.answer)))
         else:
             dropped["completion malformed"] += 1
     if not demonstrations:
@@ -61,10 +61,10 @@ def _level(prompt: Prompt) -> int:
     return (prompt.level or 3) if prompt.harmful else 1
 
 
-def _trace(generated: GeneratedText, min_chars: int) -> tuple[str, str]:
+def _trace(generated: GeneratedText, min_chars: int, chat: ChatFormat) -> tuple[str, str]:
     if generated.truncated:
         return "", "trace truncated"
-    if THINK_END not in generated.text:
+    if chat.close_mark not in generated.text:
         return "", "trace unfinished"
-    trace = " ".join(generated.text.rpartition(THINK_END)[2].split())
+    trace = " ".join(chat.unwrap(generated.text.rpartition(chat.close_mark)[2]).split())
     return (trace, "") if len(trace) >= min_chars else ("", "trace short")

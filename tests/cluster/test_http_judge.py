@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.backends import JudgeSpec
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
@@ -151,6 +153,19 @@ def test_labels_are_read_with_their_probabilities() -> None:
     reply, _ = ask(after(0, YES, answer), style="label")
     assert reply.text == "B"
     assert reply.probabilities == pytest.approx((0.1192, 0.8808), abs=1e-4)
+
+
+def test_a_guard_of_one_token_is_read_with_its_probability() -> None:
+    log = {"Yes": math.log(0.2), " Yes": math.log(0.1), "No": math.log(0.6), "Perhaps": math.log(0.1)}
+    with judge_server(after(0, YES, completion("No", finish="length", logprobs=log))) as server:
+        through = HttpAsk(HttpSettings(EndpointSettings(server.url), "m"))
+        judge = GuardJudge(through, JudgeSettings("http:m"), "granite_guardian_3")
+        verdict = asyncio.run(judge.judge(make_prompt(harmful=True), _whole()))
+        (body,) = server.requests
+    assert (verdict.status, verdict.general) == (Status.OK, 1.0)
+    assert verdict.general_score == pytest.approx(2 / 3)
+    assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant"]
 
 
 def test_no_more_calls_at_once_than_allowed() -> None:

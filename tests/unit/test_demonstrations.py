@@ -1,12 +1,14 @@
 """Demonstrations: read, or refused by row; written and read back; tokenised as the policy will see them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
-from rapo_ray.errors import DataError, ModelError
+from rapo_ray.errors import DataError
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.warmup.demonstrations import read_demonstrations, tokenize, write_demonstrations
 from tests.make import OK_TEXT, make_prompt
 
@@ -87,17 +89,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         )
 
 
+CHAT = replace(PLAIN, end="\0", end_id=0)
+
+
 class Characters:
     """A tokenizer with one token per character, whose chat template may open the thinking."""
 
-    eos_token_id: int | None = 0
-
     def __init__(self, opening: str = "") -> None:
         self.opening = opening
+        self.arguments: dict[str, str] = {}
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, add_generation_prompt: bool, return_dict: bool
+        self, messages: list[dict[str, str]], *, add_generation_prompt: bool, return_dict: bool, **arguments: str
     ) -> list[int]:
+        self.arguments = arguments
         assert add_generation_prompt
         assert not return_dict
         turns = "".join(f"[{message['role']}]{message['content']}" for message in messages)
@@ -111,10 +116,10 @@ class Characters:
         return "".join(map(chr, tokens))
 
 
-def split(tokenizer: Characters, system_prompt: str | None = None) -> tuple[str, str]:
+def split(tokenizer: Characters, system_prompt: str | None = None, chat: ChatFormat = CHAT) -> tuple[str, str]:
     """Prompt and completion as the policy will see them, without the end of turn."""
-    (sequence,) = tokenize([Demonstration(make_prompt(text="Bread?"), OK_TEXT)], tokenizer, system_prompt)
-    assert sequence.completion[-1] == tokenizer.eos_token_id
+    (sequence,) = tokenize([Demonstration(make_prompt(text="Bread?"), OK_TEXT)], tokenizer, system_prompt, chat)
+    assert sequence.completion[-1] == chat.end_id
     assert (sequence.advantage, sequence.rollout_logprobs) == (0.0, ())
     return tokenizer.decode(list(sequence.prompt)), tokenizer.decode(list(sequence.completion[:-1]))
 
@@ -128,24 +133,29 @@ def test_a_system_prompt_comes_first_and_an_empty_one_is_one_too() -> None:
     assert split(Characters(), "")[0] == "[system][user]Bread?[assistant]"
 
 
-@pytest.mark.parametrize("opening", ["<think>", "<think>\n"])
-def test_a_template_that_opens_the_thinking_is_not_doubled(opening: str) -> None:
-    prompt, completion = split(Characters(opening))
+@pytest.mark.parametrize(("opening", "lead"), [("<think>", "\n"), ("<think>\n", "")])
+def test_a_template_that_opens_the_thinking_is_not_doubled(opening: str, lead: str) -> None:
+    prompt, completion = split(Characters(opening), chat=replace(CHAT, opened=True, lead=lead))
     assert prompt.endswith(opening)
-    assert completion == OK_TEXT.removeprefix("<think>\n")
-    assert (prompt + completion).count("<think>") == 1
+    assert completion == OK_TEXT.removeprefix(opening)
 
 
-def test_a_tokenizer_without_an_end_of_turn_is_refused_in_one_line() -> None:
+def test_a_template_that_takes_no_system_turn_gets_its_text_before_the_user_s() -> None:
+    prompt, _ = split(Characters(), "Be kind.", replace(CHAT, system=False))
+    assert prompt == "[user]Be kind.\n\nBread?[assistant]"
+
+
+def test_the_marks_and_arguments_of_the_format_take_the_place_of_the_plain_ones() -> None:
     tokenizer = Characters()
-    tokenizer.eos_token_id = None
-    with pytest.raises(ModelError, match="names no eos_token") as caught:
-        tokenize([Demonstration(make_prompt(), OK_TEXT)], tokenizer, None)
-    assert len(str(caught.value).splitlines()) == 1
+    chat = replace(CHAT, opening="[T]", closing="[/T]", answer_start="<a>", answer_end="</a>", on={"effort": "high"})
+    _, completion = split(tokenizer, chat=chat)
+    trace, answer = OK_TEXT.removeprefix(PLAIN.opening).split(PLAIN.closing)
+    assert completion == f"[T]{trace}[/T]<a>{answer}</a>"
+    assert tokenizer.arguments == {"effort": "high"}
 
 
 def test_each_demonstration_is_one_sequence_in_order() -> None:
     demonstrations = [Demonstration(make_prompt(number), OK_TEXT) for number in range(3)]
-    sequences = tokenize(demonstrations, Characters(), None)
+    sequences = tokenize(demonstrations, Characters(), None, CHAT)
     texts = [Characters().decode(list(sequence.tokens)) for sequence in sequences]
     assert [f"text {number}[assistant]" in text for number, text in enumerate(texts)] == [True] * 3

@@ -39,7 +39,7 @@ def heavy_after(code: str) -> set[str]:
         "import rapo_ray.storage.checkpoint, rapo_ray.storage.run_folder, rapo_ray.console, actors.placement",
         "import rapo_ray.orchestrator.weight_sync",
         "from rapo_ray.config.load import load_config, to_yaml; to_yaml(load_config('quickstart'))",
-        "from rapo_ray.train import main; assert main(['--dry-run']) == 0",
+        "from rapo_ray.train import main; assert main(['--dry-run', 'model.path=nobody/nothing']) == 0",
         "import runpy\nsys.argv = ['rapo_ray.train', '--help']\n"
         "try:\n    runpy.run_module('rapo_ray.train', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code",

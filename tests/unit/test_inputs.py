@@ -16,7 +16,8 @@ from rapo_ray.train import main
 
 pytestmark = pytest.mark.unit
 
-SYNTHESIS = ("warmup.source=synthesis", "warmup.recipe=quickstart:4")
+MARKS = ("model.thinking.open=<think>", "model.thinking.close=</think>")  # which the quickstart's model has not
+SYNTHESIS = ("warmup.source=synthesis", "warmup.recipe=quickstart:4", *MARKS)
 WRONG = [
     (["data.train=nowhere:3"], "recipe names the source 'nowhere'"),
     (["data.train=quickstart:99999"], "recipe asks for 99999 prompts of 'quickstart'"),

@@ -10,6 +10,7 @@ from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, ReportError
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.pipeline.evaluate import Identity, evaluate_models, same_evaluation
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.intervene import intervene
@@ -40,7 +41,8 @@ def results_of(skill: int, bar: float) -> Results:
 
 
 def test_the_best_weights_pass_their_gate_with_the_least_attack_success(tmp_path: Path) -> None:
-    evaluations, policy, run = RunEvaluations(load_config("quickstart"), tmp_path), FakePolicy(), RunLayout(tmp_path)
+    evaluations = RunEvaluations(load_config("quickstart"), tmp_path, PLAIN)
+    policy, run = FakePolicy(), RunLayout(tmp_path)
 
     def offer(number: int, results: Results) -> bool:
         policy.weights = f"round {number}"

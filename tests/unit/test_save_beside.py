@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from actors.training_group import PolicyGroup
 from rapo_ray.config import RunConfig
@@ -15,6 +16,7 @@ from rapo_ray.config.run import LimitsConfig
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError, JudgeError
 from rapo_ray.judging.canaries import CanaryReport
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.roles import Saved
@@ -125,7 +127,7 @@ class Run:
         )
         self.folder = RunFolder(config)
         self.folder.open()
-        session = Session(config, self.folder, Inputs([], [], [], [], []), NoWatchers(), self.out)  # type: ignore[arg-type]
+        session = Session(config, self.folder, Inputs([], [], [], [], []), NoWatchers(), self.out, PLAIN)  # type: ignore[arg-type]
         sampler = PromptSampler([make_prompt(number) for number in range(5)], 2, 0)
         self.store = CheckpointStore(self.folder.checkpoints, 9)
 
@@ -289,18 +291,17 @@ def test_every_name_has_one_writer(tmp_path: Path) -> None:
 
 def test_a_rank_never_lists_what_another_is_writing(tmp_path: Path) -> None:
     """Rank 1 writes its random state over and over; rank 0's listings see no name that has no writer."""
-    torch = pytest.importorskip("torch")
-    states, ended = {"torch": torch.zeros(1 << 16, dtype=torch.uint8)}, threading.Event()
+    states, finished = {"torch": torch.zeros(1 << 16, dtype=torch.uint8)}, threading.Event()
     seen: set[str] = set()
 
     def write() -> None:
         for _ in range(300):
             write_random_states(tmp_path, 1, states)
-        ended.set()
+        finished.set()
 
     thread = threading.Thread(target=write)
     thread.start()
-    while not ended.is_set():
+    while not finished.is_set():
         seen.update(path.name for path in tmp_path.iterdir())
         assert hash_own_files(tmp_path, 0) == {}
     thread.join()

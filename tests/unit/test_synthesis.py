@@ -1,11 +1,12 @@
 """The two-step synthesis with a scripted writer: its drafts, its demonstrations, and the dropped ones by reason."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from rapo_ray.errors import DataError
-from rapo_ray.models.chat import parse_completion
+from rapo_ray.models.chat import PLAIN, parse_completion
 from rapo_ray.types import Draft, Form, GeneratedText, Prompt
 from rapo_ray.warmup.synthesis import INSTRUCTION, LENGTH_BY_LEVEL, OPENING, synthesise
 from tests.make import make_prompt
@@ -22,7 +23,7 @@ def wrote(trace: str = TRACE, truncated: bool = False) -> GeneratedText:
 
 
 class Writer:
-    """A model that answers the first call with traces and the second with endings, and records the drafts."""
+    """A model that answers the first call with traces and the second, behind what it is given, with endings."""
 
     def __init__(
         self, traces: list[GeneratedText], endings: list[GeneratedText] | Callable[[int], list[GeneratedText]]
@@ -35,7 +36,11 @@ class Writer:
         self.calls.append(drafts)
         if len(self.calls) == 1:
             return self.traces
-        return self.endings(len(drafts)) if callable(self.endings) else self.endings
+        endings = self.endings(len(drafts)) if callable(self.endings) else self.endings
+        return [
+            replace(ending, text=PLAIN.begin(draft.thinking or "") + ending.text)
+            for draft, ending in zip(drafts, endings, strict=True)
+        ]
 
 
 def good_endings(count: int) -> list[GeneratedText]:
@@ -67,17 +72,17 @@ def test_the_first_draft_asks_for_the_length_of_the_level(harmful: bool, level: 
     writer = Writer([wrote()], good_endings)
     synthesise([make_prompt(harmful=harmful, level=level, text="{length} of bread?")], writer, None, min_chars=10)
     (draft,) = writer.calls[0]
-    assert (draft.system, draft.user, draft.prefix) == (
+    assert (draft.system, draft.user, draft.thinking) == (
         INSTRUCTION.format(length=LENGTH_BY_LEVEL[requested]),
         "{length} of bread?",
-        "",
+        None,
     )
 
 
 def test_a_trace_becomes_one_paragraph() -> None:
     writer = Writer([wrote("One thing.\n\nAnother\tthing.  ")], good_endings)
     (demonstration,), _ = synthesise([make_prompt()], writer, None, min_chars=10)
-    assert demonstration.completion.startswith(f"{OPENING}One thing. Another thing.\n\n")
+    assert demonstration.completion.startswith(f"<think>\n{OPENING}One thing. Another thing.\n\n")
 
 
 def test_bad_replies_are_dropped_and_counted_by_reason() -> None:

@@ -11,16 +11,17 @@ pytestmark = pytest.mark.unit
 
 
 class Adapter:
-    """The decode method of transformers' tokenizers over one of tokenizers."""
+    """Part of transformers' tokenizers over one of tokenizers."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self.all_special_ids = [number for number, token in added.items() if token.special]
 
     def decode(self, ids: list[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
         """Text of token ids."""
-        assert skip_special_tokens
         assert not clean_up_tokenization_spaces
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
 
