@@ -11,11 +11,13 @@ from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
     from rapo_ray.judging.local import JudgeOne
+    from rapo_ray.models.chat import ChatFormat
     from rapo_ray.types import Prompt
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
-and `completion`, and where known `id` and `level`. A verdict a line is appended to the output as it comes; the same
-command goes on where it stopped."""
+and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks
+in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
+it stopped."""
 AT_ONCE = 256  # completions that a model judge works on
 
 
@@ -33,6 +35,7 @@ def _judge(options: argparse.Namespace) -> int:
     from rapo_ray import console
     from rapo_ray.config.load import load_config
     from rapo_ray.judging.local import local_judge
+    from rapo_ray.models.chat_template import stated_format
     from rapo_ray.report import terminal
     from rapo_ray.storage.reader import read_verdicts
 
@@ -43,7 +46,7 @@ def _judge(options: argparse.Namespace) -> int:
     left = [(prompt, completion) for prompt, completion in rows if prompt.id not in done]
     console.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
     if left:
-        asyncio.run(_judge_all(local_judge(config), left, output))
+        asyncio.run(_judge_all(local_judge(config), left, stated_format(config.model.thinking), output))
     console.show(terminal.verdict_table(list(read_verdicts(output).values())))
     console.say(f"verdicts: {output}")
     return 0
@@ -74,7 +77,7 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
     return list(rows.values())
 
 
-async def _judge_all(judge_one: "JudgeOne", rows: list[tuple["Prompt", str]], output: Path) -> None:
+async def _judge_all(judge_one: "JudgeOne", rows: list[tuple["Prompt", str]], chat: "ChatFormat", output: Path) -> None:
     from rapo_ray import console
     from rapo_ray.models.chat import parse_completion
     from rapo_ray.storage.json_records import to_json
@@ -86,7 +89,7 @@ async def _judge_all(judge_one: "JudgeOne", rows: list[tuple["Prompt", str]], ou
 
         async def one(prompt: "Prompt", completion: str) -> None:
             async with slots:
-                verdict = await judge_one(prompt, parse_completion(completion, truncated=False))
+                verdict = await judge_one(prompt, parse_completion(completion, truncated=False, chat=chat))
             out.write(json.dumps(to_json(verdict_row(prompt, verdict))) + "\n")
             out.flush()
 

@@ -15,7 +15,7 @@ CERTAIN = 0.02  # nats a token, at most, for the least certain reply: rounding i
 
 def scripted_model(
     path: Path,
-    replies: Mapping[str, str],
+    replies: Mapping[str | tuple[str | None, str], str],
     template: str = CHAT_TEMPLATE,
     special_tokens: Sequence[str] = (),
     systems: Sequence[str | None] = (None,),
@@ -23,7 +23,8 @@ def scripted_model(
 ) -> Path:
     """Write a tiny model whose greedy completion of each user's text is its reply and the end of turn.
 
-    Every reply is the text behind the rendered generation prompt, marks included, under each of the system turns.
+    Every reply is the text behind the rendered generation prompt, marks included, under each of the system turns, or
+    under the one that a pair of system turn and user's text names.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,8 +33,8 @@ def scripted_model(
     model: Any = AutoModelForCausalLM.from_pretrained(path)
     pairs = [
         (_prompt(tokenizer, system, user), [*_ids(tokenizer, reply), tokenizer.eos_token_id])
-        for user, reply in replies.items()
-        for system in systems
+        for key, reply in replies.items()
+        for system, user in ([key] if isinstance(key, tuple) else [(system, key) for system in systems])
     ]
     _memorise(model, pairs)
     for prompt, reply in pairs:

@@ -2,6 +2,8 @@
 
 This file serves as both. OpenRLHF passes on each prompt's `label`, which must be the JSON that `training_rows` writes.
 RAPO_BRIDGE_CONFIG names the recipe whose judge and credit scheme are used, by default the quickstart.
+RAPO_BRIDGE_MODEL names the model that OpenRLHF trains, whose chat format completions are read in; without it they have
+the plain form, and end in an end-of-turn token of a common chat template.
 
 OpenRLHF cannot leave a single completion out of a group. Since a failed verdict is never a score, it raises: the error
 of the agent ends OpenRLHF's run, that of `reward_func` is logged there and the completion gets no reward.
@@ -13,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,18 +25,37 @@ from rapo_ray.bridges.prompts import training_prompts
 from rapo_ray.bridges.reward import Judged, RapoReward
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import DataError, JudgeError
+from rapo_ray.models.chat import PLAIN
+from rapo_ray.models.chat_template import format_of_folder, load_tokenizer
+from rapo_ray.models.resolve import resolve_model
 from rapo_ray.types import Prompt
 
 CONFIG_VARIABLE = "RAPO_BRIDGE_CONFIG"
-# End-of-turn tokens of common chat templates: <|im_end|>, <|eot_id|>, </s>, <end_of_turn>.
-_END_TOKENS = re.compile(r"(?:\s*(?:<\|[^|<>]{1,40}\|>|</s>|<end_of_turn>))+\s*\Z")
+MODEL_VARIABLE = "RAPO_BRIDGE_MODEL"
+# End-of-turn tokens of common chat templates: those between bars, of either width, </s>, <end_of_turn> and so on.
+_COMMON_END = r"<[|｜][^|｜<>]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>|<turn\|>|<seed:eos>|\[e~\["
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """The reward, and the end of a complete text."""
+
+    reward: RapoReward
+    end: re.Pattern[str]
 
 
 @functools.cache
-def _reward() -> RapoReward:
+def _bridge() -> Bridge:
     from rapo_ray.config.load import load_config
 
-    return RapoReward(load_config(os.environ.get(CONFIG_VARIABLE, "quickstart"), []))
+    config = load_config(os.environ.get(CONFIG_VARIABLE, "quickstart"), [])
+    chat, tokens = PLAIN, _COMMON_END
+    if (model := os.environ.get(MODEL_VARIABLE)) is not None:
+        folder = resolve_model(model)
+        tokenizer = load_tokenizer(folder)
+        chat = format_of_folder(folder, config.model.thinking, tokenizer)
+        tokens = "|".join(re.escape(tokenizer.decode([token])) for token in chat.stops)
+    return Bridge(RapoReward(config, chat), re.compile(rf"(?:\s*(?:{tokens}))+\s*\Z"))
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
@@ -43,7 +65,7 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
         if not query.startswith(prompt):
             raise DataError("a query does not start with its prompt: the tokenizer does not decode what it encodes")
         completions.append(query[len(prompt) :])
-    truncated = [_END_TOKENS.search(text) is None for text in completions]
+    truncated = [_bridge().end.search(text) is None for text in completions]
     return _as_result(_judge(labels, completions, truncated))
 
 
@@ -67,8 +89,9 @@ class AgentExecutor(MultiTurnAgentExecutor):  # type: ignore[misc]  # OpenRLHF i
 
 
 def _judge(labels: Sequence[str], completions: Sequence[str], truncated: Sequence[bool]) -> list[Judged]:
-    texts = [_END_TOKENS.sub("", text) for text in completions]
-    judged = _reward()([_prompt(label) for label in labels], texts, truncated)
+    bridge = _bridge()
+    texts = [bridge.end.sub("", text) for text in completions]
+    judged = bridge.reward([_prompt(label) for label in labels], texts, truncated)
     for one in judged:
         if one.reward is None:
             raise JudgeError(f"a completion could not be judged ({one.verdict.status}: {one.verdict.detail})")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rapo_ray.config import RunConfig
 from rapo_ray.judging.local import local_judge
-from rapo_ray.models.chat import parse_completion
+from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.reward.schemes import SCHEMES, is_unsafe
 from rapo_ray.types import Prompt, Verdict
 
@@ -24,7 +24,9 @@ class Judged:
 class RapoReward:
     """The judge that `config.judge` describes, in this process, for many completions at once."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, chat: ChatFormat = PLAIN) -> None:
+        """`chat` is the format of the completions."""
+        self._chat = chat
         self._scheme = SCHEMES[config.credit.scheme]
         self._judge = local_judge(config)
         # One loop throughout: an HTTP judge's connections belong to the loop that opened them.
@@ -42,7 +44,8 @@ class RapoReward:
         self, prompts: Sequence[Prompt], completions: Sequence[str], truncated: Sequence[bool]
     ) -> list[Verdict]:
         rows = zip(prompts, completions, truncated, strict=True)
-        return await asyncio.gather(*(self._judge(prompt, parse_completion(text, cut)) for prompt, text, cut in rows))
+        completions_B = [(prompt, parse_completion(text, cut, self._chat)) for prompt, text, cut in rows]
+        return await asyncio.gather(*(self._judge(prompt, completion) for prompt, completion in completions_B))
 
     def _judged(self, prompt: Prompt, verdict: Verdict) -> Judged:
         reward = self._scheme.reward(verdict, prompt.harmful)

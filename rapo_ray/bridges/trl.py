@@ -2,7 +2,8 @@
 
 from rapo_ray.bridges.trl import TrlReward, training_rows
 config = load_config("quickstart", [])
-trainer = GRPOTrainer(..., reward_funcs=TrlReward(config), train_dataset=Dataset.from_list(training_rows(config)))
+reward = TrlReward(config, tokenizer=tokenizer)
+trainer = GRPOTrainer(..., reward_funcs=reward, train_dataset=Dataset.from_list(training_rows(config)))
 """
 
 from collections.abc import Sequence
@@ -11,17 +12,27 @@ from typing import Any
 from rapo_ray.bridges.prompts import training_prompts
 from rapo_ray.bridges.reward import RapoReward
 from rapo_ray.config import RunConfig
+from rapo_ray.engines.vllm_engine import text_of
 from rapo_ray.errors import DataError
+from rapo_ray.models.chat import PLAIN
+from rapo_ray.models.chat_template import read_format, special_ids
 from rapo_ray.types import Prompt
 
 
 class TrlReward:
     """Reward function for `reward_funcs`; the dataset needs the column `harmful` and may have `level`."""
 
-    def __init__(self, config: RunConfig, max_completion_length: int | None = None) -> None:
-        """A completion of `max_completion_length` tokens counts as truncated."""
+    def __init__(self, config: RunConfig, max_completion_length: int | None = None, tokenizer: Any = None) -> None:
+        """A completion of `max_completion_length` tokens counts as truncated.
+
+        With the tokenizer of the model that TRL trains, completions are read in that model's chat format; TRL's own
+        texts lack marks that are special tokens.
+        """
         self.__name__ = "rapo"  # its name in TRL's metrics
-        self._reward = RapoReward(config)
+        self._chat = PLAIN if tokenizer is None else read_format(tokenizer, config.model.thinking)
+        self._tokenizer = tokenizer
+        self._hidden = frozenset() if tokenizer is None else special_ids(tokenizer).difference(self._chat.mark_ids)
+        self._reward = RapoReward(config, self._chat)
         self._max_length = max_completion_length
 
     def __call__(
@@ -41,9 +52,17 @@ class TrlReward:
             Prompt(str(index), _text(prompt, "user"), bool(label), risk_level, "trl", "train")
             for index, (prompt, label, risk_level) in enumerate(zip(prompts, harmful, levels, strict=True))
         ]
-        texts = [_text(completion, "assistant") for completion in completions]
+        if self._tokenizer is None:
+            texts = [_text(completion, "assistant") for completion in completions]
+        else:
+            texts = [self._decoded(ids) for ids in completion_ids]
         truncated = [self._max_length is not None and len(ids) >= self._max_length for ids in completion_ids]
         return [judged.reward for judged in self._reward(requests, texts, truncated)]
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        """The text of a completion, with the format's marks and without the end of its turn."""
+        shown = ids[:-1] if ids and ids[-1] in self._chat.stops else ids
+        return text_of([], list(shown), self._tokenizer, self._hidden)
 
 
 def _text(message: Any, role: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from rapo_ray.config.base import Dtype, Strict
 
 Reasoning = Literal["split", "inline"]
+ReasoningField = Literal["both", "reasoning_content", "reasoning"]
 
 
 class EndpointLimits(Strict):
@@ -45,9 +46,11 @@ class ServeConfig(Strict):
     engines: str | None = None
     """Name of the Serve application that runs the engines; unset, it is derived from the weights, as in a promotion."""
     reasoning: Reasoning = "split"
-    """Default for requests: `split` returns the thinking as `reasoning_content`, `inline` leaves it in the text."""
+    """Default for requests: `split` returns the thinking in a field of its own, `inline` leaves it in the text."""
+    reasoning_field: ReasoningField = "both"
+    """Name of the field for the thinking: clients read `reasoning_content` or, of late, `reasoning`; `both` has two."""
     withhold_reasoning: bool = False
-    """Never return the thinking; a request for it is refused."""
+    """Never return the thinking; a request for it is refused, and an answer is only what follows a closing mark."""
     replicas: int = Field(default=1, ge=1)
     """Number of engines that always run."""
     max_replicas: int | None = Field(default=None, ge=1)
@@ -72,6 +75,11 @@ class ServeConfig(Strict):
     """CPU threads per engine; 0 divides all cores among the replicas."""
     limits: EndpointLimits = EndpointLimits()
     """Limits on the requests of one caller."""
+
+    @property
+    def reasoning_fields(self) -> tuple[str, ...]:
+        """Names of the field for the thinking."""
+        return ("reasoning_content", "reasoning") if self.reasoning_field == "both" else (self.reasoning_field,)
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:

@@ -59,6 +59,12 @@ def format_of_folder(folder: Path, thinking: ThinkingConfig, tokenizer: Any = No
     return read_format(tokenizer, thinking, _stops(folder / "generation_config.json"), str(folder))
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """Tokens that decoding skips as special: those that the tokenizer has a role for, and those its file marks so."""
+    marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return marked.union(tokenizer.all_special_ids)
+
+
 def stated_format(thinking: ThinkingConfig) -> ChatFormat:
     """The format of completions without a template to read: the plain one, or the marks that the settings state."""
     if thinking.open is None or thinking.close is None:
@@ -191,8 +197,8 @@ class _Reader:
             )
         if named:
             return *named[0], True
-        special = set(self._tokenizer.all_special_tokens)
-        known = [pair for pair in KNOWN if special.issuperset(mark.strip() for mark in pair)]
+        added = {str(token) for token in self._tokenizer.added_tokens_decoder.values()}
+        known = [pair for pair in KNOWN if added.issuperset(mark.strip() for mark in pair)]
         return *(known[0] if len(known) == 1 else (PLAIN.opening, PLAIN.closing)), False
 
     def _rendered_marks(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -235,7 +241,7 @@ class _Reader:
         counterpart = known.get(mark, "").strip() or mark[0] + "/" + mark[1:]
         if counterpart in self._source or mark in known:
             return mark + lead, f"{lead}{counterpart}{lead * 2}"
-        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and mark not in self._tokenizer.all_special_tokens:
+        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and not self._is_special(mark):
             raise ModelError(
                 f"{self._name}: its prompt ends in {mark!r}, and its chat template does not show what closes that: "
                 "set model.thinking.open and model.thinking.close"
@@ -312,6 +318,9 @@ class _Reader:
     def _is_stop(self, token: int) -> bool:
         return token in self._stops
 
+    def _is_special(self, token: str) -> bool:
+        return self._tokenizer.get_vocab().get(token) in special_ids(self._tokenizer)
+
     def _is_added(self, token: int) -> bool:
         return token in self._tokenizer.added_tokens_decoder
 
@@ -342,8 +351,9 @@ class _Reader:
     def _special_in(self, chat: ChatFormat) -> tuple[int, ...]:
         """Special tokens in the marks, which decoding must keep."""
         marks = "".join((chat.opening, chat.closing, chat.skipping, chat.answer_start, chat.answer_end))
-        special = set(self._tokenizer.all_special_ids)
-        return tuple(sorted(special.intersection(self._tokenizer.encode(marks, add_special_tokens=False))))
+        return tuple(
+            sorted(special_ids(self._tokenizer).intersection(self._tokenizer.encode(marks, add_special_tokens=False)))
+        )
 
     def _reads_parts_alone(self) -> bool:
         """True where the template drops, or refuses, content that is a plain text."""

@@ -1,6 +1,7 @@
 """Answers as callers get them: with thinking split off, inline or withheld, and stamped with the weights' version."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 from rapo_ray.config.serving import Reasoning
 from rapo_ray.judging.rules import is_refusal
 from rapo_ray.judging.sentences import count_sentences
-from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
+from rapo_ray.models.chat import PLAIN, ChatFormat
+from rapo_ray.serving.cuts import StopCutter, TokenStripper
+from rapo_ray.serving.reasoning import Beginning, Piece, ThinkSplitter
 
 DATA = "data: "
 DONE = "[DONE]"
+LINE_END = re.compile(r"\r\n|\n|\r")  # of server-sent events; JSON may hold other line separators as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,17 @@ class Shape:
     withheld: bool
     fingerprint: str
     usage: bool  # True where the caller wants a stream's usage
+    names: tuple[str, ...] = ("reasoning_content", "reasoning")  # of the field for the thinking
+    chat: ChatFormat = PLAIN
+    beginning: Beginning = "none"
+    stops: tuple[str, ...] = ()  # strings that end the answer, where the engine is not told them
+    stray_tokens: tuple[str, ...] = ()
+    n: int = 1
+
+    @property
+    def inline(self) -> bool:
+        """True where the thinking stays in the text."""
+        return self.reasoning == "inline" and not self.withheld
 
 
 @dataclass(slots=True)
@@ -42,13 +57,11 @@ def shape_whole(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
     """Shape a whole chat completion."""
     for choice in answer["choices"]:
         message = choice["message"]
-        text = message.get("content") or ""
-        reasoning, content = split_whole(text)
-        seen.add(reasoning, content)
-        inline = shape.reasoning == "inline" and not shape.withheld
-        choice["message"] = {"role": message.get("role", "assistant"), "content": text if inline else content}
-        if not inline:
-            choice["message"]["reasoning_content"] = None if shape.withheld else reasoning
+        text = _ChoiceText(shape)
+        shown, _ = text.feed(message.get("content") or "", choice.get("finish_reason"))
+        seen.add(**text.texts)
+        content = shown if shape.inline else text.texts["content"]
+        choice["message"] = _message(shape, message.get("role", "assistant"), content, text.texts["reasoning"])
         if shape.withheld:
             choice["logprobs"] = None  # they would spell the thinking out
     return shape_plain(answer, shape, seen)
@@ -60,28 +73,99 @@ def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
     return {**_without_nulls(answer), "system_fingerprint": shape.fingerprint}
 
 
-async def shape_stream(
-    events: AsyncIterator[dict[str, Any]], shape: Shape, seen: Seen, chat: bool
+async def shape_plain_stream(
+    events: AsyncIterator[dict[str, Any]], shape: Shape, seen: Seen
 ) -> AsyncIterator[dict[str, Any]]:
-    """Shape the events of a stream, separating the thinking as it arrives."""
-    parts: dict[int, _ChoiceStream] = {}
+    """Shape the events of a plain completion's stream."""
     async for event in events:
-        if not chat:
-            plain = shape_plain(event, shape, seen)
-            if shape.usage or plain["choices"]:
-                yield plain
-            continue
-        seen.completion_tokens += _tokens(event)
-        common: dict[str, Any] = {name: event[name] for name in ("id", "object", "created", "model") if name in event}
+        plain = shape_plain(event, shape, seen)
+        if shape.usage or plain["choices"]:
+            yield plain
+
+
+async def shape_stream(
+    events: AsyncIterator[dict[str, Any]], shape: Shape, seen: Seen
+) -> AsyncIterator[dict[str, Any]]:
+    """Shape the events of a chat completion's stream, separating the thinking as it arrives.
+
+    It ends before the engine's stream does where a stop string has ended the last of the choices.
+    """
+    choices: dict[int, _ChoiceStream] = {}
+    usage = _Usage()
+    common: dict[str, Any] = {}
+    async for event in events:
+        common = {name: event[name] for name in ("id", "object", "created", "model") if name in event}
         common["system_fingerprint"] = shape.fingerprint
+        usage.add(event)
         for choice in event.get("choices", []):
-            stream = parts.setdefault(choice["index"], _ChoiceStream(shape))
+            stream = choices.setdefault(choice["index"], _ChoiceStream(shape))
+            if stream.finished:
+                continue
             for shaped in stream.feed(choice):
                 yield {**common, "choices": [shaped]}
-            if choice.get("finish_reason") is not None:
-                seen.add(**stream.texts)
-        if event.get("usage") is not None and shape.usage:
-            yield {**common, "choices": [], "usage": event["usage"]}
+            if stream.finished:
+                seen.add(**stream.text.texts)
+        done = [stream for stream in choices.values() if stream.finished]
+        if len(done) == shape.n and any(stream.text.stopped for stream in done):
+            break
+    seen.completion_tokens += _tokens({"usage": usage.total})
+    if usage.total is not None and shape.usage:
+        yield {**common, "choices": [], "usage": usage.total}
+
+
+async def collect(events: AsyncIterator[dict[str, Any]], shape: Shape) -> dict[str, Any]:
+    """The whole chat completion of a shaped stream with its usage."""
+    answer: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    async for event in events:
+        answer |= {name: value for name, value in event.items() if name != "choices"}
+        for part in event["choices"]:
+            choice = choices.setdefault(part["index"], _empty_choice(part["index"], shape))
+            for name, text in part["delta"].items():
+                if name != "role":
+                    choice["message"][name] += text
+            if part["logprobs"] is not None:
+                choice["logprobs"] = _joined(choice["logprobs"], part["logprobs"])
+            choice["finish_reason"] = part["finish_reason"]
+    return {**answer, "object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
+
+
+def _empty_choice(index: int, shape: Shape) -> dict[str, Any]:
+    return {"index": index, "message": _message(shape, "assistant", "", ""), "logprobs": None, "finish_reason": None}
+
+
+def _message(shape: Shape, role: str, content: str, reasoning: str) -> dict[str, Any]:
+    names = () if shape.inline else shape.names
+    return {"role": role, "content": content, **dict.fromkeys(names, None if shape.withheld else reasoning)}
+
+
+class _ChoiceText:
+    """The text of one choice: without stray tokens, split, and cut at a stop string."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._stripper = TokenStripper(shape.stray_tokens)
+        self._splitter = ThinkSplitter(shape.chat, shape.beginning, strict=shape.withheld)
+        self._cutter = StopCutter(shape.stops)
+        self.texts = {"reasoning": "", "content": ""}
+
+    @property
+    def stopped(self) -> bool:
+        """True once a stop string has ended the answer."""
+        return self._cutter.stopped
+
+    def feed(self, text: str, finish: str | None) -> tuple[str, list[Piece]]:
+        """Add text, the last of it with a finish reason: the text in one, and in pieces."""
+        text = self._stripper.feed(text) + (self._stripper.finish() if finish else "")
+        pieces = self._splitter.feed(text)
+        if finish:
+            pieces += self._splitter.finish(truncated=finish == "length")
+        cut: list[Piece] = [(kind, self._cutter.feed(piece) if kind == "content" else piece) for kind, piece in pieces]
+        if finish:
+            cut.append(("content", self._cutter.finish()))
+        cut = [piece for piece in cut if piece[1]]
+        for kind, piece in cut:
+            self.texts[kind] += piece
+        return text, cut
 
 
 class _ChoiceStream:
@@ -89,49 +173,74 @@ class _ChoiceStream:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self._inline = shape.reasoning == "inline" and not shape.withheld
-        self._splitter = ThinkSplitter()
-        self.texts = {"reasoning": "", "content": ""}
+        self._logprobs: dict[str, Any] | None = None  # of text that is held back
+        self.text = _ChoiceText(shape)
+        self.finished = False
 
     def feed(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
         """The choice's outgoing events for one incoming event; none while all of its text is held back."""
         delta, finish = choice["delta"], choice.get("finish_reason")
-        text = delta.get("content") or ""
-        pieces = self._splitter.feed(text)
-        if finish is not None:
-            pieces += self._splitter.finish()
-        for kind, piece in pieces:
-            self.texts[kind] += piece
+        text, pieces = self.text.feed(delta.get("content") or "", finish)
+        if self.text.stopped:
+            finish = "stop"
+        self.finished = finish is not None
         deltas = [{"role": delta["role"], "content": ""}] if delta.get("role") else []
-        if self._inline:
+        if self._shape.inline:
             deltas += [{"content": text}] if text else []
         else:
-            names = {"content": "content", "reasoning": "reasoning_content"}
-            deltas += [{names[kind]: piece} for kind, piece in pieces if kind == "content" or not self._shape.withheld]
-        if finish is not None and not deltas:
+            names = {"content": ("content",), "reasoning": () if self._shape.withheld else self._shape.names}
+            deltas += [dict.fromkeys(names[kind], piece) for kind, piece in pieces if names[kind]]
+        if self.finished and not deltas:
             deltas = [{}]
-        logprobs = None if self._shape.withheld else choice.get("logprobs")
-        last = len(deltas) - 1
-        return [
-            {
-                "index": choice["index"],
-                "delta": one,
-                "logprobs": logprobs if number == last else None,
-                "finish_reason": finish if number == last else None,
-            }
-            for number, one in enumerate(deltas)
-        ]
+        if not self._shape.withheld and choice.get("logprobs") is not None:
+            self._logprobs = _joined(self._logprobs, choice["logprobs"])
+        shaped = [{"index": choice["index"], "delta": one, "logprobs": None, "finish_reason": None} for one in deltas]
+        if shaped:
+            shaped[-1] |= {"logprobs": self._logprobs, "finish_reason": finish}
+            self._logprobs = None
+        return shaped
+
+
+class _Usage:
+    """The usage of a stream: the engine's total, or the sum over its choices where it was ended early."""
+
+    def __init__(self) -> None:
+        self._by_choice: dict[int, dict[str, Any]] = {}
+        self._total: dict[str, Any] | None = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Read an event."""
+        if event.get("usage") is None:
+            return
+        if not event.get("choices"):
+            self._total = event["usage"]
+        for choice in event.get("choices", []):
+            self._by_choice[choice["index"]] = event["usage"]
+
+    @property
+    def total(self) -> dict[str, Any] | None:
+        """The usage so far."""
+        if self._total is not None or not self._by_choice:
+            return self._total
+        prompt = max(usage["prompt_tokens"] for usage in self._by_choice.values())
+        completion = sum(_tokens({"usage": usage}) for usage in self._by_choice.values())
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def read_events(batch: str) -> list[dict[str, Any]]:
     """Parse the server-sent events in a piece of a stream, without the closing `[DONE]`."""
-    lines = (line[len(DATA) :] for line in batch.splitlines() if line.startswith(DATA))
+    lines = (line[len(DATA) :] for line in LINE_END.split(batch) if line.startswith(DATA))
     return [json.loads(line) for line in lines if line.strip() != DONE]
 
 
 def write_event(event: dict[str, Any]) -> str:
     """Format one server-sent event."""
     return f"{DATA}{json.dumps(event, ensure_ascii=False)}\n\n"
+
+
+def _joined(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
+    """The log-probs of two consecutive texts."""
+    return {**second, "content": [*((first or {}).get("content") or []), *(second.get("content") or [])]}
 
 
 def _tokens(answer: dict[str, Any]) -> int:

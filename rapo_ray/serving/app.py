@@ -5,7 +5,6 @@ between two requests; `serve deploy deploy/serve.yaml` names the same two builde
 """
 
 import hashlib
-from dataclasses import asdict
 from typing import Any
 
 from ray import serve
@@ -52,7 +51,7 @@ def ingress_for(config: ServeConfig, serving: Serving) -> Application:
         ingress,
         name="ingress",
         max_ongoing_requests=4 * config.limits.in_flight,  # more than the guard admits, so that the guard refuses
-        user_config=asdict(serving),  # which running replicas receive
+        user_config=serving.to_json(),  # which running replicas receive
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
         health_check_period_s=5,
         ray_actor_options={"num_cpus": 0},

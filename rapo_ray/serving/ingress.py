@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -12,10 +14,12 @@ from ray.serve.llm.ingress import OpenAiIngress
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rapo_ray.config.serving import ServeConfig
+from rapo_ray.models.chat_template import load_tokenizer
 from rapo_ray.serving import answers
 from rapo_ray.serving.answers import Seen, Shape
 from rapo_ray.serving.metrics import Metrics
 from rapo_ray.serving.problems import Problem
+from rapo_ray.serving.prompts import PromptReader
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest, Sampling
 from rapo_ray.serving.versions import Serving
 
@@ -27,14 +31,23 @@ RETRY_SECONDS = 0.25
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The version that answers new requests, with what its answers need."""
+
+    serving: Serving
+    cards: OpenAiIngress  # Ray's own ingress, which lists the model
+    engines: Any  # Serve's handle, whose calls stream
+    prompts: PromptReader
+
+
 class RapoIngress:
     """Ingress for one version of the model; `reconfigure` switches to another between two requests."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = ServeConfig.model_validate(config)
         self._metrics = Metrics()
-        self._serving: Serving | None = None
-        self._inner: OpenAiIngress | None = None
+        self._answering: Current | None = None
         self._last_token = 0.0  # monotonic seconds
         self._probe: asyncio.Task[None] | None = None
 
@@ -42,51 +55,61 @@ class RapoIngress:
         """Answer new requests with this version; requests in flight finish with theirs."""
         from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 
-        serving = Serving(**target)
+        serving = Serving.from_json(target)
         handle = serve.get_app_handle(serving.app)
         metadata = {"weights_version": serving.version, "checksum": serving.checksum, "run": serving.run}
         card = ModelCard(id=serving.name, object="model", owned_by="rapo_ray", permission=[], metadata=metadata)
-        self._inner = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
-        self._serving = serving
+        cards = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
+        prompts = PromptReader(load_tokenizer(Path(serving.folder)), serving.chat)
+        self._answering = Current(serving, cards, handle.options(stream=True), prompts)
         self._last_token = 0.0
         self._metrics.version(serving)
 
     async def models(self) -> JSONResponse:
         """GET /v1/models, a list of one."""
-        inner, serving = self._current()
-        listed = await inner.models()
-        return JSONResponse(listed.model_dump(), headers=serving.headers())
+        current = self._current()
+        listed = await current.cards.models()
+        return JSONResponse(listed.model_dump(), headers=current.serving.headers())
 
     async def model_data(self, model: str) -> JSONResponse:
         """GET /v1/models/{model}."""
-        inner, serving = self._current()
-        self._check_name(model, serving)
-        card = await inner.model_data(serving.name)
-        return JSONResponse(card.model_dump(), headers=serving.headers())
+        current = self._current()
+        self._check_name(model, current.serving)
+        card = await current.cards.model_data(current.serving.name)
+        return JSONResponse(card.model_dump(), headers=current.serving.headers())
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        inner, serving = self._current()
+        current = self._current()
+        serving = current.serving
         self._check(body, serving)
         if body.reasoning is not None and self._config.withhold_reasoning:
             raise Problem(403, "this endpoint returns no reasoning: leave `reasoning` out")
         from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
 
-        engine_request = _engine_request(ChatCompletionRequest, body.for_engine(serving.name, serving.system_prompt))
-        return await self._answer(
-            inner, serving, body, engine_request, "chat", body.reasoning or self._config.reasoning
-        )
+        reasoning = "split" if self._config.withhold_reasoning else body.reasoning or self._config.reasoning
+        split = reasoning == "split"
+        prompt = current.prompts.read(body.turns(serving.system_prompt), split)
+        fields = body.for_engine(serving.name, prompt.turns, serving.chat, split)
+        shape = Shape(
+            reasoning, self._config.withhold_reasoning, serving.id, body.wants_usage or not body.stream,
+            self._config.reasoning_fields, serving.chat, prompt.beginning, body.stops if split else (),
+            current.prompts.stray_tokens, body.n,
+        )  # fmt: skip
+        return await self._answer(current, body, _engine_request(ChatCompletionRequest, fields), "chat", shape)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
-        inner, serving = self._current()
+        current = self._current()
+        serving = current.serving
         self._check(body, serving)
         if self._config.withhold_reasoning:
             raise Problem(403, "this endpoint returns no reasoning, which plain completions would include: use chat")
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest as EngineRequest
 
-        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name))
-        return await self._answer(inner, serving, body, engine_request, "completions", "inline")
+        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat))
+        shape = Shape("inline", False, serving.id, body.wants_usage)
+        return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:
         """GET /health: 200 if the engine produced a token in the last seconds, if necessary for this call; else 503."""
@@ -94,17 +117,18 @@ class RapoIngress:
             if self._probe is None or self._probe.done():
                 self._probe = asyncio.ensure_future(self._generate_token())
             await asyncio.shield(self._probe)
-        _, serving = self._current()
+        serving = self._current().serving
         return JSONResponse({"status": "ok", "version": serving.version}, headers=serving.headers())
 
     async def _generate_token(self) -> None:
-        inner, serving = self._current()
+        current = self._current()
+        serving = current.serving
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest as EngineRequest
 
         probe = EngineRequest.model_validate({"model": serving.name, "prompt": "a", "max_tokens": 1})
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                async for answer in inner._get_response(body=probe, call_method="completions"):
+                async for answer in current.engines.completions.remote(probe, None):
                     _raise_errors(answer)
         except Problem:
             raise
@@ -114,41 +138,46 @@ class RapoIngress:
         self._last_token = time.monotonic()
 
     async def _answer(
-        self, inner: OpenAiIngress, serving: Serving, body: Sampling, engine_request: Any, method: str, reasoning: Any
+        self, current: Current, body: Sampling, engine_request: Any, method: str, shape: Shape
     ) -> Response:
-        shape = Shape(reasoning, self._config.withhold_reasoning, serving.id, body.wants_usage)
+        serving = current.serving
         started = time.monotonic()
-        first, responses = await self._begin(inner, serving, engine_request, method)
+        first, responses = await self._begin(current, engine_request, method)
         self._metrics.first_token(time.monotonic() - started)
         self._last_token = time.monotonic()
         chat, seen = method == "chat", Seen()
-        if not body.stream:
+        if not engine_request.stream:
             whole = (answers.shape_whole if chat else answers.shape_plain)(first.model_dump(), shape, seen)
             self._metrics.request(seen, serving)
             return JSONResponse(whole, headers=serving.headers())
-        stream = self._stream(first, responses, shape, seen, chat, serving)
-        return StreamingResponse(stream, media_type="text/event-stream", headers=serving.headers())
+        shaped = self._shaped(first, responses, shape, seen, chat, serving)
+        if not body.stream:
+            return JSONResponse(await answers.collect(shaped, shape), headers=serving.headers())
+        return StreamingResponse(_written(shaped), media_type="text/event-stream", headers=serving.headers())
 
-    async def _begin(self, inner: OpenAiIngress, serving: Serving, engine_request: Any, method: str) -> tuple[Any, Any]:
+    async def _begin(self, current: Current, engine_request: Any, method: str) -> tuple[Any, Any]:
         """The first response and the rest; a request that reaches a dead engine is retried on another."""
         deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
-            responses = inner._get_response(body=engine_request, call_method=method)
+            responses = getattr(current.engines, method).remote(engine_request, None)
             try:
                 first: Any = await anext(responses)
                 _raise_errors(first)
             except Exception as error:
-                problem = error if isinstance(error, Problem) else self._engine_problem(error, serving)
+                problem = error if isinstance(error, Problem) else self._engine_problem(error, current.serving)
                 if problem.status != 503 or time.monotonic() > deadline:
                     raise problem from None
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return first, responses
 
-    async def _stream(
+    async def _shaped(
         self, first: Any, rest: Any, shape: Shape, seen: Seen, chat: bool, serving: Serving
-    ) -> AsyncIterator[str]:
-        """Events as they arrive; a broken stream raises, and the guard ends it with an error event."""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Events as they arrive; a broken stream raises, and the guard ends it with an error event.
+
+        However it ends, the engine goes on with nothing that no caller waits for.
+        """
 
         async def events() -> AsyncIterator[dict[str, Any]]:
             async for batch in _chain(first, rest):
@@ -159,20 +188,21 @@ class RapoIngress:
                     yield event
 
         try:
-            async for event in answers.shape_stream(events(), shape, seen, chat):
+            async for event in (answers.shape_stream if chat else answers.shape_plain_stream)(events(), shape, seen):
                 self._last_token = time.monotonic()
-                yield answers.write_event(event)
+                yield event
         except Problem:
             raise
         except Exception as error:
             raise self._engine_problem(error, serving) from None
-        yield f"{answers.DATA}{answers.DONE}\n\n"
+        finally:
+            rest.cancel()
         self._metrics.request(seen, serving)
 
-    def _current(self) -> tuple[OpenAiIngress, Serving]:
-        if self._inner is None or self._serving is None:
+    def _current(self) -> Current:
+        if self._answering is None:
             raise Problem(503, "no model is served yet", retry_after=5.0)
-        return self._inner, self._serving
+        return self._answering
 
     def _check(self, body: Sampling, serving: Serving) -> None:
         if body.model is not None:
@@ -192,6 +222,12 @@ class RapoIngress:
         self._last_token = 0.0  # so that /health probes the engine
         log.warning("the engine of %s failed", serving.app, exc_info=error)
         return Problem(503, "the engine failed", retry_after=5.0)
+
+
+async def _written(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+    async for event in events:
+        yield answers.write_event(event)
+    yield f"{answers.DATA}{answers.DONE}\n\n"
 
 
 async def _chain(first: Any, rest: Any) -> AsyncIterator[Any]:

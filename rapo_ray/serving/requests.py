@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rapo_ray.config.serving import EndpointLimits, Reasoning
+from rapo_ray.models.chat import ChatFormat, Conversation
 
 INT64 = 2**63
 Stop = Annotated[str, Field(min_length=1, max_length=128)]
@@ -22,6 +23,10 @@ class ChatMessage(Request):
     role: Literal["system", "user", "assistant"]
     content: str
     name: str | None = Field(default=None, max_length=64)
+    reasoning_content: str | None = None
+    """Thinking of an earlier answer, which clients send back; it is not passed on."""
+    reasoning: str | None = None
+    """The same by its other name."""
     type: Literal["text"] | None = None
     """Content type that some clients add to every message; it is not passed on."""
 
@@ -68,9 +73,15 @@ class Sampling(Request):
         """True where the stream should end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def engine_fields(self, ours: set[str]) -> dict[str, Any]:
-        """The fields that are passed on unchanged; a stream always reports its usage to us."""
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def engine_fields(self, ours: set[str], chat: ChatFormat) -> dict[str, Any]:
+        """The fields that are passed on unchanged, and the tokens that end a turn; a stream reports its usage to us."""
         fields = self.model_dump(exclude_none=True, exclude={"user", "model", "stream_options", *ours})
+        fields["stop_token_ids"] = list(chat.stops)
         return {**fields, "stream_options": {"include_usage": True}} if self.stream else fields
 
     def over(self, limits: EndpointLimits) -> str | None:
@@ -90,7 +101,7 @@ class ChatRequest(Sampling):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning: Reasoning | None = None
-    """`split` returns thinking as `reasoning_content`, `inline` leaves it in the text; the endpoint has a default."""
+    """`split` returns thinking in a field of its own, `inline` leaves it in the text; the endpoint has a default."""
 
     @model_validator(mode="after")
     def _counts_go_with_logprobs(self) -> Self:
@@ -109,14 +120,31 @@ class ChatRequest(Sampling):
             return f"{len(self.messages)} messages are more than {limits.messages}"
         return super().over(limits)
 
-    def for_engine(self, model: str, system_prompt: str | None) -> dict[str, Any]:
-        """The fields for the engine; the model's own system prompt is used where the caller sends none."""
-        messages = [message.model_dump(exclude_none=True, exclude={"type"}) for message in self.messages]
+    def turns(self, system_prompt: str | None) -> Conversation:
+        """The turns without what is not passed on; the model's own system prompt where the caller sends none."""
+        ours = {"type", "reasoning_content", "reasoning"}
+        turns = [message.model_dump(exclude_none=True, exclude=ours) for message in self.messages]
         if system_prompt is not None and self.messages[0].role != "system":
-            messages.insert(0, {"role": "system", "content": system_prompt})
-        passed = self.engine_fields({"messages", "max_tokens", "max_completion_tokens", "reasoning"})
-        limit = {} if self.token_limit is None else {"max_completion_tokens": self.token_limit}
-        return {**passed, "model": model, "messages": messages, **limit}
+            turns.insert(0, {"role": "system", "content": system_prompt})
+        return turns
+
+    def for_engine(self, model: str, turns: Conversation, chat: ChatFormat, split: bool) -> dict[str, Any]:
+        """The fields for the engine.
+
+        In `split` mode stop strings apply to the answer alone, so they stay with us, and the engine has to stream.
+        """
+        ours = {"messages", "max_tokens", "max_completion_tokens", "reasoning"}
+        fields = self.engine_fields(ours | {"stop"} if split else ours, chat)
+        if split and self.stops:
+            options = {"include_usage": True, "continuous_usage_stats": True}  # it may be ended before its last event
+            fields |= {"stream": True, "stream_options": options}
+        if self.token_limit is not None:
+            fields["max_completion_tokens"] = self.token_limit
+        if chat.on:
+            fields["chat_template_kwargs"] = dict(chat.on)
+        if chat.mark_ids:
+            fields["skip_special_tokens"] = False  # they would take the marks with them
+        return {**fields, "model": model, "messages": turns}
 
 
 class CompletionRequest(Sampling):
@@ -126,6 +154,6 @@ class CompletionRequest(Sampling):
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: Literal[False] = False
 
-    def for_engine(self, model: str) -> dict[str, Any]:
+    def for_engine(self, model: str, chat: ChatFormat) -> dict[str, Any]:
         """The fields for the engine."""
-        return {**self.engine_fields({"echo"}), "model": model}
+        return {**self.engine_fields({"echo"}, chat), "model": model}

@@ -51,7 +51,7 @@ class State:
         if not self._history.exists():
             return []
         rows = [json.loads(line) for line in self._history.read_text(encoding="utf-8").splitlines()]
-        return [Change(row["at"], row["action"], row["model"], Serving(**row["serving"])) for row in rows]
+        return [Change(row["at"], row["action"], row["model"], Serving.from_json(row["serving"])) for row in rows]
 
     def add(self, action: str, model: Path, serving: Serving) -> None:
         """Append a change to the history."""

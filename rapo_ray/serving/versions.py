@@ -1,7 +1,9 @@
 """The version of the weights that an endpoint serves."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
+from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.published import Published
 
 
@@ -15,6 +17,8 @@ class Serving:
     version: int
     checksum: str
     system_prompt: str | None
+    folder: str  # of the published model
+    chat: ChatFormat
 
     @property
     def id(self) -> str:
@@ -24,6 +28,16 @@ class Serving:
     def headers(self) -> dict[str, str]:
         """The headers of every answer."""
         return {"x-rapo-weights-version": str(self.version), "x-rapo-weights-checksum": self.checksum}
+
+    def to_json(self) -> dict[str, Any]:
+        """Content for the ingress and the history."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The version that `to_json` wrote; a history's older lines have neither folder nor format."""
+        chat = ChatFormat.from_json(content.get("chat", {}))
+        return cls(**{"folder": "", **content, "chat": chat})
 
 
 def serving_of(published: Published, name: str | None, app: str | None = None) -> Serving:
@@ -35,4 +49,6 @@ def serving_of(published: Published, name: str | None, app: str | None = None) -
         published.version,
         published.checksum,
         published.system_prompt,
+        str(published.folder),
+        published.chat,
     )

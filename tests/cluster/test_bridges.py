@@ -82,9 +82,9 @@ def openrlhf() -> Any:
     flash_attn_stand_in.provide()  # OpenRLHF's package imports it
     from rapo_ray.bridges import openrlhf
 
-    openrlhf._reward.cache_clear()
+    openrlhf._bridge.cache_clear()
     yield openrlhf
-    openrlhf._reward.cache_clear()
+    openrlhf._bridge.cache_clear()
 
 
 LABEL = json.dumps({"request": REQUEST, "harmful": True, "level": 1})
@@ -100,6 +100,46 @@ def test_openrlhf_loads_the_file_and_calls_it(openrlhf: Any) -> None:
     assert [float(one["rewards"]) for one in results] == [2.0, -2.0]  # the second never ended: truncated
     assert [float(one["scores"]) for one in results] == [1.0, 0.0]
     assert float(results[0]["extra_logs"]["rapo_risk"]) == 1.0
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<｜end▁of▁sentence｜>", "<end_of_turn>", "</s>", "<|return|>"])
+def test_openrlhf_sees_the_end_of_every_common_turn(openrlhf: Any, end: str) -> None:
+    assert openrlhf.reward_func([f"{PROMPT}{REFUSAL}{end}"], [PROMPT], [LABEL])["rewards"].tolist() == [2.0]
+
+
+# A form that opens the thinking in the prompt, has marks that are special tokens and an end of its own.
+SPECIAL_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{{ '[TURN_END]' if message['role'] == 'assistant' else '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n[THINK]{% endif %}"
+)
+SPECIAL_MARKS = ("[THINK]", "[/THINK]", "[TURN_END]")
+SPECIAL_REFUSAL = (
+    "The request seeks to hurt a person, which is a harm I must not support. The intent is plainly dangerous."
+    "[/THINK]I'm sorry, but I can't help with hurting a person."
+)
+
+
+def test_openrlhf_reads_the_format_of_the_model_it_trains(
+    openrlhf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(tmp_path / "model", seed=0, template=SPECIAL_TEMPLATE, special_tokens=SPECIAL_MARKS)
+    monkeypatch.setenv("RAPO_BRIDGE_MODEL", str(model))
+    texts = [f"{PROMPT}{SPECIAL_REFUSAL}[TURN_END]", f"{PROMPT}{SPECIAL_REFUSAL}", f"{PROMPT}{REFUSAL}[TURN_END]"]
+    rewards = openrlhf.reward_func(texts, [PROMPT] * 3, [LABEL] * 3)["rewards"].tolist()
+    assert rewards == [2.0, -2.0, -2.0]  # whole, cut, and in a form that is not the model's
+
+
+def test_trl_reads_the_format_of_the_model_it_trains(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    model = tiny_model(tmp_path / "model", seed=0, template=SPECIAL_TEMPLATE, special_tokens=SPECIAL_MARKS)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    reward = TrlReward(load_config("quickstart"), tokenizer=tokenizer)
+    ids = tokenizer.encode(f"{SPECIAL_REFUSAL}[TURN_END]", add_special_tokens=False)
+    shown = tokenizer.decode(ids, skip_special_tokens=True)  # as TRL decodes: without the mark
+    assert "[/THINK]" not in shown
+    assert reward([REQUEST], [shown], [ids], harmful=[True], level=[1]) == [2.0]
 
 
 def test_the_openrlhf_agent_takes_one_turn(openrlhf: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.errors import ConfigError, EngineError, JudgeError
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.backends import JudgeSpec
+from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.orchestrator.collect import collect_groups
 from rapo_ray.orchestrator.round import check_failures
 from rapo_ray.reward.credit import assign_credit
@@ -153,6 +156,19 @@ def test_labels_are_read_with_their_probabilities() -> None:
     assert reply.probabilities == pytest.approx((0.1192, 0.8808), abs=1e-4)
 
 
+def test_a_guard_of_one_token_is_read_with_its_probability() -> None:
+    log = {"Yes": math.log(0.2), " Yes": math.log(0.1), "No": math.log(0.6), "Perhaps": math.log(0.1)}
+    with judge_server(after(0, YES, completion("No", finish="length", logprobs=log))) as server:
+        through = HttpAsk(HttpSettings(EndpointSettings(server.url), "m"))
+        judge = GuardJudge(through, JudgeSettings("http:m"), "granite_guardian_3")
+        verdict = asyncio.run(judge.judge(make_prompt(harmful=True), _whole()))
+        (body,) = server.requests
+    assert (verdict.status, verdict.general) == (Status.OK, 1.0)
+    assert verdict.general_score == pytest.approx(2 / 3)
+    assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant"]
+
+
 def test_no_more_calls_at_once_than_allowed() -> None:
     slow = Scripted(YES.body, delay=0.05)
     with judge_server(after(99, slow)) as server:
@@ -277,7 +293,9 @@ def judged(script: Script, url_of: list[str]) -> tuple[Group, ...]:
             backend="http", model="m", url=server.url, allow_private=True, retries=1, timeout=3, concurrency=64
         )
         spec = JudgeSpec(backend, "split", "r", None, None)
-        actor = ray.remote(ModelJudgeActor).options(num_cpus=0.1, max_concurrency=100).remote("judge-risk-0", spec)
+        actor = (
+            ray.remote(ModelJudgeActor).options(num_cpus=0.1, max_concurrency=100).remote("judge-risk-0", spec, PLAIN)
+        )
         ray.get(actor.ready.remote())
         group = JudgeGroup([actor], [], LimitsConfig(judge=60))
         prompts = [make_prompt(number, harmful=True, level=1) for number in range(PROMPTS)]

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import write_manifest
 from tests.e2e.conftest import REPOSITORY, environment
 from tests.ports import free_port
@@ -47,9 +49,13 @@ class Endpoint:
 
 def publish(folder: Path, name: str, version: int, seed: int) -> Path:
     """Create a run's folder with a published random model, which answers with text and never thinks."""
-    model = tiny_model(folder / "model", seed=seed, tied=False)  # tied, it would only repeat its last token
-    write_manifest(model, name, version, "no config", None)
+    publish_model(tiny_model(folder / "model", seed=seed, tied=False), name, version)  # tied, it repeats one token
     return folder
+
+
+def publish_model(model: Path, name: str, version: int) -> None:
+    """Publish a model folder with the chat format that its template shows."""
+    write_manifest(model, name, version, "no config", None, format_of_folder(model, ThinkingConfig()))
 
 
 @contextlib.contextmanager

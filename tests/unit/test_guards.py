@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from rapo_ray.config.judge import RAW_GUARDS, GuardFamily, JudgeBackendConfig
 from rapo_ray.judging.ask import JudgeSettings
-from rapo_ray.judging.guard_families import FORMATS, LABELS, GuardReading, guard_questions, inert, read_guard
-from rapo_ray.judging.guards import GuardJudge, general_of, score_of, worst_of
+from rapo_ray.judging.guards.families import FORMATS, LABELS, GuardReading, guard_questions, inert, read_guard
+from rapo_ray.judging.guards.judge import GuardJudge, general_of, score_of, worst_of
 from rapo_ray.judging.questions import JudgeFailure, Question, Reply
 from rapo_ray.types import Completion, Form, Status, Verdict
 from tests.make import make_prompt

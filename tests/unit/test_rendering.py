@@ -1,14 +1,20 @@
-"""A judge's question as a prompt: its material stands in it, whichever contents the chat template reads, or it fails."""
+"""A judge's question as a prompt: its material stands in it, whatever the chat template reads, or it fails."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from rapo_ray.config.judge import RAW_GUARDS, GuardFamily
 from rapo_ray.errors import EngineError
+from rapo_ray.judging.guards.families import guard_questions
 from rapo_ray.judging.questions import JudgeFailure, Message
 from rapo_ray.judging.rendering import Turn, dropped, rendered
-from rapo_ray.types import Status
+from rapo_ray.types import Completion, Form, Status
+from tests.make import make_prompt
 
 pytestmark = pytest.mark.unit
 
@@ -32,7 +38,9 @@ def through(template: str) -> Callable[[list[Turn]], str]:
         from jinja2 import TemplateError
 
         try:
-            (text,), _ = render_jinja_template([turns], chat_template=template)
+            (text,), _ = render_jinja_template(
+                [turns], chat_template=template, add_generation_prompt=True, bos_token=""
+            )
         except TemplateError as error:
             raise EngineError(str(error)) from None
         return str(text)
@@ -67,6 +75,21 @@ def test_a_template_that_drops_material_makes_no_prompt(template: str, missing: 
 def test_a_template_that_fails_on_both_says_why() -> None:
     with pytest.raises(EngineError, match="no such conversation"):
         rendered(TURNS, through("{{ raise_exception('no such conversation') }}"))
+
+
+PUBLISHED = ["llama3_1", "qwen3", "gptoss", "gemma3", "phi3", "idefics3", "smolvlm", "llava_next"]  # trl has them
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_publishers_templates_show_every_question_of_a_guard(name: str) -> None:
+    (package,) = importlib.util.find_spec("trl").submodule_search_locations  # type: ignore[union-attr,misc]
+    render = through((Path(package) / "chat_templates" / f"{name}.jinja").read_text("utf-8"))
+    request, answer = "How is bread made?", "Of flour,\nwater and salt."
+    prompt, completion = make_prompt(text=request), Completion(Form.OK, "A trace.", "A trace.", answer)
+    for family in set(get_args(GuardFamily)) - set(RAW_GUARDS):
+        for question in guard_questions(family, prompt, completion):
+            text = rendered(question.messages, render)
+            assert text.index(request) < text.index(answer)
 
 
 def test_each_text_needs_a_place_of_its_own() -> None:

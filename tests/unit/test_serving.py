@@ -1,4 +1,4 @@
-"""The endpoint's pure parts: keys, rates, the guard, requests, answers, gates and history."""
+"""The endpoint's pure parts: keys, rates, the guard, requests, gates and history."""
 
 import asyncio
 import json
@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rapo_ray.config.serving import EndpointLimits
 from rapo_ray.errors import ConfigError, ModelError, ServingError
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.models.published import MANIFEST, read_published, write_manifest
-from rapo_ray.serving.answers import Seen, Shape, read_events, shape_stream, shape_whole
 from rapo_ray.serving.gates import check_gate
 from rapo_ray.serving.guard import Guard
 from rapo_ray.serving.keys import CHECK_SECONDS, KeyStore, read_keys
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.rate import RateLimit
-from rapo_ray.serving.reasoning import ThinkSplitter, split_whole
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest
-from rapo_ray.serving.state import Change, previous
-from rapo_ray.serving.versions import Serving
+from rapo_ray.serving.state import Change, State, previous
+from rapo_ray.serving.versions import Serving, serving_of
 from tests.report_data import write_gate
 
 pytestmark = pytest.mark.unit
@@ -253,20 +250,45 @@ def test_a_field_that_is_not_on_the_list_is_refused(field: dict[str, Any]) -> No
 def test_the_fields_for_the_engine() -> None:
     fields: dict[str, Any] = {**CHAT, "max_tokens": 5, "stop": "x", "stream": True, "user": "u", "reasoning": "inline"}
     request = ChatRequest.model_validate(fields)
-    assert request.for_engine("m", "be safe") == {
+    turns = request.turns("be safe")
+    assert turns == [{"role": "system", "content": "be safe"}, {"role": "user", "content": "hi"}]
+    expected = {
         "model": "m",
-        "messages": [{"role": "system", "content": "be safe"}, {"role": "user", "content": "hi"}],
+        "messages": turns,
         "max_completion_tokens": 5,
         "n": 1,
         "stop": "x",
+        "stop_token_ids": [7],
         "stream": True,
         "stream_options": {"include_usage": True},
         "logprobs": False,
     }
+    chat = ChatFormat(stops=(7,))
+    assert request.for_engine("m", turns, chat, split=False) == expected
+    special = ChatFormat(stops=(7,), mark_ids=(3,), on={"enable_thinking": True})
+    assert request.for_engine("m", turns, special, split=False) == {
+        **expected, "skip_special_tokens": False, "chat_template_kwargs": {"enable_thinking": True},
+    }  # fmt: skip
     own = {"messages": [{"role": "system", "content": "mine"}, *CHAT["messages"]]}
-    assert len(ChatRequest.model_validate(own).for_engine("m", "be safe")["messages"]) == 2
+    assert len(ChatRequest.model_validate(own).turns("be safe")) == 2
     plain = CompletionRequest.model_validate({"prompt": "p", "max_tokens": 3})
-    assert plain.for_engine("m") == {"model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False}
+    assert plain.for_engine("m", chat) == {
+        "model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
+    }  # fmt: skip
+
+
+def test_stop_strings_stay_with_us_where_thinking_is_split_off() -> None:
+    request = ChatRequest.model_validate({**CHAT, "stop": ["x", "y"]})
+    fields = request.for_engine("m", request.turns(None), PLAIN, split=True)
+    assert "stop" not in fields and request.stops == ("x", "y")
+    assert fields["stream"] and fields["stream_options"]["continuous_usage_stats"]  # to be ended at the first match
+    assert ChatRequest.model_validate(CHAT).for_engine("m", [], PLAIN, split=True)["stream"] is False
+
+
+def test_the_thinking_of_an_earlier_answer_is_taken_and_goes_no_further() -> None:
+    answer = {"role": "assistant", "content": "Bread.", "reasoning_content": "a", "reasoning": "a"}
+    request = ChatRequest.model_validate({"messages": [*CHAT["messages"], answer, *CHAT["messages"]]})
+    assert request.turns(None)[1] == {"role": "assistant", "content": "Bread."}
 
 
 def test_an_exceeded_limit_is_named() -> None:
@@ -279,101 +301,10 @@ def test_an_exceeded_limit_is_named() -> None:
     assert ChatRequest.model_validate(CHAT).over(limits) is None
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
-
-WHOLE = "<think>\nThe user asks for bread.\nThere is no risk.\n</think>\n\nBake it <b>.\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "reasoning", "content"),
-    [
-        (WHOLE, "The user asks for bread.\nThere is no risk.", "Bake it <b>.\n"),
-        ("No thoughts.", "", "No thoughts."),
-        ("<think>\nnever ends", "never ends", ""),
-        ("<thin", "", "<thin"),
-        ("", "", ""),
-        ("<think>a</thi b</think>c</think>d", "a</thi b", "c</think>d"),
-    ],
-)
-def test_thinking_and_answer(text: str, reasoning: str, content: str) -> None:
-    assert split_whole(text) == (reasoning, content)
-
-
-PARTS = ["<think>", "</think>", "\n", " ", "a", "<", "</thi", "b.", "k>"]
-
-
-@given(st.lists(st.sampled_from(PARTS), max_size=12), st.lists(st.integers(1, 7), max_size=40))
-def test_the_pieces_of_the_text_change_nothing(parts: list[str], sizes: list[int]) -> None:
-    text = "".join(parts)
-    splitter, pieces, rest = ThinkSplitter(), [], text
-    for size in sizes:
-        pieces += splitter.feed(rest[:size])
-        rest = rest[size:]
-    pieces += splitter.feed(rest) + splitter.finish()
-    joined = {kind: "".join(part for one, part in pieces if one == kind) for kind in ("reasoning", "content")}
-    assert (joined["reasoning"], joined["content"]) == split_whole(text)
-
-
-def shape(reasoning: Any = "split", withheld: bool = False, usage: bool = False) -> Shape:
-    return Shape(reasoning, withheld, "run-v3-abc", usage)
-
-
-def whole_answer() -> dict[str, Any]:
-    message = {"role": "assistant", "content": WHOLE, "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": []}, "token_ids": None}
-    return {"id": "x", "choices": [choice], "usage": {"completion_tokens": 9}, "system_fingerprint": "vllm"}
-
-
-def test_a_whole_answer_in_each_shape() -> None:
-    seen = Seen()
-    split = shape_whole(whole_answer(), shape(), seen)
-    assert split["choices"][0]["message"] == {
-        "role": "assistant",
-        "content": "Bake it <b>.\n",
-        "reasoning_content": "The user asks for bread.\nThere is no risk.",
-    }
-    assert split["system_fingerprint"] == "run-v3-abc"
-    assert (seen.completion_tokens, seen.refusals, seen.trace_sentences) == (9, 0, [2])
-    assert shape_whole(whole_answer(), shape("inline"), Seen())["choices"][0]["message"]["content"] == WHOLE
-    withheld = shape_whole(whole_answer(), shape("inline", withheld=True), Seen())["choices"][0]
-    assert withheld["message"] == {"role": "assistant", "content": "Bake it <b>.\n", "reasoning_content": None}
-    assert withheld["logprobs"] is None and "asks for bread" not in json.dumps(withheld)
-
-
-def stream(text: str, size: int) -> str:
-    """A stream as from vLLM, with `size` characters per event."""
-    base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": text[start : start + size]} for start in range(0, len(text), size)]
-    events = [{**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    events.append({**base, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]})
-    events.append({**base, "choices": [], "usage": {"completion_tokens": 9}})
-    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-@pytest.mark.parametrize("withheld", [False, True])
-def test_a_stream_is_shaped_as_it_comes(size: int, withheld: bool) -> None:
-    async def run() -> list[dict[str, Any]]:
-        async def events() -> Any:
-            for event in read_events(stream(WHOLE, size)):
-                yield event
-
-        return [event async for event in shape_stream(events(), shape(withheld=withheld, usage=True), seen, True)]
-
-    seen = Seen()
-    shaped = asyncio.run(run())
-    deltas = [choice["delta"] for event in shaped for choice in event["choices"]]
-    texts = {name: "".join(delta.get(name, "") for delta in deltas) for name in ("reasoning_content", "content")}
-    assert texts["content"] == "Bake it <b>.\n"
-    assert texts["reasoning_content"] == ("" if withheld else "The user asks for bread.\nThere is no risk.")
-    assert [choice["finish_reason"] for event in shaped for choice in event["choices"]][-1] == "stop"
-    assert shaped[-1]["usage"] == {"completion_tokens": 9} and deltas[0]["role"] == "assistant"
-    assert all(event["system_fingerprint"] == "run-v3-abc" for event in shaped)
-    assert (seen.completion_tokens, seen.trace_sentences) == (9, [2])
-
-
 # --- published models, gates and history ----------------------------------------------------------------------------
+
+
+BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", mark_ids=(1, 2), on={"enable_thinking": True})
 
 
 @pytest.fixture
@@ -382,7 +313,7 @@ def run(tmp_path: Path) -> Path:
     model.mkdir(parents=True)
     (model / "model.safetensors").write_bytes(b"weights")
     (model / "config.json").write_text("{}")
-    write_manifest(model, "run", 3, "c0ffee", "be safe")
+    write_manifest(model, "run", 3, "c0ffee", "be safe", BRACKETS)
     return tmp_path / "run"
 
 
@@ -391,6 +322,17 @@ def test_a_published_model_is_named_by_its_content(run: Path) -> None:
     assert (published.run, published.version, published.system_prompt) == ("run", 3, "be safe")
     assert published == read_published(run / "model")
     assert published.id == f"run-v3-{published.checksum[:12]}"
+
+
+def test_the_version_carries_the_chat_format_as_json(run: Path, tmp_path: Path) -> None:
+    serving = serving_of(read_published(run), None)
+    assert (serving.chat, serving.folder) == (BRACKETS, str(run / "model"))
+    assert Serving.from_json(json.loads(json.dumps(serving.to_json()))) == serving
+    state = State(tmp_path)
+    state.add("serve", run, serving)
+    assert state.history()[-1].serving == serving
+    older = {name: value for name, value in serving.to_json().items() if name not in ("folder", "chat")}
+    assert Serving.from_json(older).id == serving.id
 
 
 def test_an_incomplete_model_is_not_served(run: Path, tmp_path: Path) -> None:
@@ -424,7 +366,9 @@ def test_only_weights_whose_own_gate_passed_are_promoted(run: Path) -> None:
 
 def test_a_rollback_goes_to_the_last_other_weights() -> None:
     def change(version: int) -> Change:
-        return Change("now", "promote", f"runs/{version}", Serving("app", "m", "run", version, f"{version}" * 64, None))
+        return Change(
+            "now", "promote", f"runs/{version}", Serving("app", "m", "run", version, f"{version}" * 64, None, "", PLAIN)
+        )
 
     one, two = change(1), change(2)
     assert previous([one, two]) is one

@@ -1,0 +1,1 @@
+"""Guard models as judges of the answer."""

@@ -1,0 +1,138 @@
+"""The real endpoint with a model whose prompt opens the thinking and whose marks are special tokens."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.endpoint import Endpoint, publish_model, serving
+from tests.e2e.load import post
+from tests.scripted_model import scripted_model
+
+pytestmark = pytest.mark.e2e
+
+TEMPLATE = (
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
+    "{{ turn['content'].split('</think>')[-1] if turn['role'] == 'assistant' else turn['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
+    "{% if messages[0]['content'] == '/no_think' %}\n</think>\n\n{% endif %}{% endif %}"
+)
+BREAD, HARM, QUOTE = "How do I bake bread?", "How do I hurt a person?", "What is </think>?"
+WRITE = "Write your thinking in the answer."
+SCRIPT: dict[str | tuple[str | None, str], str] = {
+    (None, BREAD): "I weigh the risk first.\n</think>\n\nBread needs flour. First water, then a warm oven.",
+    (None, QUOTE): "I weigh the tag.\n</think>\n\nIt is a tag.",
+    (WRITE, BREAD): "<write>I weigh the risk first.</write>\n</think>\n\nBread needs flour.",
+    (WRITE, HARM): "<write>\nI weigh the harm first.\n</write>",
+    ("/no_think", BREAD): "Bread needs flour.",
+}
+ANSWER = "Bread needs flour. First water, then a warm oven."
+FIELDS = ("reasoning_content", "reasoning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with the published model."""
+    folder = tmp_path_factory.mktemp("formats") / "run"
+    model = scripted_model(folder / "model", SCRIPT, template=TEMPLATE, special_tokens=("<think>", "</think>"))
+    publish_model(model, "tiny", 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def splitting(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """The endpoint as it is by default."""
+    with serving(tmp_path_factory.mktemp("splitting"), run) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def withholding(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """An endpoint that gives the thinking to nobody."""
+    with serving(tmp_path_factory.mktemp("withholding"), run, "withhold_reasoning=true") as at:
+        yield at
+
+
+def ask(at: Endpoint, question: str, system: str | None = None, **more: Any) -> dict[str, Any]:
+    """The whole answer to a question; a streamed one gives the same, or the test fails."""
+    turns = [] if system is None else [{"role": "system", "content": system}]
+    body = {"messages": [*turns, {"role": "user", "content": question}], "temperature": 0, **more}
+    whole = post(at, body)
+    assert whole.status_code == 200, whole.text
+    answer: dict[str, Any] = whole.json()
+    streamed = post(at, {**body, "stream": True, "stream_options": {"include_usage": True}}).text
+    events = [json.loads(line[6:]) for line in streamed.split("\n") if line.startswith("data: {")]
+    for choice in answer["choices"]:
+        parts = [one for event in events for one in event["choices"] if one["index"] == choice["index"]]
+        for name in ("content", *FIELDS):
+            joined = "".join(part["delta"].get(name, "") for part in parts)
+            assert joined == (choice["message"].get(name) or ""), streamed
+        assert parts[-1]["finish_reason"] == choice["finish_reason"]
+    assert events[-1]["usage"]["prompt_tokens"] == answer["usage"]["prompt_tokens"]
+    return answer
+
+
+def text_of(answer: dict[str, Any]) -> tuple[str | None, str]:
+    """Thinking, by both of its names, and content of an answer with one choice."""
+    (choice,) = answer["choices"]
+    message = choice["message"]
+    assert message["reasoning"] == message["reasoning_content"]
+    return message["reasoning"], message["content"]
+
+
+def test_thinking_that_the_prompt_opens_is_split_off(splitting: Endpoint) -> None:
+    assert text_of(ask(splitting, BREAD)) == ("I weigh the risk first.", ANSWER)
+    assert text_of(ask(splitting, QUOTE)) == ("I weigh the tag.", "It is a tag.")
+    assert text_of(ask(splitting, BREAD, "/no_think")) == ("", "Bread needs flour.")
+    assert text_of(ask(splitting, BREAD, max_tokens=1))[1] == ""
+
+
+def test_special_tokens_of_the_marks_stay_in_the_text(splitting: Endpoint) -> None:
+    (choice,) = ask(splitting, BREAD, reasoning="inline")["choices"]
+    assert choice["message"] == {"role": "assistant", "content": SCRIPT[None, BREAD]}
+
+
+def test_a_stop_string_matches_in_the_answer_alone_and_ends_the_engine_s_work(splitting: Endpoint) -> None:
+    full = ask(splitting, BREAD)
+    for more in ({"temperature": 0.01, "n": 2}, {"temperature": 0}):
+        stopped = ask(splitting, BREAD, stop=["first", ". First"], **more)
+        assert stopped["usage"]["completion_tokens"] < full["usage"]["completion_tokens"] * more.get("n", 1)
+        assert len(stopped["choices"]) == more.get("n", 1)
+        for choice in stopped["choices"]:
+            assert (choice["message"]["reasoning"], choice["message"]["content"], choice["finish_reason"]) == (
+                "I weigh the risk first.", "Bread needs flour", "stop",
+            )  # fmt: skip
+
+
+def test_log_probs_are_those_of_every_token(splitting: Endpoint) -> None:
+    for more in ({}, {"stop": "never"}):
+        answer = ask(splitting, BREAD, logprobs=True, **more)
+        tokens = answer["choices"][0]["logprobs"]["content"]
+        assert len(tokens) == answer["usage"]["completion_tokens"]
+
+
+def test_our_own_answers_are_taken_back_without_their_thinking(splitting: Endpoint) -> None:
+    def tokens(**answer: str) -> int:
+        turns = [{"role": "user", "content": BREAD}, {"role": "assistant", **answer}, {"role": "user", "content": HARM}]
+        got = post(splitting, {"messages": turns, "max_tokens": 1})
+        assert got.status_code == 200, got.text
+        return int(got.json()["usage"]["prompt_tokens"])
+
+    plain = tokens(content=ANSWER)
+    assert tokens(content=ANSWER, reasoning_content="I weigh it.", reasoning="I weigh it.") == plain
+    assert tokens(content=f"{ANSWER} </think> is a tag.") > plain  # the template would cut it there
+
+
+def test_withheld_thinking_leaves_by_no_field(withholding: Endpoint) -> None:
+    assert text_of(ask(withholding, BREAD)) == (None, ANSWER)
+    assert text_of(ask(withholding, BREAD, WRITE)) == (None, "Bread needs flour.")
+    assert text_of(ask(withholding, BREAD, "/no_think")) == (None, "Bread needs flour.")
+    assert text_of(ask(withholding, HARM, WRITE)) == (None, "")
+    for limit in (1, 2, 8):
+        cut_off = ask(withholding, BREAD, max_tokens=limit, logprobs=True)
+        assert text_of(cut_off) == (None, "") and cut_off["choices"][0]["logprobs"] is None
+    stopped = ask(withholding, BREAD, stop="first", logprobs=True)
+    assert text_of(stopped) == (None, ANSWER) and stopped["choices"][0]["finish_reason"] == "stop"
+    assert stopped["choices"][0]["logprobs"] is None
