@@ -18,7 +18,9 @@ from rapo_ray.models.chat_template import describe, read_format, special_ids
 from rapo_ray.types import Form
 from rapo_ray.warmup.demonstrations import tokenize
 from tests import chat_tokenizers as families
+from tests.chat_table import table
 from tests.chat_tokenizers import FAMILIES, Family, format_of, rendered_by, stops_of, tokenizer_of, trl_templates
+from tests.docs import ROOT
 from tests.make import make_prompt
 from tests.unit.test_completion import MALFORMED, WELL_FORMED
 
@@ -430,3 +432,10 @@ def test_a_template_by_name_is_read_by_its_default() -> None:
     tokenizer = tokenizer_of(replace(families.family("qwq"), name="several"))
     tokenizer.chat_template = {"default": families.QWQ, "tools": families.REFUSING.template}
     assert read_format(tokenizer) == format_of(families.family("qwq"))
+
+
+def test_the_docs_have_the_table_of_families() -> None:
+    page = (ROOT / "docs" / "chat-formats.md").read_text(encoding="utf-8")
+    assert f"\n{table()}\n" in page, "print it with `python -m tests.chat_table`"
+    for setting in ThinkingConfig.model_fields:
+        assert f"`model.thinking.{setting}`" in page
