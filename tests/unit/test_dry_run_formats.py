@@ -37,7 +37,7 @@ def _same_signals_after() -> Iterator[None]:
 
 
 def dry_run(model: Family, folder: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> tuple[str, list[str]]:
-    """What a dry run of the paper's recipe prints of a model, and the lines of its error, for it lacks data."""
+    """Output and error lines of a dry run of the paper's recipe, whose data are not there."""
     assert main([*PAPER, f"model.path={write_folder(model, folder)}", *settings]) == 1
     shown = capsys.readouterr()
     return shown.out, shown.err.splitlines()
@@ -45,8 +45,8 @@ def dry_run(model: Family, folder: Path, capsys: pytest.CaptureFixture[str], *se
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_format_is_printed(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teaches = () if name != "gemma" else ("warmup.source=demonstrations", "warmup.recipe=null")
-    out, error = dry_run(family(name), tmp_path, capsys, *teaches)
+    settings = () if name != "gemma" else ("warmup.source=demonstrations", "warmup.recipe=null")
+    out, error = dry_run(family(name), tmp_path, capsys, *settings)
     (line,) = [line for line in out.splitlines() if line.startswith("chat format: ")]
     for part in FORMATS[name]:
         assert part in line
