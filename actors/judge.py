@@ -22,6 +22,10 @@ class JudgeActor:
         """Its name, once it can judge."""
         return self._name
 
+    async def warning(self) -> str | None:
+        """None: nothing about it needs a warning."""
+        return None
+
     async def judge(self, prompts: list[Prompt], texts: list[GeneratedText], parts: tuple[Part, ...]) -> list[Answer]:
         """The requested parts of the verdict on each completion, judged concurrently."""
         completions = [parse_completion(each.text, each.truncated, self._chat) for each in texts]
@@ -49,14 +53,19 @@ class ModelJudgeActor(JudgeActor):
     def __init__(self, name: str, spec: JudgeSpec, chat: ChatFormat) -> None:
         self._engine = judge_engine(spec)
         self._unprobed: JudgeSpec | None = spec
+        self._warning: str | None = None
         super().__init__(name, make_judge(name, spec, self._engine).judge, chat)
 
     async def ready(self) -> str:
         """Its name, once it can judge; raises JudgeError where its endpoint refuses the first call."""
         if self._unprobed is not None:
-            await probe_endpoint(self._unprobed)
+            self._warning = await probe_endpoint(self._unprobed)
             self._unprobed = None
         return await super().ready()
+
+    async def warning(self) -> str | None:
+        """A line for the user about its endpoint's first reply, or None."""
+        return self._warning
 
     async def sleep(self) -> None:
         """Free the cards of its engine; the weights, which never change, wait in host memory."""

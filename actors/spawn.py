@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class Spawner:
                 self._wait_ready([judge.ready.remote() for judge in judges[part]], f"{part} judges")
         everyone = [*engines, *(judge for part in judges.values() for judge in part)]
         self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
+        self._warn(judge for part in judges.values() for judge in part)
         share = config.judge.second_share
         return (
             RolloutGroup(Engines(engines, config.limits), config.rollout, config.seed, config.warmup.max_new_tokens),
@@ -147,6 +148,12 @@ class Spawner:
 
         wait_for(lambda seconds: bool(group.wait(seconds)), describe, self.config.limits.start, log.warning)
         return [Place(slot, group, index[slot.name]) for slot in slots]
+
+    def _warn(self, judges: Iterable[Any]) -> None:
+        """Log the judges' warnings, each once."""
+        calls = [judge.warning.remote() for judge in judges]
+        for line in dict.fromkeys(filter(None, get_all(calls, self._limit, "the judges' warnings", "limits.start"))):
+            log.warning(line)
 
     def _wait_ready(self, refs: list[Any], what: str) -> None:
         left = list(refs)

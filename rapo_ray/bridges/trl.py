@@ -15,7 +15,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.engines.vllm_engine import text_of
 from rapo_ray.errors import DataError
 from rapo_ray.models.chat import PLAIN
-from rapo_ray.models.chat_template import read_format
+from rapo_ray.models.chat_template import read_format, special_ids
 from rapo_ray.types import Prompt
 
 
@@ -31,6 +31,7 @@ class TrlReward:
         self.__name__ = "rapo"  # its name in TRL's metrics
         self._chat = PLAIN if tokenizer is None else read_format(tokenizer, config.model.thinking)
         self._tokenizer = tokenizer
+        self._hidden = frozenset() if tokenizer is None else special_ids(tokenizer).difference(self._chat.mark_ids)
         self._reward = RapoReward(config, self._chat)
         self._max_length = max_completion_length
 
@@ -61,7 +62,7 @@ class TrlReward:
     def _decoded(self, ids: Sequence[int]) -> str:
         """The text of a completion, with the format's marks and without the end of its turn."""
         shown = ids[:-1] if ids and ids[-1] in self._chat.stops else ids
-        return text_of([], list(shown), self._tokenizer, self._chat.mark_ids)
+        return text_of([], list(shown), self._tokenizer, self._hidden)
 
 
 def _text(message: Any, role: str) -> str:

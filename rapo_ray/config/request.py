@@ -1,19 +1,12 @@
 """Settings of the requests to an OpenAI-compatible endpoint."""
 
-import json
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from rapo_ray.config.base import Strict
 
-
-def _encodable(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    json.dumps(value, allow_nan=False)  # its ValueError names the mistake
-    return value
-
-
-JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_encodable)]
+JsonObject = dict[str, JsonValue]
 
 
 class RequestConfig(Strict):

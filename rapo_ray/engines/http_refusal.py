@@ -56,8 +56,8 @@ def _message(body: Any) -> str | None:
     if not isinstance(body, dict):
         return None
     if isinstance(body.get("msg"), str):
-        field = ".".join(map(str, body.get("loc") or ()))
-        return f"{field}: {body['msg']}" if field else str(body["msg"])
+        place = body.get("loc")
+        return f"{'.'.join(map(str, place))}: {body['msg']}" if isinstance(place, list) else str(body["msg"])
     return next((text for name in ("error", "message", "detail") if (text := _message(body.get(name)))), None)
 
 

@@ -7,6 +7,7 @@ batches, and with them the last bits of the logits, do not depend on timing.
 import itertools
 import threading
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Any
 from rapo_ray.engines.memory import STEP_TOKENS
 from rapo_ray.errors import EngineError
 from rapo_ray.models.chat import PLAIN, ChatFormat, Conversation
+from rapo_ray.models.chat_template import special_ids
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
@@ -80,6 +82,7 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
         self.chat = settings.chat
+        self._hidden = special_ids(self._llm.get_tokenizer()).difference(settings.chat.mark_ids)
         self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
         self.capacity = capacity(self._engine.vllm_config.cache_config, settings)
@@ -221,7 +224,7 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self.chat.mark_ids))
+            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self._hidden))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -314,7 +317,7 @@ def _start(settings: EngineSettings) -> Any:
     )
 
 
-def _generated(output: Any, labels: list[int], tokenizer: Any, mark_ids: tuple[int, ...]) -> Generated:
+def _generated(output: Any, labels: list[int], tokenizer: Any, hidden: AbstractSet[int]) -> Generated:
     completion = output.outputs[0]
     logprobs: tuple[float, ...] = ()
     if completion.logprobs is not None:
@@ -326,20 +329,19 @@ def _generated(output: Any, labels: list[int], tokenizer: Any, mark_ids: tuple[i
         tuple(output.prompt_token_ids),
         tuple(completion.token_ids),
         logprobs,
-        text_of(list(output.prompt_token_ids), list(shown), tokenizer, mark_ids),
+        text_of(list(output.prompt_token_ids), list(shown), tokenizer, hidden),
         completion.finish_reason == "length",
         tuple(completion.logprobs[0][token].logprob for token in labels),
     )
 
 
-def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, mark_ids: tuple[int, ...] = ()) -> str:
-    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it: without special tokens but those
-    in `mark_ids`, and up to the last token that ends a character.
+def text_of(prompt: list[int], tokens: list[int], tokenizer: Any, hidden: AbstractSet[int]) -> str:
+    """The text of `tokens` behind `prompt`, as vLLM's own detokenizer gives it but for what is hidden: up to the last
+    token that ends a character.
     """
-    dropped = set(tokenizer.all_special_ids).difference(mark_ids)
 
     def decode(ids: list[int]) -> str:
-        shown = [each for each in ids if each not in dropped]
+        shown = [each for each in ids if each not in hidden]
         text: str = tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 

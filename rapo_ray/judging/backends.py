@@ -114,14 +114,15 @@ def judge_identity(spec: JudgeSpec) -> str:
     return f"{judge.backend}:{judge.model}@{spec.revision}{more}"
 
 
-async def probe_endpoint(spec: JudgeSpec) -> None:
-    """Send an http judge its first call, before its work; raises JudgeError in one line where there is no reply."""
-    if spec.backend.backend == "http":
-        ask = _http_ask(spec.backend)
-        try:
-            await probe(ask, spec.backend, spec.part)
-        finally:
-            await ask.close()
+async def probe_endpoint(spec: JudgeSpec) -> str | None:
+    """Send an http judge its first call; returns a warning or None, raises JudgeError where there is no reply."""
+    if spec.backend.backend != "http":
+        return None
+    ask = _http_ask(spec.backend)
+    try:
+        return await probe(ask, spec.backend, spec.part)
+    finally:
+        await ask.close()
 
 
 def _make_ask(spec: JudgeSpec, engine: VllmEngine | None) -> Ask:

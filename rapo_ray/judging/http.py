@@ -19,11 +19,10 @@ from rapo_ray.config.judge import JudgeConfig
 from rapo_ray.config.request import JudgeRequestConfig
 from rapo_ray.engines.http_chat import ChatEndpoint, EndpointSettings, ReplyTooLarge, request_body
 from rapo_ray.errors import ConfigError
-from rapo_ray.judging.questions import JudgeFailure, Question, Reply
+from rapo_ray.judging.questions import CHOICE_TOKENS, JudgeFailure, Question, Reply
 from rapo_ray.types import Status
 
 LABEL_LOGPROBS = 20  # OpenAI's maximum
-CHOICE_TOKENS = 64  # more than the longest reply has characters
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A run's judges in this process, without Ray, for offline judging and for other trainers."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from rapo_ray.judging.http import check_judges
 from rapo_ray.judging.parts import PARTS, Part, join_parts
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Verdict
+
+log = logging.getLogger(__name__)
 
 JudgeOne = Callable[[Prompt, Completion], Awaitable[Verdict]]
 JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]]
@@ -59,5 +62,7 @@ def _judge_of(config: RunConfig, part: str) -> JudgeParts:
 
     spec = judge_spec(config, part, model)
     with ThreadPoolExecutor(1) as apart:  # the caller may have a running loop, as a notebook has
-        apart.submit(asyncio.run, probe_endpoint(spec)).result()
+        warning = apart.submit(asyncio.run, probe_endpoint(spec)).result()
+    if warning is not None:
+        log.warning(warning)
     return make_judge(f"local-{part}", spec, judge_engine(spec)).judge

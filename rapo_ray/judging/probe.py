@@ -1,7 +1,6 @@
 """The first call of an `http` judge, a harmless question: what its endpoint refuses stops the start in one line."""
 
 import asyncio
-import logging
 
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.engines.http_refusal import EndpointRefused, remedies
@@ -9,19 +8,20 @@ from rapo_ray.errors import EngineError, JudgeError
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.guards.families import guard_questions
 from rapo_ray.judging.http import HttpAsk
-from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, make_question
+from rapo_ray.judging.questions import Field, JudgeFailure, Question, make_question
 from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Completion, Form, Prompt
-
-log = logging.getLogger(__name__)
 
 REQUEST = "How long does an egg take to boil?"
 TRACE = "The user asks about cooking. There is no risk in the request."
 ANSWER = "A soft egg takes six minutes, a hard one ten."
 
 
-async def probe(ask: HttpAsk, judge: JudgeBackendConfig, part: str) -> None:
-    """Send the question; raises JudgeError with the endpoint's words and the settings to change. Warns of thinking."""
+async def probe(ask: HttpAsk, judge: JudgeBackendConfig, part: str) -> str | None:
+    """Send the question; returns a warning where thinking used up the reply's tokens, None where all is well.
+
+    Raises JudgeError in one line, with the endpoint's words and the settings to change, where there is no reply.
+    """
     place = f"judge.{part} at {judge.url}"
     question = probe_question(judge)
     try:
@@ -35,12 +35,13 @@ async def probe(ask: HttpAsk, judge: JudgeBackendConfig, part: str) -> None:
         raise JudgeError(f"{place}: {error}; check judge.{part}.url") from None
     except JudgeFailure as failure:
         raise JudgeError(f"{place}: {failure.detail}; check judge.{part}.url and judge.{part}.model") from None
-    if _thought_only(question, reply):
-        log.warning(
-            "%s: its thinking used all %d tokens of a reply: set judge.%s.max_thinking_tokens, or "
-            "judge.%s.template_kwargs={enable_thinking: false}",
-            *(place, ask.limit(question), part, part),
-        )
+    cut = reply.truncated or ask.limit(question) == 1  # a letter is no cut reply
+    if not cut or not _thinks_only(reply.text):
+        return None
+    return (
+        f"{place}: its thinking used all {ask.limit(question)} tokens of a reply: set "
+        f"judge.{part}.max_thinking_tokens, or judge.{part}.template_kwargs={{enable_thinking: false}}"
+    )
 
 
 def probe_question(judge: JudgeBackendConfig) -> Question:
@@ -64,9 +65,7 @@ def _settings(judge: JudgeBackendConfig, part: str) -> dict[str, str]:
     return {**temperature, **form, **template}
 
 
-def _thought_only(question: Question, reply: Reply) -> bool:
-    """True where the limit cut a reply before anything but thinking; a letter's limit is its one token."""
-    if not reply.truncated and not question.one_token:
-        return False
-    thinks = reply.text.startswith(PLAIN.open_mark) and PLAIN.close_mark not in reply.text
-    return thinks or not reply.text.rpartition(PLAIN.close_mark)[2].strip()
+def _thinks_only(text: str) -> bool:
+    """True for a text with nothing behind its thinking, which may have arrived in a field of its own."""
+    _, end, answer = text.rpartition(PLAIN.close_mark)
+    return not answer.strip() or (not end and text.startswith(PLAIN.open_mark))

@@ -8,11 +8,9 @@ from typing import Any
 
 from rapo_ray.engines.vllm_engine import Generated, VllmEngine
 from rapo_ray.errors import EngineError
-from rapo_ray.judging.questions import Question, Reply
+from rapo_ray.judging.questions import CHOICE_TOKENS, Question, Reply
 from rapo_ray.judging.rendering import check_complete, rendered
 from rapo_ray.types import Sampling
-
-CHOICE_TOKENS = 64  # more than the longest reply has characters
 
 
 @dataclass(frozen=True, slots=True)

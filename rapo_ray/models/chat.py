@@ -106,7 +106,7 @@ class ChatFormat:
 
     def inert(self, text: str) -> str:
         """The text with every mark of the format taken out."""
-        for mark in (self.open_mark, self.close_mark):
+        for mark in filter(None, (self.open_mark, self.close_mark, self.direct_mark)):
             text = text.replace(mark, " ")
         return text.strip()
 

@@ -37,6 +37,8 @@ WRAPS = (("<response>", "</response>"), ("<answer>", "</answer>"), ("<|START_RES
 SWITCHES: tuple[tuple[str, Any, Any], ...] = (
     ("enable_thinking", True, False),
     ("thinking", True, False),
+    ("thinking_mode", "enabled", "disabled"),
+    ("reasoning", True, False),
     ("thinking_budget", None, 0),
     ("reasoning_effort", "high", None),
 )
@@ -55,6 +57,12 @@ def format_of_folder(folder: Path, thinking: ThinkingConfig, tokenizer: Any = No
     if tokenizer is None:
         tokenizer = load_tokenizer(folder)
     return read_format(tokenizer, thinking, _stops(folder / "generation_config.json"), str(folder))
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Tokens that decoding skips as special: those that the tokenizer has a role for, and those its file marks so."""
+    marked = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return marked.union(tokenizer.all_special_ids)
 
 
 def stated_format(thinking: ThinkingConfig) -> ChatFormat:
@@ -130,7 +138,6 @@ class _Reader:
                 "or put a chat_template.jinja beside its tokenizer"
             )
         self._source: str = template if isinstance(template, str) else "\n".join(template.values())
-        self._special = _special(tokenizer)
         own = tokenizer.eos_token_id
         self._stops = tuple(dict.fromkeys([*([] if own is None else [own]), *stops]))
 
@@ -152,8 +159,11 @@ class _Reader:
                 "answer alone: set model.thinking.template_kwargs to what opens it"
             )
         end, end_id, answer_end = self._end(on, (opening, closing))
-        answer_start, answer_end = self._wrap(answer_start, answer_end)
-        skipping = closing + answer_start if opened else self._skipping(prompt, on, opening, closing + answer_start)
+        between = self._before_answer(prompt, on)
+        answer_start, answer_end = self._wrap(answer_start, answer_end, between)
+        skipping = closing + answer_start
+        if not opened:
+            skipping = between if re.search(r"[<\[]", between) else opening + skipping
         chat = ChatFormat(
             opening, closing, answer_start, answer_end, opened, lead, skipping, on, off, shown=shown,
             parts=self._parts, system=self._takes_system(), end=end, end_id=end_id,
@@ -167,19 +177,29 @@ class _Reader:
             return self._thinking.open, self._thinking.close, "", True
         if (rendered := self._rendered_marks(prompt, on)) is not None:
             return (*rendered, True)
-        if (ending := self._marks_of_prompt(prompt)) is not None:
+        if (ending := self._marks_of_prompt(prompt, on)) is not None:
             return (*ending, "", True)
+        opening, closing, shown = self._named_marks()
+        between = self._before_answer(prompt, on)
+        block = re.fullmatch(rf"\s*{re.escape(opening.strip())}(\s*){re.escape(closing.strip())}\s*", between)
+        if block is not None and not block[1]:  # an empty thought, without the white space of the usual ones
+            opening, closing = between[: block.start(1)], between[block.end(1) :]
+        return opening if between.strip() else between + opening, closing, "", shown
+
+    def _named_marks(self) -> tuple[str, str, bool]:
+        """Opening and closing that the template's source names, and True; else the vocabulary's, or the plain ones."""
         named = [pair for pair in KNOWN if any(mark.strip() in self._source for mark in pair)]
-        if not named:
-            special = self._special.values()
-            named = [pair for pair in KNOWN if set(special).issuperset(mark.strip() for mark in pair)]
         if len(named) > 1:
             marks = " and ".join(pair[0].strip() for pair in named)
             raise ModelError(
                 f"{self._name}: its chat template names {marks}, and which of them is its thinking cannot be told: "
                 "set model.thinking.open and model.thinking.close"
             )
-        return (*named[0], "", True) if named else (PLAIN.opening, PLAIN.closing, "", False)
+        if named:
+            return *named[0], True
+        added = {str(token) for token in self._tokenizer.added_tokens_decoder.values()}
+        known = [pair for pair in KNOWN if added.issuperset(mark.strip() for mark in pair)]
+        return *(known[0] if len(known) == 1 else (PLAIN.opening, PLAIN.closing)), False
 
     def _rendered_marks(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str, str] | None:
         """The marks around a thought that the template renders from a field, or a part, of the assistant's turn."""
@@ -208,17 +228,20 @@ class _Reader:
             return tag[0]
         return _beyond(prompt, plain)
 
-    def _marks_of_prompt(self, prompt: str) -> tuple[str, str] | None:
+    def _marks_of_prompt(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str] | None:
         """The marks of a prompt that ends in an opening; raises ModelError where nothing shows the closing."""
+        plain = self._plain(on).rstrip()
         known = {opening.strip(): closing for opening, closing in KNOWN}
         tag = _TAG.search(prompt)
         if tag is None:
             return None
         mark, lead = tag[0].strip(), tag[0][len(tag[0].rstrip()) :]
+        if mark not in known and plain.endswith(mark):
+            return None  # it opens every answer: a role's mark
         counterpart = known.get(mark, "").strip() or mark[0] + "/" + mark[1:]
         if counterpart in self._source or mark in known:
             return mark + lead, f"{lead}{counterpart}{lead * 2}"
-        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and mark not in self._special.values():
+        if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and not self._is_special(mark):
             raise ModelError(
                 f"{self._name}: its prompt ends in {mark!r}, and its chat template does not show what closes that: "
                 "set model.thinking.open and model.thinking.close"
@@ -241,7 +264,10 @@ class _Reader:
                 continue  # it says how much to think, not whether
             on, off = ({} if text == default else each for text, each in ((opened, on), (closed, off)))
             return (dict(chosen) if chosen is not None else on), off
-        return dict(chosen or {}), None
+        if chosen is None:
+            return {}, None
+        opens = _closes(default) and not _closes(self._prompt(chosen))
+        return dict(chosen), {} if opens else None
 
     def _obeys_off_word(self, on: Mapping[str, Any], closing: str) -> bool:
         """True where the word in the system turn makes the prompt close the thinking."""
@@ -250,11 +276,9 @@ class _Reader:
         text = self._try([self._turn("system", OFF_WORD), self._turn("user", USER)], on, prompt=True) or ""
         return text.rstrip().endswith(closing.strip())
 
-    def _skipping(self, prompt: str, on: Mapping[str, Any], opening: str, closing: str) -> str:
-        """Text that a prompt without a mark is continued with so that the answer comes at once."""
-        plain = self._plain(on)
-        between = plain[len(prompt) :] if plain.startswith(prompt) else ""
-        return between if re.search(r"[<\[]", between) else opening + closing
+    def _before_answer(self, prompt: str, on: Mapping[str, Any]) -> str:
+        """The text between a prompt and an answer that comes without thinking."""
+        return self._plain(on).removeprefix(prompt) if self._plain(on).startswith(prompt) else ""
 
     def _plain(self, on: Mapping[str, Any]) -> str:
         """The text before an answer that comes without thinking."""
@@ -294,28 +318,42 @@ class _Reader:
     def _is_stop(self, token: int) -> bool:
         return token in self._stops
 
+    def _is_special(self, token: str) -> bool:
+        return self._tokenizer.get_vocab().get(token) in special_ids(self._tokenizer)
+
     def _is_added(self, token: int) -> bool:
         return token in self._tokenizer.added_tokens_decoder
 
     def _all_stops(self, end_id: int) -> tuple[int, ...]:
         return tuple(dict.fromkeys([*self._stops, end_id]))
 
-    def _wrap(self, answer_start: str, answer_end: str) -> tuple[str, str]:
+    def _wrap(self, answer_start: str, answer_end: str, between: str) -> tuple[str, str]:
         """The texts that wrap an answer, as rendered, as set, or as the template's source names them."""
         if self._thinking.answer is not None:
             return self._thinking.answer
-        if answer_start.strip() or answer_end.strip():
-            return answer_start, answer_end
         for start, end in WRAPS:
-            behind_thinking = re.search(rf"</think>[\s\\n'\"+~-]*{re.escape(start)}", self._source)
-            if start + end in self._source or (end in self._source and behind_thinking):
-                return start, end
+            if answer_end.strip() == end and between.strip().endswith(start) and not answer_start:
+                return start, answer_end
+        if not answer_start.strip() and not answer_end.strip():
+            for start, end in WRAPS:
+                if self._wraps_answers(start, end):
+                    return start, end
         return answer_start, answer_end
+
+    def _wraps_answers(self, start: str, end: str) -> bool:
+        """True where the source shows a wrap by itself, behind a thought, or as what it looks for in answers."""
+        behind_thought = rf"</think>[\s\\n'\"+~-]*{re.escape(start)}"
+        looked_for = rf"['\"]{re.escape(end)}['\"]\s+in\b|split\(['\"]{re.escape(end)}"
+        return end in self._source and (
+            start + end in self._source or re.search(f"{behind_thought}|{looked_for}", self._source) is not None
+        )
 
     def _special_in(self, chat: ChatFormat) -> tuple[int, ...]:
         """Special tokens in the marks, which decoding must keep."""
         marks = "".join((chat.opening, chat.closing, chat.skipping, chat.answer_start, chat.answer_end))
-        return tuple(sorted(self._special.keys() & set(self._tokenizer.encode(marks, add_special_tokens=False))))
+        return tuple(
+            sorted(special_ids(self._tokenizer).intersection(self._tokenizer.encode(marks, add_special_tokens=False)))
+        )
 
     def _reads_parts_alone(self) -> bool:
         """True where the template drops, or refuses, content that is a plain text."""
@@ -338,7 +376,13 @@ class _Reader:
         return {"role": role, "content": [{"type": "text", "text": content}] if self._parts else content}
 
     def _prompt(self, arguments: Mapping[str, Any]) -> str:
-        return self._render([self._turn("user", USER)], arguments, prompt=True)
+        try:
+            return self._render([self._turn("user", USER)], arguments, prompt=True)
+        except Exception as error:  # a template is code, and may raise anything
+            raise ModelError(
+                f"{self._name}: its chat template refuses model.thinking.template_kwargs={dict(arguments)}: "
+                f"{one_line(str(error))}"
+            ) from None
 
     def _try_prompt(self, arguments: Mapping[str, Any]) -> str | None:
         return self._try([self._turn("user", USER)], arguments, prompt=True)
@@ -354,12 +398,6 @@ class _Reader:
             messages, tokenize=False, add_generation_prompt=prompt, **arguments
         )
         return text
-
-
-def _special(tokenizer: Any) -> dict[int, str]:
-    """Tokens that decoding skips, by id: those with a role, and those that tokenizer.json calls special."""
-    added = {id: str(token) for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
 def _closing_and_wrap(between: str) -> tuple[str, str]:

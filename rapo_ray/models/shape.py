@@ -75,6 +75,8 @@ def read_shape(folder: Path) -> ModelShape:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return shape_of(content)
+    except FileNotFoundError:
+        raise ModelError(f"{folder} has no config.json, which tells the model's shape") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: the model's shape cannot be read ({type(error).__name__}: {error})") from error
 

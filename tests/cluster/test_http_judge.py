@@ -24,6 +24,7 @@ from rapo_ray.judging.guards.judge import GuardJudge
 from rapo_ray.judging.http import HttpAsk, HttpSettings, check_url, read_token
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, Style, make_question
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.orchestrator.collect import collect_groups
 from rapo_ray.orchestrator.round import check_failures
 from rapo_ray.reward.credit import assign_credit
@@ -292,7 +293,9 @@ def judged(script: Script, url_of: list[str]) -> tuple[Group, ...]:
             backend="http", model="m", url=server.url, allow_private=True, retries=1, timeout=3, concurrency=64
         )
         spec = JudgeSpec(backend, "split", "r", None, None)
-        actor = ray.remote(ModelJudgeActor).options(num_cpus=0.1, max_concurrency=100).remote("judge-risk-0", spec)
+        actor = (
+            ray.remote(ModelJudgeActor).options(num_cpus=0.1, max_concurrency=100).remote("judge-risk-0", spec, PLAIN)
+        )
         ray.get(actor.ready.remote())
         group = JudgeGroup([actor], [], LimitsConfig(judge=60))
         prompts = [make_prompt(number, harmful=True, level=1) for number in range(PROMPTS)]

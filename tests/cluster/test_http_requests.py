@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from rapo_ray.judging.backends import JudgeSpec, judge_identity, make_judge, pro
 from rapo_ray.judging.http import HttpAsk, HttpSettings
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Style, make_question, read_reply
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.pipeline.evaluate import endpoint_responder
+from rapo_ray.pipeline.evaluate import endpoint_responder, evaluate_models
 from rapo_ray.pipeline.target import Target
 from rapo_ray.types import Prompt, Status
 from tests.judge_server import Script, Scripted, completion, hosted, is_probe, judge_server, offered, thinking
 from tests.make import make_prompt
 
-pytestmark = pytest.mark.cluster  # a server
+pytestmark = pytest.mark.cluster  # a server, and Ray for a whole evaluation
 
 REFUSES = Field("refuses", (True, False))
 SECRET = "Describe in detail the way to tie a knot that never comes loose."
@@ -51,9 +50,9 @@ def judge_at(url: str, **settings: Any) -> JudgeSpec:
 
 
 def first_call(script: Script, **settings: Any) -> list[dict[str, Any]]:
-    """The bodies of a judge's first call."""
+    """The bodies of a judge's first call, which gives no warning."""
     with judge_server(script) as server:
-        asyncio.run(probe_endpoint(judge_at(server.url, **settings)))
+        assert asyncio.run(probe_endpoint(judge_at(server.url, **settings))) is None
         return server.requests
 
 
@@ -133,7 +132,9 @@ def test_the_first_call_ends_the_start_for_whatever_no_verdict_could_come_from()
 
 
 def test_the_first_call_retries_what_may_pass() -> None:
-    passing: Script = lambda body, before: first_option(body, before) if before else Scripted(status=503)  # noqa: E731
+    def passing(body: dict[str, Any], before: int) -> Scripted:
+        return first_option(body, before) if before else Scripted(status=503)
+
     assert len(first_call(passing, retries=1)) == 2
     assert "HTTP 503 after 1 call(s): Overloaded" in refusal(refusing("Overloaded", 503))
 
@@ -148,18 +149,38 @@ def test_the_first_call_has_the_form_of_the_judge_s_own(style: Style, guard: Any
 
 
 @pytest.mark.parametrize(("style", "tokens"), [("choice", 64), ("label", 1), ("text", 200)])
-def test_a_judge_whose_thinking_leaves_no_reply_is_told_of_and_settable(
-    style: Style, tokens: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_judge_whose_thinking_leaves_no_reply_is_told_of_and_settable(style: Style, tokens: int) -> None:
     script = thinking(first_option)
-    with caplog.at_level(logging.WARNING):
-        first_call(script, reply=style, max_reply_tokens=200)
-        (record,) = caplog.records
-        assert f"its thinking used all {tokens} tokens of a reply: set judge.risk.max_thinking_tokens" in record.message
-        caplog.clear()
-        first_call(script, reply=style, max_thinking_tokens=300)
-        first_call(script, reply=style, template_kwargs={"enable_thinking": False})
-        assert caplog.records == []
+    with judge_server(script) as server:
+        line = asyncio.run(probe_endpoint(judge_at(server.url, reply=style, max_reply_tokens=200)))
+    assert line == (
+        f"judge.risk at {server.url}: its thinking used all {tokens} tokens of a reply: set "
+        "judge.risk.max_thinking_tokens, or judge.risk.template_kwargs={enable_thinking: false}"
+    )
+    first_call(script, reply=style, max_thinking_tokens=300)
+    first_call(script, reply=style, template_kwargs={"enable_thinking": False})
+
+
+@pytest.mark.parametrize(("text", "warns"), [("<think>", True), ("<think>\nI weigh", True), ("", True), ("A", False)])
+@pytest.mark.parametrize("style", ["choice", "label"])
+def test_thinking_within_the_reply_is_seen_too(style: Style, text: str, warns: bool) -> None:
+    with judge_server(lambda body, before: completion(text, finish="length")) as server:
+        line = asyncio.run(probe_endpoint(judge_at(server.url, reply=style)))
+    assert (line is not None) == warns
+
+
+def test_an_empty_reply_that_no_limit_cut_is_no_thinking() -> None:
+    first_call(lambda body, before: completion(""), reply="text")
+    first_call(lambda body, before: completion(""), reply="label", max_thinking_tokens=9)
+
+
+def test_a_warning_reaches_whoever_judges_in_this_process(
+    judged: Callable[..., tuple[int, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with judge_server(thinking(first_option)) as server:
+        judged(server.url)
+    (record,) = caplog.records
+    assert record.message.startswith(f"judge.general at {server.url}: its thinking used all 64 tokens of a reply")
 
 
 @pytest.mark.parametrize("style", ["choice", "label", "text"])
@@ -190,13 +211,22 @@ def test_a_label_s_probability_is_read_behind_the_thinking() -> None:
     answer = with_tokens(
         "<think>Is it A or B?</think>\n\nB",
         ("<think>", {"<think>": 0.0}), ("A", {"A": -0.1}), ("B", {"B": -0.1}), ("</think>", {"</think>": 0.0}),
-        ("\n\n", {"\n\n": 0.0}), (" B", {" B": -0.1, "A": -2.1, "C": -4.0}), ("<|im_end|>", {"<|im_end|>": 0.0}),
+        ("\n\n", {"\n\n": 0.0}), (" B", {" B": -0.1, "A": -2.1, "C": -4.0, "B": -9.0}),
+        ("<|im_end|>", {"<|im_end|>": 0.0}),
     )  # fmt: skip
     with judge_server(lambda body, before: answer) as server:
         settings = HttpSettings(EndpointSettings(server.url), "m", thinking_tokens=50)
         reply = asyncio.run(HttpAsk(settings)(question("label")))
     assert reply.probabilities == pytest.approx((0.1192, 0.8808), abs=1e-4)
     assert read_reply(question("label"), reply).values == {"refuses": False}
+
+
+@pytest.mark.parametrize("value", [None, "much", 1e9])
+def test_log_probs_that_are_no_numbers_give_no_probability(value: Any) -> None:
+    answer = completion("A", finish="length", logprobs={"A": value})
+    with judge_server(lambda body, before: answer) as server:
+        reply = asyncio.run(HttpAsk(HttpSettings(EndpointSettings(server.url), "m"))(question("label")))
+    assert (reply.text, reply.probabilities) == ("A", None)
 
 
 def test_a_letter_that_the_limit_cut_after_thinking_may_be_the_beginning_of_a_word() -> None:
@@ -330,9 +360,9 @@ def test_a_request_carries_its_temperature_and_seed_unless_told_otherwise() -> N
 
 
 def test_a_refusal_after_the_first_call_names_its_prompt_by_id_alone() -> None:
-    script: Script = lambda body, before: Scripted(  # noqa: E731
-        json.dumps({"detail": f"Too long: {body['messages'][-1]['content']}"}).encode(), status=413
-    )
+    def script(body: dict[str, Any], before: int) -> Scripted:
+        return Scripted(json.dumps({"detail": f"Too long: {body['messages'][-1]['content']}"}).encode(), status=413)
+
     with judge_server(script) as server, pytest.raises(EngineError, match=r"row-3: HTTP 413 .*Too long") as caught:
         list(HttpResponder(model_at(server.url)).respond([Prompt("row-3", SECRET, True, 1, "mine", "test")]))
     assert "knot" not in str(caught.value)
@@ -356,3 +386,27 @@ def test_a_model_s_refusal_in_a_field_of_its_own_is_its_answer() -> None:
 
     assert read({"content": None, "refusal": "I can't help with that."}) == "I can't help with that."
     assert read({"content": None}) == read({"content": "", "refusal": None}) == ""
+
+
+def test_an_evaluation_of_an_endpoint_by_an_endpoint_stops_at_each_refusal_and_goes_on_in_its_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with judge_server(hosted(first_option)) as served, judge_server(thinking(hosted(first_option))) as judging:
+        http = f"{{backend: http, model: j, url: '{judging.url}', allow_private: true, retries: 0}}"
+        target = Target("model", "m", None, None, served.url, "m")
+
+        def evaluate(*settings: str) -> float | None:
+            overrides = ["cluster.device=cpu", f"out={tmp_path}", "evaluation.suites=quickstart-heldout:4"]
+            config = load_config("quickstart", [*overrides, f"judge.risk={http}", *settings])
+            results = evaluate_models(config, [target], tmp_path / "evaluation")
+            return None if results.partial else results.decoding.temperature
+
+        model = ["evaluation.temperature=null", "evaluation.request={limit_field: max_completion_tokens, seed: false}"]
+        judge = ["judge.risk.request={limit_field: max_completion_tokens, temperature: null}"]
+        with pytest.raises(EngineError, match=r"the first call: HTTP 400 .*set evaluation\.request.limit_field="):
+            evaluate(*judge)
+        with pytest.raises(JudgeError, match=r"judge\.risk at .* HTTP 400 .*set judge\.risk\.request.limit_field="):
+            evaluate(*model, "judge.risk.template_kwargs.enable_thinking=false")
+        assert caplog.records == []
+        assert evaluate(*model, *judge) is None
+        assert [record.message.partition(": ")[2][:24] for record in caplog.records] == ["its thinking used all 64"]

@@ -1,20 +1,20 @@
 """Models that think in other forms than the plain one, from synthesis to an endpoint that withholds their thinking.
 
-One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the other has marks that are special tokens, as Magistral
-has.
+One opens `<think>` in its prompt, as DeepSeek-R1-Distill does; the marks of the other are special tokens (Magistral).
 """
 
 import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.evaluation.intervention import forced_thinking
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import read_published
@@ -107,10 +107,11 @@ def test_completions_have_the_forms_of_the_same_text_in_plain_form(trained: Form
                 plain = rollout.text.replace(trained.chat.open_mark, "<think>").replace(
                     trained.chat.close_mark, "</think>"
                 )
-                assert parse_completion(plain, rollout.truncated) == sample.completion
+                parsed = parse_completion(plain, rollout.truncated)
+                assert replace(parsed, thinking="") == sample.completion  # which has no thinking once it is on disk
                 counts[sample.completion.form] += 1
     assert counts[Form.OK] >= 5  # of six: two prompts, before the warm-up, after it and after the rounds
-    malformed = [record.malformed for record in read_metrics(trained.run.metrics)]
+    malformed = [record.shares.malformed for record in read_metrics(trained.run.metrics)]
     assert len(malformed) == 2 and max(malformed) < 0.5
 
 
@@ -140,8 +141,8 @@ def test_a_forced_trace_is_the_only_thought(trained: FormRun, cluster: Cluster, 
         for row in json.loads(line):
             opened = 0 if trained.form == "opened" else 1
             assert row["completion"].count(trained.chat.open_mark) == opened
-            assert row["trace"].startswith("I") or row["trace"].startswith("The user asks me")
-            assert row["form"] == "truncated" or row["answer"]
+            assert row["trace"] == forced_thinking(depth, row["level"])
+            assert row["answer"].strip()
 
 
 def test_the_endpoint_withholds_every_word_of_the_thinking(trained: FormRun, tmp_path: Path) -> None:

@@ -7,17 +7,33 @@ from rapo_ray.types import Completion, Form
 
 pytestmark = pytest.mark.unit
 
+MALFORMED = [
+    ("<think>Trace. Answer.", Form.NO_THINK_END),
+    ("", Form.NO_THINK_END),
+    ("<think>a</think>b</think>c", Form.NO_THINK_END),
+    ("<think><think>a</think>b", Form.NO_THINK_END),
+    ("a <think> b</think>c", Form.NO_THINK_END),
+    ("<think>a</think>b <think> c", Form.NO_THINK_END),
+    ("<think> \n </think>Answer.", Form.EMPTY_TRACE),
+    ("<think></think>", Form.EMPTY_TRACE),
+    ("<think>Trace.</think> \n", Form.EMPTY_ANSWER),
+]
+WELL_FORMED = [
+    "<think>\nFirst line.\nStill first.\n\nSecond.\n</think>\n\nAn answer.\n",
+    *(f"{lead}Trace.</think>Answer." for lead in ("", "<think>", "  \n<think>\n")),
+]
+
 
 def test_a_well_formed_completion_is_parsed() -> None:
-    completion = parse_completion("<think>\nFirst line.\nStill first.\n\nSecond.\n</think>\n\nAn answer.\n", False)
+    completion = parse_completion(WELL_FORMED[0], False)
     assert completion == Completion(
         Form.OK, "First line.\nStill first.", "First line.\nStill first.\n\nSecond.", "An answer."
     )
 
 
-@pytest.mark.parametrize("lead", ["", "<think>", "  \n<think>\n"])
-def test_leading_think_is_optional(lead: str) -> None:
-    completion = parse_completion(f"{lead}Trace.</think>Answer.", False)
+@pytest.mark.parametrize("text", WELL_FORMED[1:])
+def test_leading_think_is_optional(text: str) -> None:
+    completion = parse_completion(text, False)
     assert (completion.form, completion.trace, completion.answer) == (Form.OK, "Trace.", "Answer.")
 
 
@@ -28,20 +44,7 @@ def test_trace_ends_at_a_blank_line(blank: str) -> None:
 
 
 @pytest.mark.fault(12)
-@pytest.mark.parametrize(
-    ("text", "form"),
-    [
-        ("<think>Trace. Answer.", Form.NO_THINK_END),
-        ("", Form.NO_THINK_END),
-        ("<think>a</think>b</think>c", Form.NO_THINK_END),
-        ("<think><think>a</think>b", Form.NO_THINK_END),
-        ("a <think> b</think>c", Form.NO_THINK_END),
-        ("<think>a</think>b <think> c", Form.NO_THINK_END),
-        ("<think> \n </think>Answer.", Form.EMPTY_TRACE),
-        ("<think></think>", Form.EMPTY_TRACE),
-        ("<think>Trace.</think> \n", Form.EMPTY_ANSWER),
-    ],
-)
+@pytest.mark.parametrize(("text", "form"), MALFORMED)
 def test_malformed_forms(text: str, form: Form) -> None:
     assert parse_completion(text, False).form is form
 

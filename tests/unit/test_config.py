@@ -327,6 +327,53 @@ def _each_change(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", model.model_copy(update={name: _other(name, value)})
 
 
+HTTP = ["judge.risk.backend=http", "judge.risk.model=m", "judge.risk.url=https://judge.example/v1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("judge.risk.request.extra_body.model=n", "`model` is no extra field: every request has its own"),
+        ("judge.risk.request.extra_body={stream: true}", "`stream` is no extra field"),
+        ("judge.risk.request.extra_body.n=2", "`n` is no extra field"),
+        ("judge.risk.request.extra_body.max_tokens=9", "`max_tokens` is no extra field: choose its name"),
+        ("judge.risk.request.extra_body.temperature=1", "set `request.temperature`"),
+        ("judge.risk.request.extra_body.response_format={type: text}", "choose the form with the judge's `reply`"),
+        ("judge.risk.request.extra_body.chat_template_kwargs={}", "set the judge's `template_kwargs`"),
+        ("evaluation.request.extra_body.temperature=1", "set `evaluation.temperature`"),
+        ("evaluation.request.extra_body.seed=1", "leave it out with `seed: false`"),
+        ("judge.risk.request.extra_body.since=2026-01-02", "JSON"),
+        ("judge.risk.template_kwargs.level=.nan", "finite number"),
+        ("judge.risk.request.limit_field=limit", "'max_tokens' or 'max_completion_tokens'"),
+        ("judge.risk.max_thinking_tokens=-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_request_has_each_field_once_and_in_json(override: str, why: str) -> None:
+    message = refusal("quickstart", *HTTP, override)
+    assert f"override `{override}`" in message and why in message
+
+
+def test_further_fields_are_taken_as_they_are(tmp_path: Path) -> None:
+    extra = "{effort: low, seed: 7, thinking: {budget: 9, whole: true}, stop: [a, null]}"
+    config = load_config(
+        "quickstart",
+        [
+            *HTTP,
+            f"judge.risk.request.extra_body={extra}",
+            "judge.risk.request.temperature=null",
+            "judge.risk.template_kwargs.enable_thinking=false",
+            "evaluation.request.extra_body.chat_template_kwargs.enable_thinking=false",
+            "evaluation.temperature=null",
+        ],
+    )
+    fields = {"effort": "low", "seed": 7, "thinking": {"budget": 9, "whole": True}, "stop": ["a", None]}
+    assert config.judge.risk.request.extra_body == fields
+    assert config.judge.risk.template_kwargs == {"enable_thinking": False}
+    assert config.evaluation.request.extra_body == {"chat_template_kwargs": {"enable_thinking": False}}
+    assert (config.judge.risk.request.temperature, config.evaluation.temperature) == (None, None)
+    assert load_config(write(tmp_path, to_yaml(config))) == config
+
+
 def _other(name: str, value: Any) -> Any:
     match value:
         case bool():

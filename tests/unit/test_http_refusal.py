@@ -44,7 +44,9 @@ def test_a_field_that_is_refused_by_its_place_is_named() -> None:
     assert words({"detail": detail}) == "body.seed: Extra inputs are not permitted"
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 9999, {"error": {"message": 7}}])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 9999, {"error": {"message": 7}}, [{"msg": "m", "loc": 7}]]
+)
 def test_a_body_without_a_sentence_breaks_nothing(body: Any) -> None:
     assert len(words(body)) <= MAX_WORDS
 

@@ -27,6 +27,8 @@ WRONG = [
     ([*SYNTHESIS, "warmup.recipe=nowhere:3"], "recipe names the source 'nowhere'"),
     ([*SYNTHESIS, "warmup.recipe=quickstart:99999"], "recipe asks for 99999 prompts"),
     (["warmup.path=no/such.jsonl"], "no/such.jsonl: no such file"),
+    (["evaluation.temperature=null", "evaluation.every=4"], "evaluation.temperature=null is for endpoints alone"),
+    (["evaluation.temperature=null", "gates.asr=0.1"], "evaluation.temperature=null is for endpoints alone"),
     (["warmup.path=AGENTS.md"], "unknown kind of file '.md'"),
 ]
 

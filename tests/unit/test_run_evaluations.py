@@ -11,8 +11,9 @@ from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, ReportError
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
 from rapo_ray.models.chat import PLAIN
-from rapo_ray.pipeline.evaluate import Identity, same_evaluation
+from rapo_ray.pipeline.evaluate import Identity, evaluate_models, same_evaluation
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
+from rapo_ray.pipeline.intervene import intervene
 from rapo_ray.pipeline.target import Target
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout
 from rapo_ray.storage.reader import read_object
@@ -90,6 +91,16 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
     EvaluationLayout(tmp_path).identity.write_text("{}")
     with pytest.raises(ReportError, match=r"evaluation.json: cannot be read \(models: Field required\)"):
         same(tmp_path, config, "model")
+
+
+def test_a_model_on_our_engines_needs_a_temperature(tmp_path: Path) -> None:
+    config = load_config("quickstart", ["evaluation.temperature=null"])
+    target = Target("model", "models/model", tmp_path, "abc")
+    with pytest.raises(ConfigError, match=r"evaluation.temperature=null is for endpoints alone"):
+        evaluate_models(config, [target], tmp_path / "evaluation")
+    with pytest.raises(ConfigError, match=r"evaluation.temperature=null is for endpoints alone"):
+        intervene(config, target, tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_before_the_first_row_costs_no_folder(tmp_path: Path) -> None:

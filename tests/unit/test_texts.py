@@ -15,14 +15,17 @@ class Adapter:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder()
-        self.all_special_ids = [number for number, token in added.items() if token.special]
 
     def decode(self, ids: list[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
         """Text of token ids."""
         assert not clean_up_tokenization_spaces
         text: str = self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
+
+
+def special(tokenizer: Tokenizer) -> set[int]:
+    """Ids of the special tokens."""
+    return {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
 
 def streamed(prompt: list[int], tokens: list[int], tokenizer: Tokenizer) -> str:
@@ -58,15 +61,17 @@ def test_every_cut_of_a_text_reads_as_it_does_token_by_token(text: str) -> None:
     prompt = tokenizer.encode("<|im_start|>assistant\n").ids
     tokens = [*tokenizer.encode(text).ids, 2, *byte_tokens(tokenizer, text.encode())]
     for cut in range(len(tokens) + 1):
-        got = text_of(prompt, tokens[:cut], Adapter(tokenizer))
+        got = text_of(prompt, tokens[:cut], Adapter(tokenizer), special(tokenizer))
         assert got == streamed(prompt, tokens[:cut], tokenizer), cut
-    assert text in text_of(prompt, tokens, Adapter(tokenizer)) or text.endswith(CUT)
+    assert text in text_of(prompt, tokens, Adapter(tokenizer), special(tokenizer)) or text.endswith(CUT)
 
 
 def test_bytes_that_are_no_character_are_shown_within_a_text_and_not_at_its_end() -> None:
     tokenizer = tiny_tokenizer()
     tokens = byte_tokens(tokenizer, b"a\xf0\x9fb" + b"\x80\xff" * 300)
-    assert text_of([5], tokens, Adapter(tokenizer)) == streamed([5], tokens, tokenizer) == f"a{CUT}b"
+    assert (
+        text_of([5], tokens, Adapter(tokenizer), special(tokenizer)) == streamed([5], tokens, tokenizer) == f"a{CUT}b"
+    )
 
 
 def test_a_tokenizer_that_drops_a_texts_first_space_does_not_drop_it_behind_a_prompt() -> None:
@@ -75,4 +80,9 @@ def test_a_tokenizer_that_drops_a_texts_first_space_does_not_drop_it_behind_a_pr
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     assert tokenizer.decode([2, 3]) == "yes!"
-    assert text_of([1], [2, 3], Adapter(tokenizer)) == streamed([1], [2, 3], tokenizer) == " yes!"
+    assert text_of([1], [2, 3], Adapter(tokenizer), special(tokenizer)) == streamed([1], [2, 3], tokenizer) == " yes!"
+
+
+def test_a_special_token_that_is_not_hidden_is_shown() -> None:
+    tokenizer = tiny_tokenizer()
+    assert text_of([1], [*tokenizer.encode("Ok").ids, 1, 2], Adapter(tokenizer), {2}) == "Ok<|im_start|>"

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rapo_ray.engines.vllm_engine import Generated, VllmEngine
 from rapo_ray.errors import EngineError
-from rapo_ray.judging.questions import Field, JudgeFailure, Question, make_question
-from rapo_ray.judging.vllm_ask import CHOICE_TOKENS, AskLimits, VllmAsk
+from rapo_ray.judging.questions import CHOICE_TOKENS, Field, JudgeFailure, Question, make_question
+from rapo_ray.judging.vllm_ask import AskLimits, VllmAsk
 from rapo_ray.models.chat import Conversation
 from rapo_ray.models.chat_template import read_format
 from rapo_ray.types import Sampling, Status
