@@ -1,4 +1,4 @@
-"""The real endpoint with a model that reads parts, whose prompt opens the thinking and whose marks are special tokens."""
+"""The real endpoint with a model that reads parts, whose prompt opens the thinking and whose marks are special."""
 
 import json
 from collections.abc import Iterator
