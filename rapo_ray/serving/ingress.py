@@ -51,7 +51,7 @@ class RapoIngress:
         self._last_token = 0.0  # monotonic seconds
         self._probe: asyncio.Task[None] | None = None
 
-    def reconfigure(self, target: dict[str, Any]) -> None:
+    async def reconfigure(self, target: dict[str, Any]) -> None:
         """Answer new requests with this version; requests in flight finish with theirs."""
         from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 
@@ -60,7 +60,8 @@ class RapoIngress:
         metadata = {"weights_version": serving.version, "checksum": serving.checksum, "run": serving.run}
         card = ModelCard(id=serving.name, object="model", owned_by="rapo_ray", permission=[], metadata=metadata)
         cards = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
-        prompts = PromptReader(load_tokenizer(Path(serving.folder)), serving.chat)
+        tokenizer = await asyncio.to_thread(load_tokenizer, Path(serving.folder))
+        prompts = PromptReader(tokenizer, serving.chat)
         self._answering = Current(serving, cards, handle.options(stream=True), prompts)
         self._last_token = 0.0
         self._metrics.version(serving)
@@ -89,7 +90,7 @@ class RapoIngress:
 
         reasoning = "split" if self._config.withhold_reasoning else body.reasoning or self._config.reasoning
         split = reasoning == "split"
-        prompt = current.prompts.read(body.turns(serving.system_prompt), split)
+        prompt = await asyncio.to_thread(current.prompts.read, body.turns(serving.system_prompt), split)
         fields = body.for_engine(serving.name, prompt.turns, serving.chat, split)
         shape = Shape(
             reasoning, self._config.withhold_reasoning, serving.id, body.wants_usage or not body.stream,
