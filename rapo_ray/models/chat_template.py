@@ -147,7 +147,7 @@ class _Reader:
         self._check_user()
         on, off = self._switch()
         prompt = self._prompt(on)
-        opening, closing, answer_start, shown = self._marks(prompt, on)
+        opening, closing, answer_start, shown = self._marks(prompt, on, off)
         opened, lead = prompt.rstrip().endswith(opening.strip()), ""
         if opened:
             written = prompt[len(prompt.rstrip()) :]  # the white space behind the mark, all or the beginning of it
@@ -171,7 +171,7 @@ class _Reader:
         )  # fmt: skip
         return replace(chat, mark_ids=self._special_in(chat), stops=self._all_stops(end_id))
 
-    def _marks(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+    def _marks(self, prompt: str, on: Mapping[str, Any], off: Mapping[str, Any] | None) -> tuple[str, str, str, bool]:
         """Opening, closing, what opens the answer, and True where template or settings show them."""
         if self._thinking.open is not None and self._thinking.close is not None:
             return self._thinking.open, self._thinking.close, "", True
@@ -181,10 +181,16 @@ class _Reader:
             return (*ending, "", True)
         opening, closing, shown = self._named_marks()
         between = self._before_answer(prompt, on)
-        block = re.fullmatch(rf"\s*{re.escape(opening.strip())}(\s*){re.escape(closing.strip())}\s*", between)
-        if block is not None and not block[1]:  # an empty thought, without the white space of the usual ones
-            opening, closing = between[: block.start(1)], between[block.end(1) :]
-        return opening if between.strip() else between + opening, closing, "", shown
+        for text in (between, self._try_prompt(off or {}) or ""):
+            opening, closing = _spaced_as(text, opening, closing)
+        if not between.strip() and not (between == " " and self._begins_with_space()):
+            opening = between + opening
+        return opening, closing, "", shown
+
+    def _begins_with_space(self) -> bool:
+        """True where the tokenizer itself puts a space before a text."""
+        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(self._tokenizer.encode("a", add_special_tokens=False))
+        return tokens[0].startswith("\u2581")
 
     def _named_marks(self) -> tuple[str, str, bool]:
         """Opening and closing that the template's source names, and True; else the vocabulary's, or the plain ones."""
@@ -204,7 +210,8 @@ class _Reader:
     def _rendered_marks(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str, str] | None:
         """The marks around a thought that the template renders from a field, or a part, of the assistant's turn."""
         answers: list[dict[str, Any]] = [
-            {"content": ANSWER, name: THOUGHT} for name in ("reasoning_content", "reasoning", "thinking")
+            {**self._turn("assistant", ANSWER), name: THOUGHT}
+            for name in ("reasoning_content", "reasoning", "thinking")
         ]
         thought = {"type": "thinking", "thinking": THOUGHT}
         answers.append({"content": [thought, {"type": "text", "text": ANSWER}]})
@@ -230,13 +237,12 @@ class _Reader:
 
     def _marks_of_prompt(self, prompt: str, on: Mapping[str, Any]) -> tuple[str, str] | None:
         """The marks of a prompt that ends in an opening; raises ModelError where nothing shows the closing."""
-        plain = self._plain(on).rstrip()
         known = {opening.strip(): closing for opening, closing in KNOWN}
         tag = _TAG.search(prompt)
         if tag is None:
             return None
         mark, lead = tag[0].strip(), tag[0][len(tag[0].rstrip()) :]
-        if mark not in known and plain.endswith(mark):
+        if mark not in known and self._plain(on).rstrip().endswith(mark):
             return None  # it opens every answer: a role's mark
         counterpart = known.get(mark, "").strip() or mark[0] + "/" + mark[1:]
         if counterpart in self._source or mark in known:
@@ -262,8 +268,10 @@ class _Reader:
                 continue
             if name == "reasoning_effort" and not _closes(default):
                 continue  # it says how much to think, not whether
+            if chosen is not None:
+                return dict(chosen), {key: value for key, value in chosen.items() if key != name} | off
             on, off = ({} if text == default else each for text, each in ((opened, on), (closed, off)))
-            return (dict(chosen) if chosen is not None else on), off
+            return on, off
         if chosen is None:
             return {}, None
         opens = _closes(default) and not _closes(self._prompt(chosen))
@@ -278,7 +286,8 @@ class _Reader:
 
     def _before_answer(self, prompt: str, on: Mapping[str, Any]) -> str:
         """The text between a prompt and an answer that comes without thinking."""
-        return self._plain(on).removeprefix(prompt) if self._plain(on).startswith(prompt) else ""
+        plain = self._plain(on)
+        return plain[len(prompt) :] if plain.startswith(prompt) else ""
 
     def _plain(self, on: Mapping[str, Any]) -> str:
         """The text before an answer that comes without thinking."""
@@ -402,9 +411,22 @@ class _Reader:
 
 def _closing_and_wrap(between: str) -> tuple[str, str]:
     """The closing of a thought and what opens the answer, of the text between both: lines apart, they are two marks."""
+    start = next((between.index(start) for start, _ in WRAPS if between.find(start) > 0), None)
+    if start is not None:
+        return between[:start], between[start:]
     match = re.match(r"(\s*[^\n]+\n*)(.*)\Z", between, re.DOTALL)
     assert match is not None
     return match[1], match[2]
+
+
+def _spaced_as(text: str, opening: str, closing: str) -> tuple[str, str]:
+    """Marks with the white space that they have in an empty thought, where a text ends in one."""
+    block = re.search(rf"{re.escape(opening.strip())}(\s*){re.escape(closing.strip())}(\s*)\Z", text)
+    if block is None:
+        return opening, closing
+    if not block[1]:
+        opening, closing = opening.rstrip(), closing.lstrip()
+    return opening, closing.rstrip() + block[2]
 
 
 def _beyond(text: str, other: str) -> str:

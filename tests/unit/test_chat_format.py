@@ -3,23 +3,35 @@
 import json
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.engines.vllm_engine import text_of
 from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
-from rapo_ray.models.chat_template import describe, read_format, special_ids
+from rapo_ray.models.chat_template import describe, format_of_folder, read_format, special_ids
+from rapo_ray.models.published import read_published, write_manifest
 from rapo_ray.types import Form
 from rapo_ray.warmup.demonstrations import tokenize
 from tests import chat_tokenizers as families
 from tests.chat_table import table
-from tests.chat_tokenizers import FAMILIES, Family, format_of, rendered_by, stops_of, tokenizer_of, trl_templates
+from tests.chat_tokenizers import (
+    FAMILIES,
+    Family,
+    format_of,
+    rendered_by,
+    stops_of,
+    tokenizer_of,
+    trl_templates,
+    write_folder,
+)
 from tests.docs import ROOT
 from tests.make import make_prompt
 from tests.unit.test_completion import MALFORMED, WELL_FORMED
@@ -137,7 +149,10 @@ EXPECTED: dict[str, Expected] = {
         opening="<think>", closing="</think>", opened=True, off=NO_THINKING, end="<|user|>",
         quiet="<|assistant|></think>",
     ),
-    "smollm3": think(off=NO_THINKING, field="content", quiet="<|im_start|>assistant\n<think>\n\n</think>\n"),
+    "smollm3": think(
+        closing="\n</think>\n", off=NO_THINKING, field="content",
+        quiet="<|im_start|>assistant\n<think>\n\n</think>\n",
+    ),
     "kimi_k2": think(
         opening="<think>", closing="</think>", field="", quiet="<|im_assistant|>assistant<|im_middle|><think></think>"
     ),
@@ -150,7 +165,7 @@ EXPECTED: dict[str, Expected] = {
         quiet="<|start_of_role|>assistant<|end_of_role|>",
     ),
     "hunyuan": think(
-        answer=("<answer>", "</answer>"), off=NO_THINKING, end="<|eos|>", field="content",
+        closing="\n</think>\n", answer=("<answer>", "</answer>"), off=NO_THINKING, end="<|eos|>", field="content",
         quiet="<|extra_0|><think>\n\n</think>\n",
     ),
     "ernie": think(
@@ -428,10 +443,74 @@ def test_a_prompt_that_holds_a_part_of_the_opening_is_continued_with_the_rest() 
     assert rendered_by(family, USER, "One thought.", "One answer.") == "reasoning_content"
 
 
+def test_a_space_that_the_tokenizer_puts_before_a_text_is_not_put_there_twice() -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    model = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "\u2581a": 2}, unk_token="<unk>"))
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
+    template = families.template("", "{{ c }}[/INST]", " {{ c }}</s>", "")
+    spaced = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="</s>", chat_template=template)
+    plain = tokenizer_of(Family(name="spaced", models="", template=template, special=("</s>",), eos="</s>"))
+    assert (read_format(spaced).opening, read_format(plain).opening) == ("<think>\n", " <think>\n")
+
+
+def test_marks_behind_one_another_are_two() -> None:
+    template = families.template(
+        families.IM_SYSTEM, families.IM_USER,
+        "<|im_start|>assistant\n<think>{{ m['reasoning'] }}</think><answer>{{ c }}</answer><|im_end|>",
+        "<|im_start|>assistant\n<think>",
+    )  # fmt: skip
+    chat = format_of(Family(name="both", models="", template=template))
+    assert (chat.closing, chat.answer_start, chat.answer_end) == ("</think>", "<answer>", "</answer>")
+    assert parse_completion("T</think>\n<answer>A</answer>", False, chat).answer == "A"
+
+
+def test_set_template_arguments_stay_where_thinking_is_off() -> None:
+    chat = read(families.family("qwen3"), template_kwargs={"depth": 3})
+    assert (chat.on, chat.off) == ({"depth": 3}, {"depth": 3, "enable_thinking": False})
+    chat = read(families.family("apertus"), template_kwargs=THINKING)
+    assert (chat.on, chat.off) == (THINKING, NO_THINKING)
+    chat = read(families.family("seed_oss"), template_kwargs={"thinking_budget": 512})
+    assert (chat.on, chat.off) == ({"thinking_budget": 512}, {"thinking_budget": 0})
+
+
 def test_a_template_by_name_is_read_by_its_default() -> None:
     tokenizer = tokenizer_of(replace(families.family("qwq"), name="several"))
     tokenizer.chat_template = {"default": families.QWQ, "tools": families.REFUSING.template}
     assert read_format(tokenizer) == format_of(families.family("qwq"))
+
+
+# --- folders
+
+
+def test_a_folder_s_end_tokens_are_those_of_its_generation_config(tmp_path: Path) -> None:
+    family = families.family("glm4moe")
+    folder = write_folder(family, tmp_path)
+    assert format_of_folder(folder, ThinkingConfig()) == format_of(family)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 3}', encoding="utf-8")
+    assert format_of_folder(folder, ThinkingConfig()).stops == (tokenizer_of(family).eos_token_id, 3, 517)
+    (folder / "generation_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"generation_config.json cannot be read: ") as caught:
+        format_of_folder(folder, ThinkingConfig())
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_published_model_has_the_format_that_it_was_trained_in(tmp_path: Path) -> None:
+    folder = write_folder(families.family("chatml"), tmp_path)
+    trained = replace(format_of(families.family("chatml")), opening="<risk>\n", closing="\n</risk>\n", shown=True)
+    write_manifest(folder, "r", 3, "c", None, trained)
+    assert format_of_folder(folder, ThinkingConfig()) == trained == read_published(folder).chat
+    stated = format_of_folder(folder, ThinkingConfig(open="<think>", close="</think>"))
+    assert (stated.opening, stated.closing) == ("<think>", "</think>")
+
+
+@pytest.mark.parametrize("chat", ["", "3", '{"chat": 3}', '{"chat": {"nothing": 1}}'])
+def test_a_manifest_whose_format_cannot_be_read_is_one_line(chat: str, tmp_path: Path) -> None:
+    folder = write_folder(families.family("chatml"), tmp_path)
+    (folder / "rapo.json").write_text(chat, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"rapo.json cannot be read \(\w+\): publish it again") as caught:
+        format_of_folder(folder, ThinkingConfig())
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_docs_have_the_table_of_families() -> None:
