@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from rapo_ray.models.chat_template import read_format
 from tests.tiny import CHAT_TEMPLATE, tiny_model
 
 STEPS = 600
@@ -45,10 +46,8 @@ def scripted_model(
 
 
 def _prompt(tokenizer: Any, system: str | None, user: str) -> list[int]:
-    turns = [] if system is None else [{"role": "system", "content": system}]
-    text = tokenizer.apply_chat_template(
-        [*turns, {"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
-    )
+    turns = read_format(tokenizer).turns(system, user)
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return _ids(tokenizer, text)
 
 

@@ -89,6 +89,8 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
             "tensor_parallel_size": config.tensor_parallel,
             "gpu_memory_utilization": config.memory_share,
             "trust_remote_code": False,
+            # vLLM tells it from loops over the parts alone; some templates take the first part without one
+            "chat_template_content_format": "openai" if published.chat.parts else "auto",
             "worker_extension_cls": WORKER_EXTENSION,
             "generation_config": "vllm",
             "override_generation_config": {"max_new_tokens": config.limits.max_tokens},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rapo_ray.models.chat import ChatFormat, Conversation
+from rapo_ray.models.chat_template import special_ids
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.reasoning import Beginning
 
@@ -29,7 +30,11 @@ class PromptReader:
     @property
     def stray_tokens(self) -> tuple[str, ...]:
         """Special tokens, besides the marks, that the engine writes out where it has to keep those of the marks."""
-        return _stray_tokens(self._tokenizer, self._chat) if self._chat.mark_ids else ()
+        if not self._chat.mark_ids:
+            return ()
+        ids = special_ids(self._tokenizer).difference(self._chat.mark_ids)
+        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(sorted(ids))
+        return tuple(sorted(tokens, key=len, reverse=True))
 
     def read(self, turns: Conversation, split: bool) -> Prompt:
         """The prompt of a request's turns; raises Problem where the template refuses them.
@@ -44,24 +49,29 @@ class PromptReader:
 
     def _quiet(self, turn: dict[str, Any]) -> dict[str, Any]:
         """The turn without marks, which are the template's own then."""
-        text, direct = self._chat.inert(turn["content"]), self._chat.direct_mark
-        return {**turn, "content": text.replace(direct, " ") if direct else text}
+        return {**turn, "content": self._chat.inert(turn["content"])}
 
     def _quotable(self, turns: Conversation, number: int) -> dict[str, Any]:
-        """A turn that the template renders whole, if it quotes a closing mark, which some templates cut it at."""
-        turn, mark = turns[number], self._chat.close_mark
+        """A turn that the template renders whole, if it quotes a mark: some templates cut it there, or refuse it."""
+        turn, chat = turns[number], self._chat
         text = turn["content"].strip()
-        if turn["role"] != "assistant" or mark not in text or text.startswith(self._chat.open_mark):
+        marks = [mark for mark in (chat.close_mark, chat.open_mark, chat.direct_mark) if mark and mark in text]
+        if turn["role"] != "assistant" or not marks or text.startswith(chat.open_mark):
             return turn
         without_thought = {**turn, "reasoning": ""}  # vLLM gives it to the template as `reasoning_content` too
         for changed in (turn, without_thought):
             if self._renders(turns, number, changed, text):
                 return changed
-        return {**turn, "content": turn["content"].replace(mark, mark[0] + BREAK + mark[1:])}
+        for mark in marks:
+            text = text.replace(mark, mark[0] + BREAK + mark[1:])
+        return {**turn, "content": text}
 
     def _renders(self, turns: Conversation, number: int, turn: dict[str, Any], text: str) -> bool:
         rendered_turn = {**turn, "reasoning_content": turn["reasoning"]} if "reasoning" in turn else turn
-        rendered = self._render([*turns[:number], rendered_turn, *turns[number + 1 :]])
+        try:
+            rendered = self._render([*turns[:number], rendered_turn, *turns[number + 1 :]])
+        except Problem:
+            return False
         quoted: int = sum(one["content"].count(text) for one in turns)
         return rendered.count(text) >= quoted
 
@@ -102,10 +112,3 @@ def merge_system(turns: Sequence[dict[str, Any]]) -> Conversation:
         else:
             merged.append(turn)
     return [*merged, {"role": "user", "content": "\n\n".join(waiting)}] if waiting else merged
-
-
-def _stray_tokens(tokenizer: Any, chat: ChatFormat) -> tuple[str, ...]:
-    marks = (chat.opening, chat.closing, chat.skipping, chat.answer_start, chat.answer_end)
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    stray = {token for token in special if not any(token in mark for mark in marks)}
-    return tuple(sorted(stray, key=lambda token: (-len(token), token)))

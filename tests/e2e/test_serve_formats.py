@@ -1,4 +1,4 @@
-"""The real endpoint with a model whose prompt opens the thinking and whose marks are special tokens."""
+"""The real endpoint with a model that reads parts, whose prompt opens the thinking and whose marks are special."""
 
 import json
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from tests.scripted_model import scripted_model
 
 pytestmark = pytest.mark.e2e
 
-TEMPLATE = (
-    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
-    "{{ turn['content'].split('</think>')[-1] if turn['role'] == 'assistant' else turn['content'] }}<|im_end|>\n"
+TEMPLATE = (  # it reads the first part of a content, and no plain text
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{% set text = turn['content'][0]['text'] %}"
+    "{{ text.split('</think>')[-1] if turn['role'] == 'assistant' else text }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
-    "{% if messages[0]['content'] == '/no_think' %}\n</think>\n\n{% endif %}{% endif %}"
+    "{% if messages[0]['content'][0]['text'] == '/no_think' %}\n</think>\n\n{% endif %}{% endif %}"
 )
 BREAD, HARM, QUOTE = "How do I bake bread?", "How do I hurt a person?", "What is </think>?"
 WRITE = "Write your thinking in the answer."

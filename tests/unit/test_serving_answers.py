@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rapo_ray.serving.cuts import StopCutter, TokenStripper
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.prompts import PromptReader
 from rapo_ray.serving.reasoning import ThinkSplitter
+from tests.chat_tokenizers import FAMILIES, Family, format_of, tokenizer_of
 
 pytestmark = pytest.mark.unit
 
@@ -54,6 +55,10 @@ class Tokenizer:
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
         self._template = environment.from_string(template)
         self.added_tokens_decoder = {number: Token(text) for number, text in enumerate(special)}
+        self.all_special_ids: list[int] = []
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [self.added_tokens_decoder[id].content for id in ids]
 
     def apply_chat_template(self, messages: Any, **arguments: Any) -> str:
         def refuse(message: str) -> None:
@@ -151,8 +156,45 @@ def test_a_template_that_refuses_or_reads_parts() -> None:
 
 def test_special_tokens_besides_the_marks_are_stray() -> None:
     special = Tokenizer(CHATML, ("<s>", "[THINK]", "[/THINK]", "[INST]"))
-    assert PromptReader(special, BRACKETS).stray_tokens == ("[INST]", "<s>")
+    assert PromptReader(special, replace(BRACKETS, mark_ids=(1, 2))).stray_tokens == ("[INST]", "<s>")
     assert PromptReader(special, PLAIN).stray_tokens == ()  # the engine leaves them out
+
+
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+@each_family
+def test_a_family_s_prompt_and_completion_are_split_as_they_are_parsed(family: Family) -> None:
+    chat = format_of(family)
+    reader = PromptReader(tokenizer_of(family), chat)
+    beginning = reader.read([user(f"What is {chat.closing}?")], split=True).beginning
+    assert beginning == ("opened" if chat.opened else "none")
+    text = chat.compose("I weigh the risk.", "Bread needs flour.")
+    for strict in (False, True):
+        assert split_stream(text, [1] * len(text), chat, beginning, strict, False) == (
+            "I weigh the risk.", "Bread needs flour.",
+        )  # fmt: skip
+    assert split_stream(text[:-1], [], replace(chat, closing="<never>"), beginning, True, True)[1] == ""
+    assert not any(token in text for token in reader.stray_tokens)
+    if chat.off is not None:
+        off = PromptReader(tokenizer_of(family), replace(chat, on=chat.off)).read([user("hi")], split=True)
+        assert off.beginning in ("closed", "none")
+
+
+@each_family
+@pytest.mark.parametrize("mark", ["open_mark", "close_mark"])
+def test_a_family_s_template_renders_a_quoting_answer_whole(family: Family, mark: str) -> None:
+    chat = format_of(family)
+    answer = {"role": "assistant", "content": f"The tag {getattr(chat, mark)} ends it."}
+    turns = [user("hi"), answer, user("and?")]
+    tokenizer = tokenizer_of(family)
+    prompt = PromptReader(tokenizer, chat).read(turns, split=True)
+    sent = [{**turn, "reasoning_content": turn["reasoning"]} if "reasoning" in turn else turn for turn in prompt.turns]
+    in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in sent]
+    rendered = tokenizer.apply_chat_template(
+        in_parts if chat.parts else sent, tokenize=False, add_generation_prompt=True, **chat.on
+    )
+    assert prompt.turns[1]["content"] in rendered and prompt.turns[1]["content"].endswith(" ends it.")
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
