@@ -77,8 +77,8 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder; raises ModelError."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:  # beside a tekken.json it would give Mistral's own tokenizer, which has no chat template
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, mistral_format=False)
     except Exception as error:  # whatever the library raises, for the user it is one error
         raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(str(error))}") from error
 

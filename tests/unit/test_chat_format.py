@@ -1,8 +1,10 @@
 """Chat formats of model families: as the reader finds them, and as prompts, training texts and verdicts use them."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +339,7 @@ def test_decoding_keeps_the_marks_and_no_other_special_token(family: Family) -> 
     prompt = tokenizer.encode(prompt_of(family), add_special_tokens=False)
     completion = tokenizer.encode(chat.compose(THOUGHT, ANSWER), add_special_tokens=False)
     padding, hidden = tokenizer.pad_token_id, special_ids(tokenizer).difference(chat.mark_ids)
-    for tokens in (completion, [*completion, padding], [padding, *completion]):
+    for tokens in (completion, [*completion, chat.end_id], [padding, *completion, padding]):
         assert text_of(prompt, tokens, tokenizer, hidden) == chat.compose(THOUGHT, ANSWER)
 
 
@@ -493,6 +495,17 @@ def test_a_folder_s_end_tokens_are_those_of_its_generation_config(tmp_path: Path
     with pytest.raises(ModelError, match=r"generation_config.json cannot be read: ") as caught:
         format_of_folder(folder, ThinkingConfig())
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mistral_folder_with_a_tokenizer_of_its_own_form_too_has_the_format_of_its_template(tmp_path: Path) -> None:
+    spec = find_spec("mistral_common")
+    assert spec is not None and spec.origin is not None
+    (own, *_) = sorted((Path(spec.origin).parent / "data").glob("tekken*.json"))
+    family = families.family("magistral")
+    folder = write_folder(family, tmp_path)
+    shutil.copy(own, folder / "tekken.json")
+    (folder / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    assert format_of_folder(folder, ThinkingConfig()) == format_of(family)
 
 
 def test_a_published_model_has_the_format_that_it_was_trained_in(tmp_path: Path) -> None:
