@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import read_format
 from tests.tiny import tiny_tokenizer

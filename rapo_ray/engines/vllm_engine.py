@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -223,7 +223,8 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._tokenizer, self._hidden))
+            generated = _generated(output, request.labels, self._tokenizer, self._hidden)
+            request.end(replace(generated, text=self.chat.canonical(generated.text)))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -308,6 +309,8 @@ def _start(settings: EngineSettings) -> Any:
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
         trust_remote_code=False,
+        tokenizer_mode="hf",  # the one that the chat format was read from; Mistral's own has no template
+        config_format="hf",
         disable_log_stats=True,
         weight_transfer_config=transfer,
         enable_sleep_mode=settings.sleeps,

@@ -10,6 +10,7 @@ from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import ChatFormat
 
 MANIFEST = "rapo.json"
+CHAT = "rapo-chat.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,23 @@ def write_manifest(
     write_json_atomically(folder / MANIFEST, content)
 
 
+def write_chat(folder: Path, chat: ChatFormat) -> None:
+    """Write the chat format of a model that is not published, such as a warmed-up one."""
+    write_json_atomically(folder / CHAT, {"chat": chat.to_json()})
+
+
 def read_chat(folder: Path) -> ChatFormat | None:
-    """The chat format in a folder's manifest; None where it was not published, or by a version without formats."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return ChatFormat.from_json(content["chat"]) if "chat" in content else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish it again") from None
+    """The chat format that was written with a model; None where none was. Raises ModelError for a damaged file."""
+    for path in (folder / MANIFEST, folder / CHAT):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if "chat" in content:
+                return ChatFormat.from_json(content["chat"])
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"{path} cannot be read ({type(error).__name__}): publish it again") from None
+    return None
 
 
 def read_published(path: Path) -> Published:
