@@ -487,7 +487,9 @@ def test_a_judge_that_never_thinks_may_have_a_prompt_that_closes_the_thought() -
     with pytest.raises(ModelError, match=r"set judge\.risk\.thinking\.template_kwargs"):
         read_format(tokenizer_of(family), setting="judge.risk.thinking")
     chat = read_format(tokenizer_of(family), thinks=False)
-    prompt = prompt_of(family)
+    prompt = tokenizer_of(family).apply_chat_template(
+        chat.turns(None, USER), tokenize=False, add_generation_prompt=True
+    )
     assert (chat.off, chat.to_answer(prompt, quiet=True)) == ({}, "")
 
 
