@@ -414,6 +414,11 @@ def test_withheld_is_a_thought_that_an_answer_opens_again(text: str, chat: ChatF
         assert split_stream(text, [size] * len(text), chat, "none", True, False)[1] == content
 
 
+def test_withheld_is_a_thought_behind_an_answer_that_the_prompt_begins() -> None:
+    for text, chat in (("Flour." + COMMENTARY + "I.", CHANNELS), ("Flour.<think>I.", R1)):
+        assert split_stream(text, [1] * len(text), chat, "closed", True, False)[1] == "Flour."
+
+
 @pytest.mark.parametrize(
     ("text", "chat", "reasoning", "content"),
     [
@@ -793,7 +798,7 @@ QUOTES = {
 
 
 @st.composite
-def thinking_texts(draw: st.DrawFn, name: str) -> tuple[str, bool]:
+def thinking_texts(draw: st.DrawFn, name: str, beginning: str) -> tuple[str, bool]:
     """A completion whose thoughts hold secrets, cut off or whole, and True if its first answer is in it."""
     chat = FORMATS[name]
 
@@ -804,7 +809,7 @@ def thinking_texts(draw: st.DrawFn, name: str) -> tuple[str, bool]:
     def answer() -> str:
         return "Flour" + "".join(draw(st.lists(st.sampled_from([".", " ", "\n\n", "<", "<s>"]), max_size=4)))
 
-    text = chat.begin(thought(), closed=True) + answer()
+    text = ("" if beginning == "closed" else chat.begin(thought(), closed=True)) + answer()
     first = len(text)
     for _ in range(draw(st.integers(0, 2))):
         again = [chat.open_mark, *([COMMENTARY, "<|start|>", "<|end|>"] if name == "channels" else [])]
@@ -815,13 +820,14 @@ def thinking_texts(draw: st.DrawFn, name: str) -> tuple[str, bool]:
     return text[:size], size >= first
 
 
-@given(st.data(), st.sampled_from(sorted(QUOTES)), st.integers(1, 9))
+@pytest.mark.parametrize("name", QUOTES)
+@given(data=st.data(), size=st.integers(1, 9))
 def test_nothing_of_a_withheld_thought_leaves(data: st.DataObject, name: str, size: int) -> None:
     chat = FORMATS[name]
-    (text, answered), (other, _) = data.draw(thinking_texts(name)), data.draw(thinking_texts(name))
+    beginning = data.draw(st.sampled_from(["closed", "opened", *([] if chat.opened else ["none"])]))
+    (text, answered), (other, _) = (data.draw(thinking_texts(name, beginning)) for _ in range(2))
     stops = data.draw(st.sampled_from([(), ("\n\n",), (SECRET,), ("r.", "\nF")]))
     finish = data.draw(st.sampled_from(["stop", "length"]))
-    beginning = "opened" if chat.opened else data.draw(st.sampled_from(["none", "opened"]))
     form = form_of(chat, beginning, True, strays=Strays(["<s>"]), stops=stops, n=2, usage=True)
     logprobs = {"content": [{"token": SECRET, "logprob": -0.1}]}
     given_stream = stream((text, other), size, finish, logprobs)
