@@ -276,6 +276,7 @@ def test_the_fields_for_the_engine() -> None:
     assert plain.for_engine("m", chat) == {
         "model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
     }  # fmt: skip
+    assert plain.for_engine("m", special)["skip_special_tokens"] is False
 
 
 def test_stop_strings_stay_with_us_where_thinking_is_split_off() -> None:
