@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
@@ -20,10 +21,10 @@ class Published:
     folder: Path
     run: str
     version: int  # of the weights: the rounds they were trained for
-    checksum: str  # SHA-256 over the manifest's files and their checksums
+    checksum: str  # SHA-256 over the manifest's files, their checksums and the chat format
     config: str  # hash of the run's config
     system_prompt: str | None  # of its training
-    chat: ChatFormat
+    chat: ChatFormat | None  # None where a version without formats published it
 
     @property
     def id(self) -> str:
@@ -77,12 +78,14 @@ def read_published(path: Path) -> Published:
             folder.resolve(),
             str(content["run"]),
             int(content["version"]),
-            _digest(files),
+            _digest(files, content.get("chat")),
             str(content["config"]),
             content["system_prompt"],
-            ChatFormat.from_json(content["chat"]),
+            ChatFormat.from_json(content["chat"]) if "chat" in content else None,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ModelError(f"{folder / MANIFEST} lacks {error}: publish the model again") from None
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(
             f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish the model again"
         ) from None
@@ -96,8 +99,11 @@ def read_published(path: Path) -> Published:
     return published
 
 
-def _digest(files: dict[str, str]) -> str:
-    return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in sorted(files.items())).encode()).hexdigest()
+def _digest(files: dict[str, str], chat: dict[str, Any] | None) -> str:
+    lines = [f"{name}\0{sha}\n" for name, sha in sorted(files.items())]
+    if chat is not None:
+        lines.append(json.dumps(chat, sort_keys=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
