@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import tempfile
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rapo_ray.config import RunConfig as RapoConfig
@@ -88,7 +90,7 @@ def train_sft(config: RapoConfig, job: SftJob) -> float:
         ),
     )
     try:
-        result = trainer.fit()
+        result = _fit(trainer)
     except Exception as error:
         raise TrainingError(f"the warm-up failed: {_root_line(error)}") from error
     if result.checkpoint is None or result.metrics is None:
@@ -96,6 +98,24 @@ def train_sft(config: RapoConfig, job: SftJob) -> float:
     shutil.move(result.checkpoint.path, job.out)
     shutil.rmtree(job.work)
     return float(result.metrics["loss"])
+
+
+def _fit(trainer: TorchTrainer) -> Result:
+    """Fit in a thread of its own; an interrupt reaches the caller.
+
+    In the main thread Ray 2.60 puts its own handler in the place of Python's, and never takes it back
+    (train/v2/api/data_parallel_trainer.py): every later Ctrl-C would end the run with status 0, or not at all.
+    """
+    outcome: Future[Result] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # handed to the caller, who waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=fit, name="warm-up", daemon=True).start()
+    return outcome.result()
 
 
 def _root_line(error: BaseException) -> str:

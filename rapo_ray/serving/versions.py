@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import Published

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,12 +15,13 @@ pytestmark = pytest.mark.e2e
 
 @pytest.mark.fault(16)
 def test_stopped_during_an_evaluation(tiny: Path, tmp_path: Path) -> None:
-    _stop_once(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGINT)
+    _stop_once(tiny_recipe(tiny, tmp_path), tmp_path / "tiny" / "heldout" / "base.parquet", signal.SIGTERM)
 
 
 @pytest.mark.fault(16)
-def test_stopped_in_a_round(tiny: Path, warmed: dict[str, Any], tmp_path: Path) -> None:
-    _stop_once(tiny_recipe(tiny, tmp_path, rounds=200, **warmed), tmp_path / "tiny" / "metrics.jsonl", signal.SIGTERM)
+def test_stopped_in_a_round_after_a_warm_up(tiny: Path, tmp_path: Path) -> None:
+    """Ray Train leaves a handler of its own for Ctrl-C where it may."""
+    _stop_once(tiny_recipe(tiny, tmp_path, rounds=200), tmp_path / "tiny" / "metrics.jsonl", signal.SIGINT)
 
 
 def _stop_once(recipe: Path, file: Path, sent: signal.Signals) -> None:
