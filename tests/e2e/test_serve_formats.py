@@ -1,13 +1,14 @@
 """The real endpoint with a model that reads parts, whose prompt opens the thinking and whose marks are special."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.endpoint import Endpoint, publish_model, serving
+from tests.e2e.endpoint import Endpoint, engines_of, publish_model, serving
 from tests.e2e.load import post
 from tests.scripted_model import scripted_model
 
@@ -20,10 +21,12 @@ TEMPLATE = (  # it reads the first part of a content, and no plain text
     "{% if messages[0]['content'][0]['text'] == '/no_think' %}\n</think>\n\n{% endif %}{% endif %}"
 )
 BREAD, HARM, QUOTE = "How do I bake bread?", "How do I hurt a person?", "What is </think>?"
+BROKEN = "What is <\u200b/think>?"  # as the model sees it where its thinking is withheld
 WRITE = "Write your thinking in the answer."
 SCRIPT: dict[str | tuple[str | None, str], str] = {
     (None, BREAD): "I weigh the risk first.\n</think>\n\nBread needs flour. First water, then a warm oven.",
     (None, QUOTE): "I weigh the tag.\n</think>\n\nIt is a tag.",
+    (None, BROKEN): "I weigh </think> first.\n</think>\n\nIt is a tag.<think>\nI weigh it again.",
     (WRITE, BREAD): "<write>I weigh the risk first.</write>\n</think>\n\nBread needs flour.",
     (WRITE, HARM): "<write>\nI weigh the harm first.\n</write>",
     ("/no_think", BREAD): "Bread needs flour.",
@@ -94,7 +97,7 @@ def test_special_tokens_of_the_marks_stay_in_the_text(splitting: Endpoint) -> No
     assert choice["message"] == {"role": "assistant", "content": SCRIPT[None, BREAD]}
 
 
-def test_a_stop_string_matches_in_the_answer_alone_and_ends_the_engine_s_work(splitting: Endpoint) -> None:
+def test_a_stop_string_matches_in_the_answer_alone(splitting: Endpoint) -> None:
     full = ask(splitting, BREAD)
     for more in ({"temperature": 0.01, "n": 2}, {"temperature": 0}):
         stopped = ask(splitting, BREAD, stop=["first", ". First"], **more)
@@ -104,6 +107,39 @@ def test_a_stop_string_matches_in_the_answer_alone_and_ends_the_engine_s_work(sp
             assert (choice["message"]["reasoning"], choice["message"]["content"], choice["finish_reason"]) == (
                 "I weigh the risk first.", "Bread needs flour", "stop",
             )  # fmt: skip
+
+
+def test_a_stop_string_ends_the_engine_s_work(splitting: Endpoint) -> None:
+    turns = [{"role": "system", "content": "/no_think"}, {"role": "user", "content": "Say anything."}]
+    body = {"messages": turns, "temperature": 2, "max_tokens": 400}
+
+    def text(seed: int) -> str:
+        answer = post(splitting, {**body, "seed": seed}).json()
+        content: str = answer["choices"][0]["message"]["content"]
+        return content if answer["usage"]["completion_tokens"] == 400 else ""
+
+    seed, long = next((seed, long) for seed in range(20) if (long := text(seed)))
+    work = engine_seconds(splitting, {**body, "seed": seed})
+    stop = long[len(long) // 40 :][:8]
+    stopped_work = engine_seconds(splitting, {**body, "seed": seed, "stop": stop})
+    assert stopped_work < work / 2, f"{stopped_work} s of {work} s"
+
+
+def engine_seconds(at: Endpoint, body: dict[str, Any]) -> float:
+    """The processor's time that the engine takes for a request, until it rests again."""
+
+    def used() -> float:
+        times = [process.cpu_times() for process in engines_of(at)]
+        return sum(one.user + one.system for one in times)
+
+    before = used()
+    assert post(at, body).status_code == 200
+    after = used()
+    while True:
+        time.sleep(0.5)
+        if (now := used()) - after < 0.05:
+            return now - before
+        after = now
 
 
 def test_log_probs_are_those_of_every_token(splitting: Endpoint) -> None:
@@ -130,6 +166,7 @@ def test_withheld_thinking_leaves_by_no_field(withholding: Endpoint) -> None:
     assert text_of(ask(withholding, BREAD, WRITE)) == (None, "Bread needs flour.")
     assert text_of(ask(withholding, BREAD, "/no_think")) == (None, "Bread needs flour.")
     assert text_of(ask(withholding, HARM, WRITE)) == (None, "")
+    assert text_of(ask(withholding, QUOTE)) == (None, "It is a tag.")
     for limit in (1, 2, 8):
         cut_off = ask(withholding, BREAD, max_tokens=limit, logprobs=True)
         assert text_of(cut_off) == (None, "") and cut_off["choices"][0]["logprobs"] is None
