@@ -12,9 +12,12 @@ from rapo_ray.errors import ReportError
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
 from rapo_ray.report.evaluation_section import TONES
-from rapo_ray.report.parts import NONE, Cell, Section
+from rapo_ray.report.parts import NONE, Cell, Notice, Section
 from rapo_ray.storage.layout import RunLayout
 from rapo_ray.storage.reader import Evidence, read_evidence
+from rapo_ray.storage.records import active_alarms
+
+MARK = "\N{WARNING SIGN}"
 
 
 def write_report(folder: Path) -> Path:
@@ -56,6 +59,7 @@ def render(evidence: Evidence) -> str:
             name=evidence.config.name if evidence.config else evidence.path.resolve().name,
             what="Run" if evidence.config else "Evaluation",
             about=header(evidence),
+            look_at=look_at(evidence),
             gate=Cell(gate.verdict, evaluation_section.title(last), TONES[gate.verdict]) if last and gate else None,
             gate_parts=evaluation_section.gate_parts(gate),
             warnings=evaluation_section.partial_notice(last.results) if last else (),
@@ -67,6 +71,17 @@ def render(evidence: Evidence) -> str:
     )
 
 
+def look_at(evidence: Evidence) -> list[Notice]:
+    """The run's alarms: those that are active, then those that are over; none for an evaluation."""
+    if evidence.config is None:
+        return []
+    active = active_alarms(evidence.alarms)
+    over = [one for one in evidence.alarms if one.state == "over" and one.name not in active]
+    notices = [Notice(f"{MARK} {one.name}, since round {one.round}: {one.message}", "bad") for one in active.values()]
+    notices += [Notice(f"{one.name}, over after round {one.round}: {one.message}", "unsure") for one in over]
+    return notices or [Notice("No alarm is active, and none was.")]
+
+
 def sections(evidence: Evidence) -> list[Section]:
     """All sections before the samples; an evaluation lacks those of a run."""
     if evidence.config is None:
@@ -75,6 +90,7 @@ def sections(evidence: Evidence) -> list[Section]:
         heldout_section.section(evidence),
         evaluation_section.section(evidence),
         training_sections.trade_off(evidence),
+        training_sections.mechanism(evidence),
         training_sections.rewards(evidence),
         training_sections.cases(evidence),
         training_sections.lengths(evidence),
