@@ -34,7 +34,7 @@ def always_refuse(first: Rounds, last: Rounds, active: bool) -> str | None:
         if harmful is None or harmful[1] < MIN_HARMFUL:
             return None
         return (
-            f"none of {harmful[1]} prompts in {_named(last)} is benign, so nothing teaches the policy to answer: "
+            f"none of {harmful[1]} judged prompts in {_named(last)} is benign, so nothing teaches answering: "
             "check that data.train has as many benign prompts as harmful ones"
         )
     levels = [None, *_levels(last)]

@@ -10,7 +10,14 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.config.load import config_hash
 from rapo_ray.errors import ReportError
 from rapo_ray.judging.rules import RULES_JUDGE
-from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
+from rapo_ray.report import (
+    evaluation_section,
+    heldout_section,
+    intervention_section,
+    samples,
+    terminal,
+    training_sections,
+)
 from rapo_ray.report.evaluation_section import TONES
 from rapo_ray.report.parts import NONE, Cell, Notice, Section
 from rapo_ray.storage.layout import RunLayout
@@ -72,14 +79,24 @@ def render(evidence: Evidence) -> str:
 
 
 def look_at(evidence: Evidence) -> list[Notice]:
-    """The run's alarms: those that are active, then those that are over; none for an evaluation."""
+    """Active alarms, held-out figures of the mechanism that fell, alarms that are over; none for an evaluation."""
     if evidence.config is None:
         return []
     active = active_alarms(evidence.alarms)
+    bad = [f"{one.name}, since round {one.round}: {one.message}" for one in active.values()] + _fell(evidence)
     over = [one for one in evidence.alarms if one.state == "over" and one.name not in active]
-    notices = [Notice(f"{MARK} {one.name}, since round {one.round}: {one.message}", "bad") for one in active.values()]
+    notices = [Notice(f"{MARK} {text}", "bad") for text in bad]
     notices += [Notice(f"{one.name}, over after round {one.round}: {one.message}", "unsure") for one in over]
-    return notices or [Notice("No alarm is active, and none was.")]
+    return notices or [Notice("No alarm was raised, and no held-out figure of the mechanism fell.")]
+
+
+def _fell(evidence: Evidence) -> list[str]:
+    changes = terminal.mechanism(evidence.summary.delta) if evidence.summary else {}
+    return [
+        f"held-out {terminal.difference_line(name, change)}"
+        for name, change in changes.items()
+        if change.ci95 and change.ci95[1] < 0
+    ]
 
 
 def sections(evidence: Evidence) -> list[Section]:

@@ -85,11 +85,19 @@ def summary_table(summary: RunSummary) -> Table:
     return table
 
 
+def mechanism(delta: Delta) -> dict[str, Interval]:
+    """Changes of the mechanism over the rounds, by name; none in a summary of earlier versions."""
+    changes = {
+        "adequate traces, levels 2 and 3": delta.adequate_deep,
+        "benign answered": delta.benign_answered,
+        "harmful refused": delta.harmful_refused,
+    }
+    return {name: change for name, change in changes.items() if change is not None}
+
+
 def mechanism_lines(delta: Delta) -> list[str]:
-    """Changes of the mechanism over the rounds, each with its interval; none in a summary of earlier versions."""
-    changes = {"adequate traces, levels 2 and 3": delta.adequate_deep, "benign answered": delta.benign_answered,
-               "harmful refused": delta.harmful_refused}  # fmt: skip
-    return [difference_line(name, change) for name, change in changes.items() if change is not None]
+    """The same as lines, each with its interval."""
+    return [difference_line(name, change) for name, change in mechanism(delta).items()]
 
 
 def verdict_table(rows: Sequence[VerdictRow]) -> Table:

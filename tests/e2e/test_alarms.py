@@ -36,7 +36,7 @@ def test_a_broken_run_raises_the_right_alarms_and_one_that_is_set_to_stop_ends_i
     assert stopped.returncode == 1
     *_, last = stopped.stderr.strip().splitlines()
     assert last.startswith("error: round 2: alarm always_refuse stops the run (alarms.always_refuse=stop): ")
-    assert "none of 16 prompts in rounds 1-2 is benign" in last
+    assert "none of 16 judged prompts in rounds 1-2 is benign" in last
     assert "Traceback" not in stopped.stderr
     expected = [(2, "always_refuse", "began"), (2, "depth_collapse", "began")]
     assert alarms(run) == expected

@@ -30,6 +30,7 @@ from rapo_ray.report import (
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
 from rapo_ray.report.samples import RowHead, as_json, choose, outcome, quotas
+from rapo_ray.statistics import Interval
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import measure_round
@@ -136,7 +137,13 @@ def test_the_first_block_lists_the_alarms(evidence: Evidence, outline: Outline) 
     assert active == Notice(f"{page.MARK} depth_collapse, since round 6: {ALARMS[1].message}", "bad")
     assert over == Notice(f"entropy_collapse, over after round 7: {ALARMS[0].message}", "unsure")
     assert outline.text.index("What to look at") < outline.text.index(active.text) < outline.text.index("Gate: ")
-    assert page.look_at(replace(evidence, alarms=())) == [Notice("No alarm is active, and none was.")]
+    quiet = replace(evidence, alarms=())
+    assert page.look_at(quiet) == [Notice("No alarm was raised, and no held-out figure of the mechanism fell.")]
+    assert evidence.summary is not None
+    delta = replace(evidence.summary.delta, benign_answered=Interval(-0.42, (-0.63, -0.21)))
+    (fell,) = page.look_at(replace(quiet, summary=replace(evidence.summary, delta=delta)))
+    assert fell.text.endswith("held-out benign answered, rapo - sft: -0.420, 95 % interval [-0.630, -0.210]")
+    assert fell.tone == "bad"
     assert page.look_at(replace(evidence, config=None)) == []
 
 
