@@ -103,6 +103,26 @@ def test_a_bound_needs_one_full_window(name: str, always: dict[str, object]) -> 
     assert raised(rounds(ROUNDS, **always)) == [(ROUNDS, name, "began")]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "worst", "near"),  # near the bound: would not begin there, and is not over
+    [
+        ("entropy_collapse", {"entropy": 0.1}, {"entropy": 0.28}),
+        ("depth_collapse", {"levels": {**HEALTHY, "3": level(sentences=3.0)}},
+         {"levels": {**HEALTHY, "3": level(sentences=4.5)}}),
+        ("depth_collapse", {"levels": {**HEALTHY, "2": level(adequate=0.1, sentences=6.0)}},
+         {"levels": {**HEALTHY, "2": level(adequate=0.5, sentences=6.0)}}),
+        ("contradictory_traces", {"consistent": 0.4}, {"consistent": 0.72}),
+        ("parts_diverge", {"risk": 1.0, "general": -0.2}, {"risk": 0.8, "general": 0.2}),
+    ],
+)  # fmt: skip
+def test_an_alarm_does_not_come_and_go_near_its_bound(
+    name: str, worst: dict[str, object], near: dict[str, object]
+) -> None:
+    healthy = rounds(8, consistent=0.95)
+    assert named(healthy, rounds(8, **near)) == []  # type: ignore[arg-type]
+    assert named(healthy, rounds(8, **worst), rounds(8, **near)) == [(name, "began")]  # type: ignore[arg-type]
+
+
 def test_benign_prompts_that_are_missing_are_an_alarm_of_their_own() -> None:
     nobody = {name: replace(one, benign_answered=Tally(0, 0, 0)) for name, one in HEALTHY.items()}
     assert raised(rounds(ROUNDS, levels=nobody)) == [(ROUNDS, "always_refuse", "began")]
