@@ -28,6 +28,7 @@ def test_a_broken_run_raises_the_right_alarms_and_one_that_is_set_to_stop_ends_i
     recipe = tiny_recipe(
         tiny, tmp_path, rounds=ROUNDS, prompts_per_round=8, alarms={"window": 2},
         data={"train": "harmful:all", "heldout": "harmful:all", "sources": {"harmful": source}},
+        model={"thinking": {"open": "<think>", "close": "</think>"}},  # which a model without warm-up never writes
         warmup={"source": "none", "path": None}, rollout={"max_new_tokens": 64},
     )  # fmt: skip
     run = tmp_path / "tiny"
@@ -59,7 +60,11 @@ def test_a_broken_run_raises_the_right_alarms_and_one_that_is_set_to_stop_ends_i
     assert alarms(run) == expected
     assert warned.stdout.index("adequate traces, level 1") < warned.stdout.index("total, rapo - sft: ")
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert html.index("What to look at") < html.index(f"{page.MARK} always_refuse, since round 2") < html.index("Gate")
+    assert (
+        html.index("What to look at")
+        < html.index(f"{page.MARK} always_refuse, since round 2")
+        < html.index("No gate was")
+    )
     summary = json.loads((run / "summary.json").read_text())
     assert summary["stages"]["rapo"]["levels"]["1"]["adequate"] == 0.0
     assert summary["delta"]["benign_answered"] == {"mean": None, "ci95": None}
