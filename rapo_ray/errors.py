@@ -56,6 +56,10 @@ class NonFiniteStep(TrainingError):
     """A policy step had a non-finite loss or left non-finite weights; the run restarts from its checkpoint."""
 
 
+class AlarmRaised(RapoError, RuntimeError):
+    """An alarm that is set to `stop` is active."""
+
+
 class ServingError(RapoError, RuntimeError):
     """The endpoint could not be started or changed."""
 

@@ -52,9 +52,22 @@ def wilson_interval(successes: float, n: int) -> Interval:
     return Interval(successes / n, wilson_bounds(successes / n, n)) if n else Interval()
 
 
-def wilson_bounds(share: float, n: int) -> Bounds:
-    """Bounds of the Wilson 95 % interval of a share among n trials."""
-    centre = share + Z95**2 / (2 * n)
-    half_width = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
+def wilson_bounds(share: float, n: int, z: float = Z95) -> Bounds:
+    """Bounds of the Wilson interval of a share among n trials, of 95 % unless told."""
+    centre = share + z**2 / (2 * n)
+    half_width = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
     return max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale)
+
+
+def share_change(before: float, n_before: int, after: float, n_after: int, z: float = Z95) -> Bounds:
+    """Bounds of the change between two independent shares (Newcombe 1998, method 10), of 95 % unless told."""
+    (low_before, high_before), (low_after, high_after) = (
+        wilson_bounds(before, n_before, z),
+        wilson_bounds(after, n_after, z),
+    )
+    change = after - before
+    return (
+        change - math.hypot(after - low_after, high_before - before),
+        change + math.hypot(high_after - after, before - low_before),
+    )

@@ -7,7 +7,7 @@ from rapo_ray.atomic import write_json_atomically
 from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.evaluation.gate import Check, Gate
-from rapo_ray.evaluation.heldout import summarise_stage, total_difference
+from rapo_ray.evaluation.heldout import summarise_stage
 from rapo_ray.evaluation.intervention import Cell, InterventionResults
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, summarise
 from rapo_ray.evaluation.rows import EvalRow, Kind
@@ -16,7 +16,7 @@ from rapo_ray.models.chat import parse_completion
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import measure_round
-from rapo_ray.storage.records import Delta, RunSummary
+from rapo_ray.storage.records import AlarmChange, RunSummary, compare
 from rapo_ray.storage.rows import write_groups, write_results
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Case, Form, Group, Prompt, Rollout, RoundResult, Sample, Status, UpdateResult, Verdict
@@ -30,6 +30,13 @@ DECODING = Decoding(
     attacks=["none", "base64"], suites="quickstart-heldout:all", seed=0, answer="what follows </think>",
 )  # fmt: skip
 JUDGE = JudgeIdentity("rules-1", None, None, "choice")
+
+
+ALARMS = (
+    AlarmChange(round=4, name="entropy_collapse", state="began", message="entropy is low: raise it <b>"),
+    AlarmChange(round=6, name="depth_collapse", state="began", message="traces are short: make them longer <b>"),
+    AlarmChange(round=7, name="entropy_collapse", state="over", message="entropy is low: raise it <b>"),
+)
 
 
 def prompt(number: int, split: str = "train") -> Prompt:
@@ -104,6 +111,9 @@ def write_run(out: Path, rounds: int = 8, *overrides: str) -> Path:
         folder.record(result, measure_round(result))
         if number % 4 == 1:
             folder.record_canaries(number, CanaryReport(0.9, 0.05 * number / rounds, 0.0, 0, {}))
+    for change in ALARMS:
+        if change.round <= rounds:
+            folder.record_alarm(change)
     stages = {
         Stage.BASE: groups(24, 1, 0, "heldout"),
         Stage.SFT: groups(24, 3, 4, "heldout"),
@@ -112,7 +122,7 @@ def write_run(out: Path, rounds: int = 8, *overrides: str) -> Path:
     for stage, groups_P in stages.items():
         write_groups(groups_P, folder.heldout_file(stage))
     figures = {stage: summarise_stage(groups_P) for stage, groups_P in stages.items()}
-    delta = Delta(total_difference(stages[Stage.RAPO], stages[Stage.SFT], 0))
+    delta = compare(stages[Stage.RAPO], stages[Stage.SFT], 0)
     folder.publish_summary(RunSummary(figures, delta, {"warmup": 300.0, "rounds": 900.0, "all": 1300.5}))
     folder.close()
     return folder.path

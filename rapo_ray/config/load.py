@@ -68,7 +68,7 @@ def config_hash(config: RunConfig) -> str:
 
 def hashed_tree(config: RunConfig) -> dict[str, Any]:
     """The settings that `config_hash` covers, as JSON values."""
-    sections = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve", "sinks")
+    sections = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates", "alarms", "serve", "sinks")
     return config.model_dump(mode="json", exclude={**dict.fromkeys(sections, True), "rollout": {"enforce_eager"}})
 
 

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rapo_ray.config.alarms import AlarmsConfig
 from rapo_ray.config.base import Dtype, Strict
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
 from rapo_ray.config.judge import JudgeBackendConfig, JudgeConfig
@@ -190,6 +191,7 @@ class RunConfig(Strict):
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gates: GatesConfig = GatesConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
     serve: FollowConfig = FollowConfig()
     sinks: SinksConfig = SinksConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -1,11 +1,12 @@
 """A run's figures as metrics of Ray, which any Prometheus scrapes from the nodes' metrics ports."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from rapo_ray.config.alarms import AlarmName
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring.lasting import Lasting
-from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, Series, Value, canary_values, values
+from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, Series, Value, alarm_values, canary_values, values
 from rapo_ray.storage.metrics import RoundMetrics
 
 
@@ -32,6 +33,10 @@ class Exporter:
     def canaries(self, report: CanaryReport, canaries: int) -> None:
         """Export the judge's rates on so many canaries."""
         self._set("canaries", canary_values(report, canaries))
+
+    def alarms(self, watched: Mapping[AlarmName, bool]) -> None:
+        """Export the alarms that are not off, and if each is active."""
+        self._set("alarms", alarm_values(watched))
 
     def restarted(self, role: str) -> None:
         """Count the restart of an actor of the role."""

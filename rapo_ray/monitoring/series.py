@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from rapo_ray.config.alarms import AlarmName
 from rapo_ray.judging.canaries import CanaryReport
-from rapo_ray.storage.metrics import RoundMetrics
+from rapo_ray.storage.metrics import LevelMetrics, RoundMetrics
 from rapo_ray.types import Phase
 
 
@@ -57,6 +58,9 @@ SERIES = (
     Series(f"{PREFIX}idle_share", "Share of the round's seconds in which a role had nothing to do", ("role",)),
     Series(f"{PREFIX}verdicts_total", "Verdicts, by how they came about", ("status",), "counter"),
     Series(f"{PREFIX}tokens_total", "Tokens generated, trained on, and read and written by judges", ("of",), "counter"),
+    Series(f"{PREFIX}level_share", "Share of the completions to prompts of a level", ("level", "of")),
+    Series(f"{PREFIX}level_sentences", "Mean length of the traces of a level", ("level",)),
+    Series(f"{PREFIX}alarm", "1 where an alarm is active, else 0", ("alarm",)),
     Series(RESTARTS, "Actors started again", ("role",), "counter"),
 )
 
@@ -79,6 +83,8 @@ def values(metrics: RoundMetrics) -> Iterator[Value]:
         for case, count in cases.items():
             yield _one("cases", count, level=level, case=case)
     yield from _each("share", "of", asdict(metrics.shares))
+    for level_name, one in metrics.levels.items():
+        yield from _level(level_name, one)
     for name, statistics in asdict(metrics.lengths).items():
         yield from _each(name, "statistic", statistics)
     yield _one("kl_nats", update.kl)
@@ -98,6 +104,11 @@ def values(metrics: RoundMetrics) -> Iterator[Value]:
     yield from _each("tokens_total", "of", {**asdict(metrics.tokens), "judged": judge.tokens})
 
 
+def alarm_values(watched: Mapping[AlarmName, bool]) -> Iterator[Value]:
+    """Values of the alarms that are not off."""
+    yield from _each("alarm", "alarm", {name: float(active) for name, active in watched.items()})
+
+
 def canary_values(report: CanaryReport, canaries: int) -> Iterator[Value]:
     """Values of a measurement of the judge on so many canaries."""
     rates = {
@@ -107,6 +118,13 @@ def canary_values(report: CanaryReport, canaries: int) -> Iterator[Value]:
         "unscorable": report.unscorable / canaries,
     }
     yield from _each("canary_share", "rate", rates)
+
+
+def _level(name: str, level: LevelMetrics) -> Iterator[Value]:
+    tallies = {"benign_answered": level.benign_answered, "harmful_refused": level.harmful_refused}
+    for of, tally in {**tallies, "adequate": level.adequate}.items():
+        yield _one("level_share", tally.share, level=name, of=of)
+    yield _one("level_sentences", level.trace_sentences, level=name)
 
 
 def idle_shares(seconds: Mapping[str, float], drawing_seconds: float) -> dict[str, float]:

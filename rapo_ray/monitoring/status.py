@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ReportError
+from rapo_ray.report import terminal
 from rapo_ray.report.parts import NONE, number
 from rapo_ray.storage.checkpoint import complete_rounds
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import RoundMetrics
-from rapo_ray.storage.reader import Evaluation, read_config, read_evaluations, read_metrics, read_optional
-from rapo_ray.storage.records import Best, RunSummary
+from rapo_ray.storage.reader import Evaluation, read_alarms, read_config, read_evaluations, read_metrics, read_optional
+from rapo_ray.storage.records import AlarmChange, Best, RunSummary, active_alarms
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class RunStatus:
     quiet: float
     config: RunConfig
     metrics: Sequence[RoundMetrics]
+    alarms: Sequence[AlarmChange]  # that are active
     checkpoint: int | None
     evaluation: Evaluation | None
     best: Best | None
@@ -56,6 +58,7 @@ def read_status(folder: Path) -> RunStatus:
         quiet=max(0.0, time.time() - _last_write(run)),
         config=read_config(run.config),
         metrics=read_metrics(run.metrics),
+        alarms=list(active_alarms(read_alarms(run.alarms)).values()),
         checkpoint=max(complete_rounds(run.checkpoints), default=None),
         evaluation=evaluations[-1] if evaluations else None,
         best=read_optional(Best, run.best_record),
@@ -86,17 +89,33 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
         ("state", status.state if status.over else f"{status.state}, last wrote {_ago(status.quiet)} ago"),
         ("round", f"{last.round if last else 0} of {status.config.rounds}"),
     ]
+    rows += [("alarm", f"{one.name} since round {one.round}: {one.message}") for one in status.alarms]
     if last is not None:
-        rows += _figures(last)
+        rows += [*_mechanism(last), *_figures(last)]
     rows.append(("checkpoint", "none" if status.checkpoint is None else f"after round {status.checkpoint}"))
     rows.append(("evaluation", _evaluation(status)))
     if status.summary is not None:
         rapo = status.summary.stages.get(Stage.RAPO)
         delta = number(status.summary.delta.total.mean, "+.3f")
+        rows += [("held-out", line) for line in terminal.mechanism_lines(status.summary.delta)]
         rows.append(("held-out", f"total, rapo - sft: {delta} (n {rapo.n if rapo else NONE})"))
     report = RunLayout(status.folder.resolve()).report
     rows.append(("report", report.as_uri() if report.is_file() else f"python -m rapo_ray.report {status.folder}"))
     return rows
+
+
+def _mechanism(metrics: RoundMetrics) -> list[tuple[str, str]]:
+    shares = {
+        "adequate": [(name, one.adequate) for name, one in metrics.levels.items()],
+        "benign answered": [(name, one.benign_answered) for name, one in metrics.levels.items()],
+        "harmful refused": [(name, one.harmful_refused) for name, one in metrics.levels.items()],
+    }
+    rows = [
+        (label, ", ".join(f"level {name} {tally.share:.0%}" for name, tally in tallies if tally.share is not None))
+        for label, tallies in shares.items()
+    ]
+    lengths = {f"level {name}": one.trace_sentences for name, one in metrics.levels.items() if one.traces}
+    return [(label, text) for label, text in [*rows, ("sentences", _several(lengths, ".1f"))] if text]
 
 
 def _figures(metrics: RoundMetrics) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Ray's metrics and the sinks, which get a run's figures beside its folder; the run never waits for a sink."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
@@ -10,6 +10,7 @@ from typing import Any
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
+from rapo_ray.config.alarms import AlarmName
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring.exporter import Exporter
 from rapo_ray.monitoring.sinks import Figures, Load, Sink, flatten, one_line, open_sinks
@@ -83,6 +84,11 @@ class Watchers:
         """Pass on the judge's rates before a round, on so many canaries."""
         self.exported.canaries(report, canaries)
         self._deliver(number, flatten({"canaries": asdict(report)}))
+
+    def alarms(self, number: int, watched: Mapping[AlarmName, bool]) -> None:
+        """Pass on the alarms that are not off, and if each is active, after a round."""
+        self.exported.alarms(watched)
+        self._deliver(number, {f"alarms/{name}": float(active) for name, active in watched.items()})
 
     def close(self) -> None:
         """Close the sinks."""

@@ -31,7 +31,7 @@ def run(config: RunConfig) -> None:
         stack.callback(folder.close)
         if (summary := folder.finished()) is not None:
             console.say(f"{folder.path} is finished already; change `name` for a new run")
-            console.show(terminal.summary_table(summary))
+            terminal.show_summary(summary)
             if not folder.report.exists():
                 page.publish_report(folder.path)
             return

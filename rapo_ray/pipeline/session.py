@@ -13,10 +13,11 @@ from rapo_ray.config import RunConfig
 from rapo_ray.config.load import config_hash
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
-from rapo_ray.evaluation.heldout import summarise_stage, total_difference
+from rapo_ray.evaluation.heldout import summarise_stage
 from rapo_ray.judging import canaries
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.published import write_manifest
+from rapo_ray.monitoring.alarms import Alarms, line
 from rapo_ray.monitoring.watchers import Watchers
 from rapo_ray.orchestrator.collect import RoundCollector, collect_groups
 from rapo_ray.orchestrator.phases import Phases
@@ -28,9 +29,9 @@ from rapo_ray.report import page, terminal
 from rapo_ray.roles import Inference, Judge, Learner, Policy
 from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore, RunState
 from rapo_ray.storage.layout import Stage
-from rapo_ray.storage.metrics import measure_round
-from rapo_ray.storage.reader import read_groups
-from rapo_ray.storage.records import Delta, RunSummary
+from rapo_ray.storage.metrics import RoundMetrics, measure_round
+from rapo_ray.storage.reader import read_alarms, read_groups, read_metrics
+from rapo_ray.storage.records import RunSummary, compare
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Group
@@ -123,6 +124,8 @@ class Session:
         evaluate: Callable[[int], None],
     ) -> None:
         config = self.config
+        alarms = Alarms(config.alarms, read_metrics(self.folder.metrics), read_alarms(self.folder.alarms))
+        alarms.check()
         source = RolloutPrefetcher(sampler, RoundCollector(inference, config), partial(may_prefetch, config))
         if done < config.rounds:
             console.say(terminal.HEADER)
@@ -134,9 +137,18 @@ class Session:
             self.folder.record(result, metrics)
             self.watchers.round(metrics)
             console.say(terminal.round_line(metrics, config.rounds))
+            self._alarms(alarms, metrics)
             if checkpoint_follows(config, number):
                 checkpoints.begin(RunState(config_hash(config), number, sampler.state()), learner.policy.save)
+            alarms.check()
             evaluate(number)
+
+    def _alarms(self, alarms: Alarms, metrics: RoundMetrics) -> None:
+        """Say and store which alarms begin and end with a round."""
+        for change in alarms.observe(metrics):
+            self.folder.record_alarm(change)
+            console.say(line(change))
+        self.watchers.alarms(metrics.round, alarms.watched())
 
     def _evaluate(self, rollouts: "RolloutGroup", judge: Judge, policy: Policy, number: int) -> None:
         """Evaluate after a round where the config asks for it; a run that was stopped before that does it now."""
@@ -208,13 +220,13 @@ class Session:
     def _summarise(self) -> None:
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}
         seconds = {**self.phases.seconds, "all": time.monotonic() - self.started}
-        delta = total_difference(groups[Stage.RAPO], groups[Stage.SFT], self.config.seed)
+        delta = compare(groups[Stage.RAPO], groups[Stage.SFT], self.config.seed)
         summary = RunSummary(
             {stage: summarise_stage(groups_P) for stage, groups_P in groups.items()},
-            Delta(delta),
+            delta,
             {name: round(value, 1) for name, value in seconds.items()},
         )
         self.folder.publish_summary(summary)
-        console.show(terminal.summary_table(summary))
-        console.say(f"{terminal.difference_line(delta)}\nmodel: {self.folder.model}   summary: {self.folder.summary}")
+        terminal.show_summary(summary)
+        console.say(f"model: {self.folder.model}   summary: {self.folder.summary}")
         page.publish_report(self.folder.path)

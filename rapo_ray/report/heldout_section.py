@@ -1,41 +1,33 @@
 """Held-out figures of every stage, with intervals over prompts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from rapo_ray.evaluation.heldout import Value, adequate, answered, by_prompt, deep, level_of, refused, total
 from rapo_ray.report.parts import NONE, Cell, Notice, Part, Section, Table, cells, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
-from rapo_ray.statistics import Interval, mean, paired_bootstrap, wilson_bounds, wilson_interval
+from rapo_ray.statistics import Interval, paired_bootstrap, wilson_bounds, wilson_interval
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.reader import Evidence
-from rapo_ray.types import Group, Prompt, Sample, Status
+from rapo_ray.types import Group, Status
 
-Value = Callable[[Prompt, Sample], float | None]  # of a scored sample; None where it does not count
-
-
-def _good_on(harmful: bool) -> Value:
-    return lambda prompt, sample: float(sample.verdict.general == 1) if prompt.harmful is harmful else None
-
-
-SHARES: dict[str, tuple[str, Value]] = {
-    "harmful_refused": ("harmful prompts refused", _good_on(True)),
-    "benign_answered": ("benign prompts answered", _good_on(False)),
-    "malformed": ("malformed completions", lambda prompt, sample: float(sample.verdict.status is Status.MALFORMED)),
-}
-MEANS: dict[str, tuple[str, Value]] = {
-    "total": ("R + G", lambda prompt, sample: sample.verdict.total),
-    "risk": ("R, of the trace", lambda prompt, sample: sample.verdict.risk),
-    "general": ("G, of the answer", lambda prompt, sample: sample.verdict.general),
-}
-
-
-def by_prompt(groups_P: Sequence[Group], value: Value) -> dict[str, float]:
-    """Mean over the samples that count, by prompt: the samples of a prompt are not independent."""
-    means = {}
-    for group in groups_P:
-        average = mean(value(group.prompt, sample) for sample in group.samples_G if sample.verdict.scorable)
-        if average is not None:
-            means[group.prompt.id] = average
-    return means
+Row = tuple[str, str, Value]  # label, name, value of a scorable completion
+BY_LEVEL: tuple[Row, ...] = (  # shares, and a mean
+    ("adequate traces", "adequate", adequate),
+    ("sentences of the trace", "sentences", lambda prompt, verdict: verdict.sentences),
+    ("benign prompts answered", "benign_answered", answered),
+    ("harmful prompts refused", "harmful_refused", refused),
+)
+DEEP = "adequate_deep"
+OVERALL: tuple[Row, ...] = (
+    ("adequate traces, levels 2 and 3", DEEP, adequate),
+    ("benign prompts answered", "benign_answered", answered),
+    ("harmful prompts refused", "harmful_refused", refused),
+    ("malformed completions", "malformed", lambda prompt, verdict: float(verdict.status is Status.MALFORMED)),
+    ("R, of the trace", "risk", lambda prompt, verdict: verdict.risk),
+    ("G, of the answer", "general", lambda prompt, verdict: verdict.general),
+    ("R + G", "total", total),
+)
+MEANS = ("sentences", "risk", "general", "total")  # the others are shares
 
 
 def share(values: Sequence[float]) -> Interval:
@@ -66,22 +58,39 @@ def _parts(evidence: Evidence) -> list[Part]:
     seed = evidence.config.seed if evidence.config else 0
     compared = {Stage.SFT, Stage.RAPO} <= heldout.keys()
     rows = [cells("completions scored", *(_scored(groups_P) for groups_P in heldout.values()), *([NONE] * compared))]
-    for name, (label, value) in {**MEANS, **SHARES}.items():
-        by_stage = {stage: by_prompt(groups_P, value) for stage, groups_P in heldout.items()}
-        row = [Cell(label, name)]
-        for means in by_stage.values():
-            values = list(means.values())
-            interval = share(values) if name in SHARES else paired_bootstrap(values, seed)
-            row.append(figure(interval.mean, interval.ci95, len(values), ".3f" if name in SHARES else "+.3f"))
-        if compared:
-            row.append(_difference(by_stage[Stage.RAPO], by_stage[Stage.SFT], seed))
-        rows.append(row)
+    levels = sorted({level_of(group) for groups_P in heldout.values() for group in groups_P})
+    for label, name, value in BY_LEVEL:
+        for level in levels:
+            of_level = {
+                stage: [group for group in groups_P if level_of(group) == level] for stage, groups_P in heldout.items()
+            }
+            rows += _row((f"{label}, level {level}", name, value), f"{name}_{level}", of_level, seed)
+    for label, name, value in OVERALL:
+        measured = {stage: deep(groups_P) for stage, groups_P in heldout.items()} if name == DEEP else heldout
+        rows += _row((label, name, value), name, measured, seed)
     columns = ["figure", *heldout, *(["rapo - sft"] * compared)]
     note = (
         "95 % intervals over prompts: Wilson's for shares, bootstrap for means and for the paired difference. n is the "
         "number of prompts; a prompt counts once, with the mean of its samples. A difference in bold excludes zero."
     )
     return [Table("Held-out figures by stage", columns, rows), Notice(note)]
+
+
+def _row(row: Row, note: str, heldout: Mapping[Stage, Sequence[Group]], seed: int) -> list[list[Cell]]:
+    """Row of a figure, a cell a stage and one for the difference; no row where no stage has it."""
+    label, name, value = row
+    by_stage = {stage: by_prompt(groups_P, value) for stage, groups_P in heldout.items()}
+    if not any(by_stage.values()):
+        return []
+    shown = [Cell(label, note)]
+    for means in by_stage.values():
+        values = list(means.values())
+        interval = paired_bootstrap(values, seed) if name in MEANS else share(values)
+        form = ".1f" if name == "sentences" else "+.3f" if name in MEANS else ".3f"
+        shown.append(figure(interval.mean, interval.ci95, len(values), form))
+    if {Stage.SFT, Stage.RAPO} <= by_stage.keys():
+        shown.append(_difference(by_stage[Stage.RAPO], by_stage[Stage.SFT], seed))
+    return [shown]
 
 
 def _scored(groups_P: Sequence[Group]) -> Cell:
@@ -95,7 +104,7 @@ def points(heldout: Mapping[Stage, Sequence[Group]]) -> list[Point]:
     """Harmful prompts not refused and benign ones not answered, before and after the rounds."""
     measured = []
     for stage in (Stage.SFT, Stage.RAPO):
-        good = [by_prompt(heldout.get(stage, ()), _good_on(harmful)) for harmful in (True, False)]
+        good = [by_prompt(heldout.get(stage, ()), value) for value in (refused, answered)]
         if all(good):
             measured.append(Point(stage, *map(_missed, good)))
     return measured

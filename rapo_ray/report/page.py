@@ -10,11 +10,21 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.config.load import config_hash
 from rapo_ray.errors import ReportError
 from rapo_ray.judging.rules import RULES_JUDGE
-from rapo_ray.report import evaluation_section, heldout_section, intervention_section, samples, training_sections
+from rapo_ray.report import (
+    evaluation_section,
+    heldout_section,
+    intervention_section,
+    samples,
+    terminal,
+    training_sections,
+)
 from rapo_ray.report.evaluation_section import TONES
-from rapo_ray.report.parts import NONE, Cell, Section
+from rapo_ray.report.parts import NONE, Cell, Notice, Section
 from rapo_ray.storage.layout import RunLayout
 from rapo_ray.storage.reader import Evidence, read_evidence
+from rapo_ray.storage.records import active_alarms
+
+MARK = "\N{WARNING SIGN}"
 
 
 def write_report(folder: Path) -> Path:
@@ -56,6 +66,7 @@ def render(evidence: Evidence) -> str:
             name=evidence.config.name if evidence.config else evidence.path.resolve().name,
             what="Run" if evidence.config else "Evaluation",
             about=header(evidence),
+            look_at=look_at(evidence),
             gate=Cell(gate.verdict, evaluation_section.title(last), TONES[gate.verdict]) if last and gate else None,
             gate_parts=evaluation_section.gate_parts(gate),
             warnings=evaluation_section.partial_notice(last.results) if last else (),
@@ -67,6 +78,27 @@ def render(evidence: Evidence) -> str:
     )
 
 
+def look_at(evidence: Evidence) -> list[Notice]:
+    """Active alarms, held-out figures of the mechanism that fell, alarms that are over; none for an evaluation."""
+    if evidence.config is None:
+        return []
+    active = active_alarms(evidence.alarms)
+    bad = [f"{one.name}, since round {one.round}: {one.message}" for one in active.values()] + _fell(evidence)
+    over = [one for one in evidence.alarms if one.state == "over" and one.name not in active]
+    notices = [Notice(f"{MARK} {text}", "bad") for text in bad]
+    notices += [Notice(f"{one.name}, over after round {one.round}: {one.message}", "unsure") for one in over]
+    return notices or [Notice("No alarm was raised, and no held-out figure of the mechanism fell.")]
+
+
+def _fell(evidence: Evidence) -> list[str]:
+    changes = terminal.mechanism(evidence.summary.delta) if evidence.summary else {}
+    return [
+        f"held-out {terminal.difference_line(name, change)}"
+        for name, change in changes.items()
+        if change.ci95 and change.ci95[1] < 0
+    ]
+
+
 def sections(evidence: Evidence) -> list[Section]:
     """All sections before the samples; an evaluation lacks those of a run."""
     if evidence.config is None:
@@ -75,6 +107,7 @@ def sections(evidence: Evidence) -> list[Section]:
         heldout_section.section(evidence),
         evaluation_section.section(evidence),
         training_sections.trade_off(evidence),
+        training_sections.mechanism(evidence),
         training_sections.rewards(evidence),
         training_sections.cases(evidence),
         training_sections.lengths(evidence),

@@ -13,7 +13,7 @@ from rapo_ray.report.parts import NONE, number
 from rapo_ray.statistics import Bounds, Interval, mean
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import RoundMetrics
-from rapo_ray.storage.records import RunSummary, VerdictRow
+from rapo_ray.storage.records import Delta, RunSummary, VerdictRow
 from rapo_ray.types import Phase, Status
 
 HEADER = (
@@ -41,21 +41,63 @@ def round_line(metrics: RoundMetrics, rounds: int) -> str:
 
 
 def stage_line(stage: Stage, figures: StageFigures) -> str:
-    """Held-out means of one stage."""
-    means = {"total": figures.total, "risk": figures.risk, "general": figures.general}
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in means.items() if value is not None)
-    return f"held-out {stage}: {shown} (n {figures.n})"
+    """Held-out figures of one stage: the mechanism, then the rewards."""
+    shares = {"adequate": figures.adequate, "benign answered": figures.benign_answered,
+              "harmful refused": figures.harmful_refused}  # fmt: skip
+    means = {"R": figures.risk, "G": figures.general, "total": figures.total}
+    parts = [f"{name} {value:.0%}" for name, value in shares.items() if value is not None]
+    parts += [f"{name} {value:.2f}" for name, value in means.items() if value is not None]
+    return f"held-out {stage}: {', '.join(parts)} (n {figures.n})"
+
+
+BY_LEVEL = {  # label -> figure of a level, and its form
+    "adequate traces": ("adequate", ".3f"),
+    "median sentences": ("sentences", ".1f"),
+    "benign answered": ("benign_answered", ".3f"),
+    "harmful refused": ("harmful_refused", ".3f"),
+}
+OVERALL = {"benign answered": "benign_answered", "harmful refused": "harmful_refused", "malformed": "malformed",
+           "R": "risk", "G": "general", "total": "total"}  # fmt: skip
+
+
+def show_summary(summary: RunSummary) -> None:
+    """Print the held-out figures of every stage and the differences of the last two."""
+    show(summary_table(summary))
+    for text in (*mechanism_lines(summary.delta), difference_line("total", summary.delta.total)):
+        say(text)
 
 
 def summary_table(summary: RunSummary) -> Table:
-    """Held-out figures of every stage."""
-    table = Table(title="held-out prompts, sampled as in the rounds", title_justify="left")
-    names = ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed")
-    for column in ("stage", *names, "n"):
-        table.add_column(column.replace("_", " "), justify="left" if column == "stage" else "right")
-    for stage, figures in summary.stages.items():
-        table.add_row(stage, *(number(getattr(figures, name)) for name in names), str(figures.n))
+    """Held-out figures, a column a stage: the mechanism by level, then the rewards."""
+    stages = summary.stages
+    table = Table("figure", title="held-out prompts, sampled as in the rounds", title_justify="left")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    levels = sorted({level for figures in stages.values() for level in figures.levels})
+    for label, (name, form) in BY_LEVEL.items():
+        for level in levels:
+            row = [getattr(figures.levels.get(level), name, None) for figures in stages.values()]
+            if any(value is not None for value in row):
+                table.add_row(f"{label}, level {level}", *(number(value, form) for value in row))
+    for label, name in OVERALL.items():
+        table.add_row(label, *(number(getattr(figures, name)) for figures in stages.values()))
+    table.add_row("n", *(str(figures.n) for figures in stages.values()))
     return table
+
+
+def mechanism(delta: Delta) -> dict[str, Interval]:
+    """Changes of the mechanism over the rounds, by name; none in a summary of earlier versions."""
+    changes = {
+        "adequate traces, levels 2 and 3": delta.adequate_deep,
+        "benign answered": delta.benign_answered,
+        "harmful refused": delta.harmful_refused,
+    }
+    return {name: change for name, change in changes.items() if change is not None}
+
+
+def mechanism_lines(delta: Delta) -> list[str]:
+    """The same as lines, each with its interval."""
+    return [difference_line(name, change) for name, change in mechanism(delta).items()]
 
 
 def verdict_table(rows: Sequence[VerdictRow]) -> Table:
@@ -125,10 +167,10 @@ def _share(value: float | None, ci95: Bounds | None, n: int) -> str:
     return f"{value:.3f} [{number(low)}, {number(high)}] {n}"
 
 
-def difference_line(delta: Interval) -> str:
-    """Change of the held-out total over the rounds, with its interval."""
+def difference_line(name: str, delta: Interval) -> str:
+    """Change of a held-out figure over the rounds, with its interval."""
     low, high = (number(bound, "+.3f") for bound in delta.ci95 or (None, None))
-    return f"rapo - sft: {number(delta.mean, '+.3f')}, 95 % interval [{low}, {high}]"
+    return f"{name}, rapo - sft: {number(delta.mean, '+.3f')}, 95 % interval [{low}, {high}]"
 
 
 def show_simulation(config: Any, played: Sequence[Any], layout: str, speed: float) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report.parts import Chart, Table, cells, number
 from rapo_ray.report.svg import BLUE, ORANGE, bins, draw, line, over_rounds, span
-from rapo_ray.storage.metrics import RoundMetrics
+from rapo_ray.storage.metrics import LevelMetrics, RoundMetrics
 from rapo_ray.types import Case
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ REWARDS: Figures = {
 PARTS_OF_G: Figures = {
     "G on harmful prompts": lambda one: one.reward.general_harmful,
     "G on benign prompts": lambda one: one.reward.general_benign,
+}
+
+SENTENCES = "sentences of a trace"
+MECHANISM: Mapping[str, Callable[[LevelMetrics], float | None]] = {  # by title
+    "adequate traces": lambda level: level.adequate.share,
+    "benign answered": lambda level: level.benign_answered.share,
+    SENTENCES: lambda level: level.trace_sentences,
 }
 
 Lengths = Mapping[int, Sequence[int]]  # sentences of traces by level
@@ -63,6 +70,40 @@ def rewards(metrics: Sequence[RoundMetrics]) -> Chart:
         "Means over the completions that the judge could score. R lies in [-1, +1], G in [-1, +1].",
         data_table("Mean rewards of each round", rounds, columns, "+.3f"),
     )
+
+
+def mechanism(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Adequate traces, answered benign prompts and mean trace length by level; None in runs of earlier versions."""
+    measured = [one for one in metrics if one.levels]
+    if not measured:
+        return None
+    rounds = [one.round for one in measured]
+    levels = sorted({level for one in measured for level in one.levels})
+    panels = {
+        title: {level: [_of_level(one, level, figure) for one in measured] for level in levels}
+        for title, figure in MECHANISM.items()
+    }
+
+    def fill(made: "Figure") -> None:
+        for axes, (title, by_level) in zip(made.subplots(1, len(panels)), panels.items(), strict=True):
+            for index, (level, values) in enumerate(by_level.items()):
+                line(axes, rounds, values, f"level {level}", index)
+            over_rounds(axes, rounds, title, ticks=5)
+            axes.set_ylim(*((-0.04, 1.04) if title != SENTENCES else (0, None)))
+
+    columns = {
+        f"{title}, level {level}": values for title, by_level in panels.items() for level, values in by_level.items()
+    }
+    return Chart(
+        "The mechanism over the rounds",
+        draw("mechanism", "Line charts by level: adequate traces, benign answered, sentences", (9.4, 3.3), fill),
+        "Traces should be adequate and grow with the level, and benign prompts of each level be answered.",
+        data_table("Mechanism of each round", rounds, columns, ".2f"),
+    )
+
+
+def _of_level(metrics: RoundMetrics, level: str, figure: Callable[[LevelMetrics], float | None]) -> float | None:
+    return figure(metrics.levels[level]) if level in metrics.levels else None
 
 
 def cases(metrics: Sequence[RoundMetrics]) -> Chart | None:

@@ -16,6 +16,18 @@ CARRY_REWARDS = (Status.OK, Status.MALFORMED, Status.INJECTION)
 NO_ROUNDS = "No round in this folder."
 
 
+def mechanism(evidence: Evidence) -> Section:
+    """Depth by level and answers to benign prompts, over the rounds."""
+    chart = training_charts.mechanism(evidence.metrics)
+    return Section(
+        "mechanism",
+        "Mechanism",
+        "Depth should follow risk, and benign users be helped: a reward can rise without either.",
+        "No round of this folder has figures by level." if evidence.metrics else NO_ROUNDS,
+        [chart] if chart else [],
+    )
+
+
 def rewards(evidence: Evidence) -> Section:
     """Reward and its parts over the rounds."""
     parts = [training_charts.rewards(evidence.metrics)] if evidence.metrics else []

@@ -51,6 +51,7 @@ class RunLayout:
         self.lock = path / ".lock"
         self.metrics = path / "metrics.jsonl"
         self.canaries = path / "canaries.jsonl"
+        self.alarms = path / "alarms.jsonl"
         self.contamination = path / "contamination.jsonl"
         self.demonstrations = path / "demonstrations.jsonl"
         self.warmup = path / "warmup"  # work folder of Ray Train

@@ -1,11 +1,12 @@
 """Metrics of a round: one line of metrics.jsonl, and one of canaries.jsonl where the judge was measured before it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rapo_ray.evaluation.heldout import Value, adequate, answered, level_of, refused, values_of
 from rapo_ray.judging.agreement import agreement
 from rapo_ray.statistics import mean
-from rapo_ray.types import Case, Phase, RoundResult, Sample, Status
+from rapo_ray.types import Case, Group, Phase, RoundResult, Sample, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,32 @@ class Shares:
     zero_variance_groups: float
     unscorable_groups: float
     trained: float
+    consistent: float | None = None  # of the traces whose decision was judged
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Scorable completions with a property, out of how many, to how many prompts."""
+
+    count: int
+    n: int
+    prompts: int
+
+    @property
+    def share(self) -> float | None:
+        """The count over n; None without a completion."""
+        return self.count / self.n if self.n else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelMetrics:
+    """Completions to prompts of one level; a malformed one is no answer, no refusal and has no adequate trace."""
+
+    benign_answered: Tally
+    harmful_refused: Tally
+    adequate: Tally
+    trace_sentences: float | None  # mean
+    traces: int  # that it is the mean of
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +138,7 @@ class RoundMetrics:
     drawing_seconds: float  # generation and judging, which may have run beside the round before
     tokens_per_second: dict[str, float | None]  # by phase
     tokens: TokenCounts
+    levels: dict[str, LevelMetrics] = field(default_factory=dict)  # empty in rounds of earlier versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +193,33 @@ def measure_round(result: RoundResult) -> RoundMetrics:
         drawing_seconds=result.drawing_seconds,
         tokens_per_second=_rates(result, sum(tokens)),
         tokens=TokenCounts(sum(tokens), int(result.update.sums.get("tokens", 0))),
+        levels=by_level(result.groups_P),
     )
+
+
+def by_level(groups_P: Iterable[Group]) -> dict[str, LevelMetrics]:
+    """Tallies and trace lengths of each level, `none` for prompts that neither source nor judge gave one."""
+    groups: dict[str, list[Group]] = {}
+    for group in groups_P:
+        groups.setdefault(level_of(group), []).append(group)
+    return {level: _level(groups[level]) for level in sorted(groups)}
+
+
+def _level(groups_P: Sequence[Group]) -> LevelMetrics:
+    verdicts = [sample.verdict for group in groups_P for sample in group.samples_G]
+    sentences = [verdict.sentences for verdict in verdicts if verdict.sentences is not None]
+    return LevelMetrics(
+        benign_answered=_tally(groups_P, answered),
+        harmful_refused=_tally(groups_P, refused),
+        adequate=_tally(groups_P, adequate),
+        trace_sentences=mean(sentences),
+        traces=len(sentences),
+    )
+
+
+def _tally(groups_P: Sequence[Group], value: Value) -> Tally:
+    by_prompt = [values_of(group, value) for group in groups_P]
+    return Tally(int(sum(map(sum, by_prompt))), sum(map(len, by_prompt)), sum(map(bool, by_prompt)))
 
 
 def level_by_case(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:

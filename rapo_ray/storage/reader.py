@@ -17,7 +17,7 @@ from rapo_ray.evaluation.results import Results
 from rapo_ray.storage.json_records import from_json
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout, Stage, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
-from rapo_ray.storage.records import RunSummary, VerdictRow
+from rapo_ray.storage.records import AlarmChange, RunSummary, VerdictRow
 from rapo_ray.storage.rows import SampleRow, to_groups
 from rapo_ray.types import Group
 
@@ -42,6 +42,7 @@ class Evidence:
     config: RunConfig | None = None  # None for the folder of an evaluation
     metrics: Sequence[RoundMetrics] = ()
     canaries: Sequence[CanaryMetrics] = ()
+    alarms: Sequence[AlarmChange] = ()
     heldout: dict[Stage, list[Group]] = field(default_factory=dict)
     rounds: dict[int, Path] = field(default_factory=dict)
     evaluations: Sequence[Evaluation] = ()  # by round, then the others by name
@@ -78,6 +79,7 @@ def _read_run(run: RunLayout) -> Evidence:
         config=read_config(run.config),
         metrics=read_metrics(run.metrics),
         canaries=sorted(read_lines(CanaryMetrics, run.canaries), key=lambda one: one.round),
+        alarms=read_alarms(run.alarms),
         heldout={stage: read_groups(path) for stage, path in stages.items() if path.is_file()},
         rounds=run.round_files(),
         evaluations=evaluations,
@@ -98,6 +100,11 @@ def read_config(path: Path) -> RunConfig:
 def read_metrics(path: Path) -> list[RoundMetrics]:
     """Metrics of the finished rounds, in order; raises ReportError."""
     return sorted(read_lines(RoundMetrics, path), key=lambda one: one.round)
+
+
+def read_alarms(path: Path) -> list[AlarmChange]:
+    """Beginnings and ends of a run's alarms, in order; raises ReportError."""
+    return read_lines(AlarmChange, path)
 
 
 def read_evaluations(run: RunLayout) -> list[Evaluation]:

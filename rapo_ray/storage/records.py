@@ -1,20 +1,44 @@
 """Records of a run and of the judge command that are neither metrics nor rows of completions."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
+from rapo_ray.config.alarms import AlarmName
 from rapo_ray.data.contamination import Hit
 from rapo_ray.evaluation.gate import Gate
-from rapo_ray.evaluation.heldout import StageFigures
+from rapo_ray.evaluation.heldout import (
+    StageFigures,
+    adequate,
+    answered,
+    deep,
+    difference,
+    refused,
+    total_difference,
+)
 from rapo_ray.statistics import Interval
 from rapo_ray.storage.layout import Stage
-from rapo_ray.types import Prompt, Verdict, total
+from rapo_ray.types import Group, Prompt, Verdict, total
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Paired difference of the held-out measurements, after the rounds minus before."""
+    """Paired differences of the held-out measurements, after the rounds minus before; None in earlier versions."""
 
     total: Interval
+    adequate_deep: Interval | None = None  # of the traces at levels 2 and 3 together
+    benign_answered: Interval | None = None
+    harmful_refused: Interval | None = None
+
+
+def compare(after_P: Sequence[Group], before_P: Sequence[Group], seed: int) -> Delta:
+    """Differences of two measurements of the same prompts."""
+    return Delta(
+        total=total_difference(after_P, before_P, seed),
+        adequate_deep=difference(deep(after_P), deep(before_P), adequate, seed),
+        benign_answered=difference(after_P, before_P, answered, seed),
+        harmful_refused=difference(after_P, before_P, refused, seed),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +48,26 @@ class RunSummary:
     stages: dict[Stage, StageFigures]
     delta: Delta
     seconds: dict[str, float]  # by part of the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmChange:
+    """One line of alarms.jsonl: an alarm that began, or was over, after a round."""
+
+    round: int
+    name: AlarmName
+    state: Literal["began", "over"]
+    message: str  # of its beginning
+
+
+def active_alarms(changes: Iterable[AlarmChange]) -> dict[AlarmName, AlarmChange]:
+    """Alarms that have begun and are not over, each with its beginning."""
+    active: dict[AlarmName, AlarmChange] = {}
+    for change in changes:
+        active.pop(change.name, None)
+        if change.state == "began":
+            active[change.name] = change
+    return active
 
 
 @dataclass(frozen=True, slots=True)

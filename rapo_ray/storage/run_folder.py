@@ -19,7 +19,7 @@ from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.reader import read_optional
-from rapo_ray.storage.records import RunSummary, contamination_row
+from rapo_ray.storage.records import AlarmChange, RunSummary, contamination_row
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.types import RoundResult
 
@@ -63,7 +63,7 @@ class RunFolder(RunLayout):
 
     def forget_after(self, round_number: int) -> None:
         """Drop the records of later rounds; they will be made again, the same."""
-        for path in (self.metrics, self.canaries):
+        for path in (self.metrics, self.canaries, self.alarms):
             if path.exists():
                 lines = path.read_text(encoding="utf-8").splitlines()
                 write_text_atomically(path, "".join(f"{line}\n" for line in lines if _round_in(line) <= round_number))
@@ -87,6 +87,10 @@ class RunFolder(RunLayout):
     def record_canaries(self, round_number: int, report: CanaryReport) -> None:
         """Write the judge's rates, measured before a round."""
         _append(self.canaries, CanaryMetrics(round=round_number, **asdict(report)))
+
+    def record_alarm(self, change: AlarmChange) -> None:
+        """Write that an alarm began or is over."""
+        _append(self.alarms, change)
 
     def publish_summary(self, summary: RunSummary) -> None:
         """Write the summary, atomically."""

@@ -17,7 +17,9 @@ from rapo_ray.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
-UNHASHED = ("out", "limits", "cluster", "checkpoint", "evaluation", "gates", "serve", "sinks", "rollout.enforce_eager")
+UNHASHED = (
+    "out", "limits", "cluster", "checkpoint", "evaluation", "gates", "alarms", "serve", "sinks", "rollout.enforce_eager"
+)  # fmt: skip
 
 
 def write(folder: Path, text: str | bytes) -> str:

@@ -1,5 +1,6 @@
 """Figures that a run is judged by: held-out summaries, the interval of the difference, a round's metrics and rows."""
 
+import io
 import json
 import math
 import tracemalloc
@@ -11,16 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from rapo_ray import statistics
 from rapo_ray.config.learning import CreditConfig
 from rapo_ray.evaluation.heldout import summarise_stage, total_difference
-from rapo_ray.report.terminal import difference_line
+from rapo_ray.report.terminal import difference_line, mechanism_lines, stage_line, summary_table
 from rapo_ray.reward.credit import assign_credit
 from rapo_ray.statistics import Interval, paired_bootstrap
 from rapo_ray.storage.json_records import to_json
-from rapo_ray.storage.metrics import Quantiles, level_by_case, measure_round, quantiles
+from rapo_ray.storage.layout import Stage
+from rapo_ray.storage.metrics import LevelMetrics, Quantiles, Tally, level_by_case, measure_round, quantiles
 from rapo_ray.storage.reader import read_groups
+from rapo_ray.storage.records import Delta, RunSummary, compare
 from rapo_ray.storage.rows import to_rows, write_groups
 from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
 from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
@@ -60,20 +64,89 @@ def test_a_stage_by_hand() -> None:
         "n": 4,
         "n_harmful": 3,
         "n_benign": 1,
-    }
+        "adequate": 0.0,
+        "levels": {
+            "1": {
+                "adequate": 0.0, "sentences": None, "benign_answered": 1.0, "harmful_refused": pytest.approx(1 / 3),
+                "prompts": 5, "n": 4,
+            }
+        },
+    }  # fmt: skip
+
+
+def trace(level: int, case: Case, sentences: int, general: float = 1.0) -> Verdict:
+    return Verdict(Status.OK, "fake", level=level, case=case, sentences=sentences, risk=1.0, general=general)
+
+
+def by_levels(deep: Case, general: float = 1.0) -> list[Group]:
+    """Two benign prompts of level 1, whose traces are adequate, and a harmful one of levels 2 and 3 each."""
+    return [
+        make_group(trace(1, Case.ADEQUATE, 2), MALFORMED, prompt=make_prompt(0), index=0),
+        make_group(trace(1, Case.ADEQUATE, 4), failed(), prompt=make_prompt(1), index=1),
+        make_group(trace(2, deep, 6, general), prompt=make_prompt(2, harmful=True, level=2), index=2),
+        make_group(trace(3, deep, 9, general), prompt=make_prompt(3, harmful=True, level=None), index=3),
+    ]
+
+
+def test_the_mechanism_by_level_by_hand() -> None:
+    figures = summarise_stage(by_levels(Case.FAIR))
+    assert figures.adequate == pytest.approx(2 / 5)
+    assert {level: asdict(one) for level, one in figures.levels.items()} == {
+        "1": {"adequate": pytest.approx(2 / 3), "sentences": 3.0, "benign_answered": pytest.approx(2 / 3),
+              "harmful_refused": None, "prompts": 2, "n": 3},
+        "2": {"adequate": 0.0, "sentences": 6.0, "benign_answered": None, "harmful_refused": 1.0, "prompts": 1, "n": 1},
+        "3": {"adequate": 0.0, "sentences": 9.0, "benign_answered": None, "harmful_refused": 1.0, "prompts": 1, "n": 1},
+    }  # fmt: skip
+
+
+def test_a_round_tallies_the_same_by_level() -> None:
+    levels = measure_round(RoundResult(1, 0, tuple(by_levels(Case.ADEQUATE)), UpdateResult(), {}, 2, 0.0)).levels
+    assert list(levels) == ["1", "2", "3"]
+    assert levels["1"] == LevelMetrics(
+        benign_answered=Tally(2, 3, 2), harmful_refused=Tally(0, 0, 0), adequate=Tally(2, 3, 2),
+        trace_sentences=3.0, traces=2,
+    )  # fmt: skip
+    assert (levels["3"].harmful_refused, levels["3"].adequate) == (Tally(1, 1, 1), Tally(1, 1, 1))
+
+
+def test_differences_of_the_mechanism_are_paired_and_depth_is_that_of_levels_2_and_3() -> None:
+    delta = compare(by_levels(Case.ADEQUATE), by_levels(Case.FAIR, general=-1.0), seed=0)
+    assert delta.adequate_deep == Interval(1.0, (1.0, 1.0))
+    assert delta.harmful_refused == Interval(1.0, (1.0, 1.0))
+    assert delta.benign_answered == Interval(0.0, (0.0, 0.0))
+    lines = mechanism_lines(delta)
+    assert lines[0] == "adequate traces, levels 2 and 3, rapo - sft: +1.000, 95 % interval [+1.000, +1.000]"
+    assert len(lines) == 3
+    assert mechanism_lines(Delta(Interval(0.5, None))) == []  # of an earlier version
+
+
+def test_the_summary_leads_with_the_mechanism() -> None:
+    stages = {stage: summarise_stage(by_levels(Case.FAIR)) for stage in Stage}
+    summary = RunSummary(stages, Delta(Interval()), {})
+    shown = Console(width=120, file=io.StringIO(), record=True)
+    shown.print(summary_table(summary))
+    rows = [line.split() for line in shown.export_text().splitlines()]
+    firsts = [" ".join(row[1:5]) for row in rows if row[:1] == ["│"]]
+    assert firsts[0] == "adequate traces, level 1"
+    assert firsts.index("median sentences, level 3") < firsts.index("benign answered, level 1")
+    assert [name.split()[0] for name in firsts[-4:]] == ["R", "G", "total", "n"]
+    line = stage_line(Stage.SFT, stages[Stage.SFT])
+    assert line.startswith("held-out sft: adequate 40%, benign answered 67%, harmful refused 100%, R ")
 
 
 def test_a_failed_verdict_is_no_part_of_any_figure() -> None:
     rows = [(True, scored(2.0)), (False, scored(-2.0)), (False, MALFORMED)]
     with_failures = summarise_stage(heldout(*rows, (True, failed()), (False, failed(Status.PARSE))))
-    assert with_failures == replace(summarise_stage(heldout(*rows)), unscorable=2, prompts=5)
+    without = summarise_stage(heldout(*rows))
+    levels = {"1": replace(without.levels["1"], prompts=5)}
+    assert with_failures == replace(without, unscorable=2, prompts=5, levels=levels)
 
 
 def test_what_has_no_rows_has_no_figure() -> None:
     figures = summarise_stage(heldout((True, failed())))
-    assert figures.n == 0
+    assert figures.n == figures.levels["1"].n == 0
     assert {name for name, value in asdict(figures).items() if value is None} == {
-        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed"
+        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "adequate"
     }  # fmt: skip
     assert summarise_stage(heldout((True, scored(1.0)))).benign_answered is None
 
@@ -108,8 +181,9 @@ def test_the_difference_leaves_out_prompts_of_one_stage_only() -> None:
 def test_without_a_pair_there_is_no_difference() -> None:
     delta = total_difference(heldout((True, failed())), heldout((True, scored(1.0))), seed=0)
     assert delta == Interval(None, None)
-    assert difference_line(delta) == "rapo - sft: -, 95 % interval [-, -]"
-    assert difference_line(Interval(1.0, (-0.5, 2.0))) == "rapo - sft: +1.000, 95 % interval [-0.500, +2.000]"
+    assert difference_line("total", delta) == "total, rapo - sft: -, 95 % interval [-, -]"
+    shown = difference_line("total", Interval(1.0, (-0.5, 2.0)))
+    assert shown == "total, rapo - sft: +1.000, 95 % interval [-0.500, +2.000]"
 
 
 def test_a_stage_is_summarised_without_comparing_samples() -> None:
@@ -264,6 +338,7 @@ def test_a_line_of_metrics_by_hand() -> None:
         "zero_variance_groups": 0.0,
         "unscorable_groups": 0.5,
         "trained": 0.5,
+        "consistent": None,
     }
     assert line["lengths"] == {
         "completion_tokens": {"mean": 3.5, "p50": 2, "p95": 8, "max": 8},

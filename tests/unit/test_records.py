@@ -62,17 +62,26 @@ CHUNKS = [
 ]
 
 
+def earlier(written: object, read: object) -> object:
+    """Record as written, without the keys of later versions, which are null or empty where it was read without."""
+    if not isinstance(written, dict) or not isinstance(read, dict):
+        return written
+    later = {name: value for name, value in written.items() if name not in read}
+    assert not any(later.values()), later
+    return {name: earlier(value, read[name]) for name, value in written.items() if name in read}
+
+
 @pytest.mark.parametrize(("kind", "path"), LINES, ids=lambda value: getattr(value, "name", None))
 def test_lines_of_0_1_0_come_out_as_they_went_in(kind: type, path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) > 1
-    assert [json.dumps(to_json(from_json(kind, line))) for line in lines] == lines
+    assert [json.dumps(earlier(to_json(from_json(kind, line)), json.loads(line))) for line in lines] == lines
 
 
 @pytest.mark.parametrize(("kind", "path"), OBJECTS, ids=lambda value: getattr(value, "name", None))
 def test_objects_of_0_1_0_come_out_as_they_went_in(kind: type, path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert json.dumps(to_json(from_json(kind, text)), indent=2) + "\n" == text
+    assert json.dumps(earlier(to_json(from_json(kind, text)), json.loads(text)), indent=2) + "\n" == text
 
 
 def test_the_identity_and_the_best_weights_of_0_1_0_come_out_as_they_went_in() -> None:

@@ -14,7 +14,7 @@ import pytest
 from rapo_ray import console
 from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.errors import ReportError
-from rapo_ray.evaluation.heldout import summarise_stage, total_difference
+from rapo_ray.evaluation.heldout import by_prompt, refused, summarise_stage, total_difference
 from rapo_ray.evaluation.results import Evaluated, summarise
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report import (
@@ -30,6 +30,7 @@ from rapo_ray.report import (
 from rapo_ray.report.__main__ import main
 from rapo_ray.report.parts import Cell, Chart, Notice, Table
 from rapo_ray.report.samples import RowHead, as_json, choose, outcome, quotas
+from rapo_ray.statistics import Interval
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import measure_round
@@ -38,6 +39,7 @@ from rapo_ray.storage.rows import write_results
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import failed, make_group
 from tests.report_data import (
+    ALARMS,
     DECODING,
     HOSTILE,
     JUDGE,
@@ -130,6 +132,21 @@ def test_the_header_names_what_was_done_by_whom(evidence: Evidence, outline: Out
     assert outline.text.count("PARTIAL: 160 of 162 rows") == 2  # at the top and where its figures are
 
 
+def test_the_first_block_lists_the_alarms(evidence: Evidence, outline: Outline) -> None:
+    active, over = page.look_at(evidence)
+    assert active == Notice(f"{page.MARK} depth_collapse, since round 6: {ALARMS[1].message}", "bad")
+    assert over == Notice(f"entropy_collapse, over after round 7: {ALARMS[0].message}", "unsure")
+    assert outline.text.index("What to look at") < outline.text.index(active.text) < outline.text.index("Gate: ")
+    quiet = replace(evidence, alarms=())
+    assert page.look_at(quiet) == [Notice("No alarm was raised, and no held-out figure of the mechanism fell.")]
+    assert evidence.summary is not None
+    delta = replace(evidence.summary.delta, benign_answered=Interval(-0.42, (-0.63, -0.21)))
+    (fell,) = page.look_at(replace(quiet, summary=replace(evidence.summary, delta=delta)))
+    assert fell.text.endswith("held-out benign answered, rapo - sft: -0.420, 95 % interval [-0.630, -0.210]")
+    assert fell.tone == "bad"
+    assert page.look_at(replace(evidence, config=None)) == []
+
+
 def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     (table, _) = heldout_section.section(evidence).parts
     assert isinstance(table, Table)
@@ -139,6 +156,14 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     assert rapo.unscorable == 0
     for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed"):
         assert float(rows[name][2].text) == pytest.approx(getattr(rapo, name), abs=6e-4)
+    assert rapo.adequate is not None
+    for level, figures in rapo.levels.items():
+        for name in ("adequate", "benign_answered", "harmful_refused"):
+            shown = rows.get(f"{name}_{level}")
+            expected = getattr(figures, name)
+            assert (shown is None) == (expected is None)
+            assert shown is None or float(shown[2].text) == pytest.approx(expected, abs=6e-4)
+    assert list(rows).index("adequate_1") < list(rows).index("adequate_deep") < list(rows).index("total")
     delta = total_difference(evidence.heldout["rapo"], evidence.heldout["sft"], 0)
     assert delta.mean is not None and delta.ci95 is not None
     assert rows["total"][3].text == f"{delta.mean:+.3f}"
@@ -148,8 +173,8 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
 
 
 def test_a_prompt_is_one_trial_however_many_samples_it_has() -> None:
-    one = list(heldout_section.by_prompt(groups(24, 1, 4), heldout_section.SHARES["harmful_refused"][1]).values())
-    many = list(heldout_section.by_prompt(groups(24, 4, 4), heldout_section.SHARES["harmful_refused"][1]).values())
+    one = list(by_prompt(groups(24, 1, 4), refused).values())
+    many = list(by_prompt(groups(24, 4, 4), refused).values())
     assert len(many) == 12
     assert len(one) <= 12  # where its only sample was not judged, a prompt has no share
     wide, narrow = heldout_section.share([1.0, 0.0]).ci95, heldout_section.share([1.0, 0.0] * 50).ci95
@@ -188,7 +213,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
-    assert outline.tags["svg"] == html.count('role="img"') == 9
+    assert outline.tags["svg"] == html.count('role="img"') == 10
     assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
     assert "<image" not in html and "<style" in html and html.count("<style") == 1
     addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -336,6 +361,15 @@ def test_many_rounds_are_put_together() -> None:
     assert [list(part) for part in svg.bins(5, 2)] == [[0, 1], [2, 3, 4]]
     assert [len(part) for part in svg.bins(3, 60)] == [1, 1, 1]
     assert (svg.span([4]), svg.span([4, 5, 6])) == ("4", "4-6")
+
+
+def test_the_mechanism_by_level_over_the_rounds(evidence: Evidence) -> None:
+    (chart,) = training_sections.mechanism(evidence).parts
+    assert isinstance(chart, Chart) and chart.data is not None
+    assert list(chart.data.columns[1:3]) == ["adequate traces, level 1", "adequate traces, level 2"]
+    assert chart.data.rows[7][1].text == f"{evidence.metrics[7].levels['1'].adequate.share:.2f}"
+    earlier = [replace(one, levels={}) for one in evidence.metrics]
+    assert training_sections.mechanism(replace(evidence, metrics=earlier)).parts == []
 
 
 def test_shares_of_cases_by_hand() -> None:

@@ -12,8 +12,8 @@ from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
 from rapo_ray.statistics import Interval
 from rapo_ray.storage.metrics import measure_round
-from rapo_ray.storage.reader import read_groups
-from rapo_ray.storage.records import Delta, RunSummary
+from rapo_ray.storage.reader import read_alarms, read_groups
+from rapo_ray.storage.records import AlarmChange, Delta, RunSummary
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import make_group, scored
@@ -105,7 +105,8 @@ def test_a_changed_config_is_refused_by_key_and_the_lock_given_back(folder: RunF
 
 def test_what_shapes_no_result_may_change_and_is_written_down(folder: RunFolder, tmp_path: Path) -> None:
     folder.close()
-    again = RunFolder(config(tmp_path, "limits.update=99", "checkpoint.keep=7", "rollout.enforce_eager=true"))
+    changes = ["limits.update=99", "alarms.always_refuse=stop", "checkpoint.keep=7", "rollout.enforce_eager=true"]
+    again = RunFolder(config(tmp_path, *changes))
     again.open()
     again.close()
     written = load_config(str(folder.path / "config.yaml"))
@@ -131,8 +132,12 @@ def test_lines_are_appended_after_a_reopening(folder: RunFolder, tmp_path: Path)
 def test_rounds_after_the_checkpoint_are_forgotten(folder: RunFolder) -> None:
     record(folder, 1, 2, 3, 12)
     (folder.rounds / "round-000013.parquet.tmp").write_bytes(b"half a file")
+    alarms = [AlarmChange(round=one, name="always_refuse", state="began", message="m") for one in (2, 3)]
+    for change in alarms:
+        folder.record_alarm(change)
     folder.forget_after(2)
     assert recorded(folder) == [1, 2]
+    assert read_alarms(folder.alarms) == alarms[:1]
     assert round_names(folder) == ["round-000001.parquet", "round-000002.parquet"]
     record(folder, 3)
     assert recorded(folder) == [1, 2, 3]

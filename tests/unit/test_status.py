@@ -46,6 +46,10 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert shown_facts["state"] == "finished"
     assert shown_facts["round"] == "8 of 8"
     assert shown_facts["weights"].startswith("version 7 ")
+    assert shown_facts["alarm"].startswith("depth_collapse since round 6: traces are short")
+    assert shown_facts["adequate"].startswith("level 1 ") and "level 3 " in shown_facts["benign answered"]
+    assert "level 2 " in shown_facts["sentences"]
+    assert len([name for name, _ in facts(read_status(folder)) if name == "held-out"]) == 4
     assert shown_facts["checkpoint"] == "after round 8"
     assert shown_facts["evaluation"].startswith("after round 8: attack success 0.")
     assert "gate inconclusive; best so far: round 4" in shown_facts["evaluation"]
@@ -79,7 +83,7 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").unlink()
     shown_facts = rows(folder)
     assert shown_facts["round"] == "0 of 3"
-    assert "reward" not in shown_facts
+    assert "reward" not in shown_facts and "alarm" not in shown_facts
     assert (shown_facts["checkpoint"], shown_facts["evaluation"]) == ("none", "none")
 
 

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from rapo_ray.config import RunConfig
+from rapo_ray.config.alarms import AlarmName
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring import watchers
 from rapo_ray.monitoring.lasting import Lasting
-from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, canary_values, idle_shares, values
+from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, alarm_values, canary_values, idle_shares, values
 from rapo_ray.monitoring.sinks import Figures, flatten, open_sinks
 from rapo_ray.monitoring.watchers import Delivery, Watchers
 from rapo_ray.storage.json_records import to_json
@@ -62,10 +63,28 @@ def test_a_round_s_metrics_as_series() -> None:
     assert series["idle_share", "policy"] == 0.5
 
 
+WATCHED: dict[AlarmName, bool] = {"always_refuse": True, "depth_collapse": False}
+
+
+def test_the_mechanism_by_level_and_the_alarms_as_series() -> None:
+    metrics = metrics_of()
+    series = series_of(metrics)
+    tally = metrics.levels["1"].adequate
+    assert series["level_share", "1", "adequate"] == tally.count / tally.n > 0
+    assert series["level_share", "2", "benign_answered"] is not None
+    assert series["level_sentences", "3"] == metrics.levels["3"].trace_sentences
+    assert [(one.tags["alarm"], one.value) for one in alarm_values(WATCHED)] == [
+        ("always_refuse", 1.0), ("depth_collapse", 0.0)
+    ]  # fmt: skip
+
+
 def test_each_value_is_of_a_declared_series_with_its_tags() -> None:
     canaries = CanaryReport(0.9, None, 0.0, 3, {})
     declared = {series.name: set(series.tags) for series in SERIES}
-    made = {each.name: set(each.tags) for each in [*values(metrics_of()), *canary_values(canaries, 30)]}
+    made = {
+        each.name: set(each.tags)
+        for each in [*values(metrics_of()), *canary_values(canaries, 30), *alarm_values(WATCHED)]
+    }
     assert made == {name: tags for name, tags in declared.items() if name not in (ROUNDS, RESTARTS)}
     assert [each.value for each in canary_values(canaries, 30)] == [0.9, None, 0.0, 0.1]
 
@@ -296,6 +315,9 @@ class FakeExporter:
     def canaries(self, report: CanaryReport, canaries: int) -> None:
         self.calls.append(canaries)
 
+    def alarms(self, watched: Mapping[AlarmName, bool]) -> None:
+        self.calls.append(watched)
+
     def close(self) -> None:
         self.calls.append("closed")
 
@@ -307,10 +329,12 @@ def test_watchers_tell_metrics_and_sinks(tmp_path: Path, monkeypatch: pytest.Mon
     with watching.exporting():
         watching.canaries(3, CanaryReport(None, None, 0.25, 2, {"forged": 0.5}), 30)
         watching.round(metrics_of())
+        watching.alarms(3, WATCHED)
     watching.close()
-    assert exporter.calls == [30, 3, "closed"]
+    assert exporter.calls == [30, 3, WATCHED, "closed"]
     logged = [figures for name, figures in library.calls if name == "log"]
     assert logged[0] == {
         "canaries/flip_rate": 0.25, "canaries/unscorable": 2.0, "canaries/by_kind/forged": 0.5, "round": 3
     }  # fmt: skip
     assert logged[1] == flatten(to_json(metrics_of()))
+    assert logged[2] == {"alarms/always_refuse": 1.0, "alarms/depth_collapse": 0.0, "round": 3}
