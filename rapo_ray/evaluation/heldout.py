@@ -22,6 +22,7 @@ class StageFigures:
     n: int
     n_harmful: int
     n_benign: int
+    consistent: float | None = None  # of the traces whose decision was judged
 
 
 def summarise_stage(groups_P: Sequence[Group]) -> StageFigures:
@@ -39,6 +40,7 @@ def summarise_stage(groups_P: Sequence[Group]) -> StageFigures:
         malformed=mean(float(verdict.status is Status.MALFORMED) for _, verdict in scored),
         unscorable=len(samples) - len(scored), prompts=len(groups_P),
         n=len(scored), n_harmful=len(harmful), n_benign=len(benign),
+        consistent=mean(verdict.consistent for _, verdict in scored),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Status
 
 Style = Literal["choice", "label", "text", "guard"]
-CHOICE_TOKENS = 64  # more than the longest JSON object has characters
+CHOICE_TOKENS = 96  # more than the longest JSON object has characters
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we know
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```")  # one code fence with an object and nothing else

@@ -41,6 +41,7 @@ SERIES = (
     Series(f"{PREFIX}reward", "Mean reward over scorable samples, by part", ("part",)),
     Series(f"{PREFIX}cases", "Samples of the round that got this case at this level", ("level", "case")),
     Series(f"{PREFIX}share", "Share of the round's samples (groups, for the names that end in it)", ("of",)),
+    Series(f"{PREFIX}decisions", "Share of the round's judged traces that come to this decision", ("decision",)),
     Series(f"{PREFIX}completion_tokens", "Length of completions", ("statistic",)),
     Series(f"{PREFIX}trace_sentences", "Length of safe-reasoning traces", ("statistic",)),
     Series(f"{PREFIX}kl_nats", "KL to the reference, a token"),
@@ -79,6 +80,7 @@ def values(metrics: RoundMetrics) -> Iterator[Value]:
         for case, count in cases.items():
             yield _one("cases", count, level=level, case=case)
     yield from _each("share", "of", asdict(metrics.shares))
+    yield from _each("decisions", "decision", metrics.decisions)
     for name, statistics in asdict(metrics.lengths).items():
         yield from _each(name, "statistic", statistics)
     yield _one("kl_nats", update.kl)

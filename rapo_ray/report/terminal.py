@@ -50,7 +50,7 @@ def stage_line(stage: Stage, figures: StageFigures) -> str:
 def summary_table(summary: RunSummary) -> Table:
     """Held-out figures of every stage."""
     table = Table(title="held-out prompts, sampled as in the rounds", title_justify="left")
-    names = ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed")
+    names = ("total", "risk", "general", "harmful_refused", "benign_answered", "consistent", "malformed")
     for column in ("stage", *names, "n"):
         table.add_column(column.replace("_", " "), justify="left" if column == "stage" else "right")
     for stage, figures in summary.stages.items():
@@ -72,7 +72,9 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
     return table
 
 
-SHOWN = ("asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "malformed", "unscorable")
+SHOWN = (
+    "asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "trace_consistent", "malformed", "unscorable"
+)  # fmt: skip
 
 
 def show_results(results: Results) -> None:

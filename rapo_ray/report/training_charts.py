@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEVELS = (1, 2, 3)
-CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR)
+CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR, Case.CONTRADICTORY)
 ANNOTATED = 8  # columns of the heat map that leave room for numbers in the cells
 
 Figures = Mapping[str, Callable[[RoundMetrics], float | None]]  # by label

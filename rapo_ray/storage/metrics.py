@@ -1,11 +1,11 @@
 """Metrics of a round: one line of metrics.jsonl, and one of canaries.jsonl where the judge was measured before it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rapo_ray.judging.agreement import agreement
 from rapo_ray.statistics import mean
-from rapo_ray.types import Case, Phase, RoundResult, Sample, Status
+from rapo_ray.types import Case, Decision, Phase, RoundResult, Sample, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class Shares:
     zero_variance_groups: float
     unscorable_groups: float
     trained: float
+    consistent: float | None = None  # of the traces whose decision was judged; None where none was
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class RoundMetrics:
     drawing_seconds: float  # generation and judging, which may have run beside the round before
     tokens_per_second: dict[str, float | None]  # by phase
     tokens: TokenCounts
+    decisions: dict[str, float] = field(default_factory=dict)  # decision -> share of the traces where it was judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,7 @@ def measure_round(result: RoundResult) -> RoundMetrics:
             zero_variance_groups=_share([len(rewards) > 1 and len(set(rewards)) == 1 for rewards in rewards_PG]),
             unscorable_groups=_share([len(rewards) < 2 for rewards in rewards_PG]),
             trained=result.trained_sequences / len(samples),
+            consistent=mean(verdict.consistent for verdict in verdicts),
         ),
         lengths=Lengths(
             quantiles(tokens), quantiles([verdict.sentences for verdict in verdicts if verdict.sentences is not None])
@@ -165,6 +168,7 @@ def measure_round(result: RoundResult) -> RoundMetrics:
         drawing_seconds=result.drawing_seconds,
         tokens_per_second=_rates(result, sum(tokens)),
         tokens=TokenCounts(sum(tokens), int(result.update.sums.get("tokens", 0))),
+        decisions=decisions(verdicts),
     )
 
 
@@ -175,6 +179,12 @@ def level_by_case(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
         if sample.verdict.level is not None and sample.verdict.case is not None:
             table[str(sample.verdict.level)][sample.verdict.case.value] += 1
     return table
+
+
+def decisions(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Share of each decision among the traces whose decision was judged; empty where none was."""
+    decided = [verdict.decision for verdict in verdicts if verdict.decision is not None]
+    return {one.value: decided.count(one) / len(decided) for one in Decision} if decided else {}
 
 
 def quantiles(values: Sequence[int]) -> Quantiles:
