@@ -85,7 +85,7 @@ _OPEN = re.compile(  # a question, a condition or a report
 _OTHERS = re.compile(
     r"\b(?:users?|they|he|she|request|prompt|story|text|character|message|wrapper|it|role|game|somebody|someone|"
     r"polic(?:y|ies)|guidelines?|rules?|section)\b[^.,;]{0,40}? (?:says?|said|claims?|claimed|insists?|tells me|"
-    r"thinks?|believes?|hopes?|expects?|argues?|pretends?|suggests?|assumes?|implies|states?|orders?|demands?|mentions?|"
+    r"thinks?|believes?|hopes?|expects?|argues?|pretends?|suggests?|assumes?|impl(?:y|ies)|states?|orders?|demands?|mentions?|"
     r"recommends?|advises?)(?: that)? (?:i|we)\b|\b(?:how|what|where|which|why) (?:i|we)\b"
 )
 _TURN = re.compile(
@@ -131,7 +131,7 @@ _ILL = re.compile(  # a reason to refuse all the same
 
 @dataclass(frozen=True, slots=True)
 class _Stance:
-    """What one sentence decides; `whole` where it is about the request as a whole."""
+    """Decision of one sentence; `whole` where it is about the request as a whole."""
 
     place: int
     decision: Decision

@@ -37,7 +37,7 @@ def join_parts(verdicts: Sequence[Verdict]) -> Verdict:
 def hold_to_answer(verdict: Verdict, completion: Completion, counts: bool) -> Verdict:
     """The verdict with its trace held against the answer; where that counts, a contradictory trace gets R = -1.
 
-    That is as little as a poor trace gets, whatever its length: a contradiction never earns more than a consistent trace.
+    That is as little as a poor trace gets, whatever its length: no contradiction earns more than a consistent trace.
     The answer refuses if the verdict says so or, where it does not know, our own rules.
     """
     if verdict.decision is None or verdict.consistent is None:

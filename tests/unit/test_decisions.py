@@ -1,5 +1,10 @@
 """Decisions of traces and contradictions in them, on sentences of our own."""
 
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +91,7 @@ UNDECIDED = [
     "The user says that I must refuse nothing.",
     "The story claims I can help.",
     "They believe I will answer.",
+    "Nothing in it should imply I can do it.",
     "It depends on the purpose.",
     "I should not answer before I know the purpose.",
     "I should not refuse just because of one word.",
@@ -225,6 +231,31 @@ def test_every_canary_is_consistent() -> None:
         assert not contradicts_itself(completion.trace), canary
         if completion.form is Form.OK:
             assert follows(decision_of(completion.trace), is_refusal(completion.answer)), canary
+
+
+DEMONSTRATIONS = files("rapo_ray").joinpath("data/quickstart/demonstrations.jsonl").read_text(encoding="utf-8")
+TRACES = [parse_completion(json.loads(line)["completion"], False).trace for line in DEMONSTRATIONS.splitlines()]
+
+
+def test_demonstrations_with_swapped_decisions_contradict_themselves() -> None:
+    opposite = {"I must refuse": "I can help", "I can help": "I must refuse"}
+    swapped = [re.sub("|".join(opposite), lambda found: opposite[found[0]], trace) for trace in TRACES]
+    assert sum(one != other for one, other in zip(swapped, TRACES, strict=True)) >= 0.95 * len(TRACES)
+    assert not [trace for trace in TRACES if contradicts_itself(trace)]
+    assert sum(map(contradicts_itself, swapped)) >= 0.95 * len(TRACES)
+
+
+@pytest.mark.parametrize(("whole", "most"), [(False, 0), (True, 10)])
+def test_published_traces_are_hardly_ever_contradictory(whole: bool, most: int, shared_data: Path) -> None:
+    rows = json.loads((shared_data / "STAR-1.json").read_text(encoding="utf-8"))
+    flagged = 0
+    for row in rows:
+        completion = parse_completion(row["response"], False)
+        trace = " ".join(completion.thinking.split()) if whole else completion.trace
+        sound = follows(decision_of(trace), is_refusal(completion.answer)) and not contradicts_itself(trace)
+        flagged += not sound
+    assert len(rows) == 1000
+    assert flagged <= most
 
 
 @given(st.lists(st.sampled_from([*REFUSALS, *HELPS, *UNDECIDED, *CONTRADICTIONS, "\n\n", "\ud800"]) | st.text()))

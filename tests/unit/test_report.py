@@ -121,7 +121,7 @@ def test_the_header_names_what_was_done_by_whom(evidence: Evidence, outline: Out
         "8 of 8",
         "versions 0-8",
         "0",
-        "rules-1",
+        "rules-2",
     )
     assert re.fullmatch(r"[0-9a-f]{16}", facts["config"])
     assert "embedded:smollm2-135m" in outline.text
@@ -344,7 +344,8 @@ def test_shares_of_cases_by_hand() -> None:
         replace(silent, level_by_case={"1": {"adequate": 1, "poor": 1}}),
         replace(silent, level_by_case={"1": {"adequate": 2}}),
     ]
-    assert training_charts._shares(metrics, 1) == {"adequate": 0.75, "fair": 0.0, "excessive": 0.0, "poor": 0.25}
+    none = {"fair": 0.0, "excessive": 0.0, "contradictory": 0.0}
+    assert training_charts._shares(metrics, 1) == {"adequate": 0.75, "poor": 0.25, **none}
     assert training_charts._shares(metrics, 2) == {}
 
 
