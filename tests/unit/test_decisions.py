@@ -239,7 +239,7 @@ TRACES = [parse_completion(json.loads(line)["completion"], False).trace for line
 
 def test_demonstrations_with_swapped_decisions_contradict_themselves() -> None:
     opposite = {"I must refuse": "I can help", "I can help": "I must refuse"}
-    swapped = [re.sub("|".join(opposite), lambda found: opposite[found[0]], trace) for trace in TRACES]
+    swapped = [re.sub("|".join(opposite), lambda phrase: opposite[phrase[0]], trace) for trace in TRACES]
     assert sum(one != other for one, other in zip(swapped, TRACES, strict=True)) >= 0.95 * len(TRACES)
     assert not [trace for trace in TRACES if contradicts_itself(trace)]
     assert sum(map(contradicts_itself, swapped)) >= 0.95 * len(TRACES)
