@@ -74,6 +74,8 @@ def _parts(evidence: Evidence) -> list[Part]:
     rows = [cells("completions scored", *(_scored(groups_P) for groups_P in heldout.values()), *([NONE] * compared))]
     for name, (label, value) in {**MEANS, **SHARES}.items():
         by_stage = {stage: by_prompt(groups_P, value) for stage, groups_P in heldout.items()}
+        if not any(by_stage.values()):
+            continue  # recorded before there was such a figure, or by a judge that does not know it
         row = [Cell(label, name)]
         for means in by_stage.values():
             values = list(means.values())

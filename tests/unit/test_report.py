@@ -137,7 +137,7 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     rows = cells_of(table)
     rapo = summarise_stage(evidence.heldout["rapo"])  # nothing in it is unscorable, so prompts and samples weigh alike
     assert rapo.unscorable == 0
-    for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed"):
+    for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "consistent", "malformed"):
         assert float(rows[name][2].text) == pytest.approx(getattr(rapo, name), abs=6e-4)
     delta = total_difference(evidence.heldout["rapo"], evidence.heldout["sft"], 0)
     assert delta.mean is not None and delta.ci95 is not None
@@ -188,7 +188,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
-    assert outline.tags["svg"] == html.count('role="img"') == 9
+    assert outline.tags["svg"] == html.count('role="img"') == 10
     assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
     assert "<image" not in html and "<style" in html and html.count("<style") == 1
     addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -336,6 +336,16 @@ def test_many_rounds_are_put_together() -> None:
     assert [list(part) for part in svg.bins(5, 2)] == [[0, 1], [2, 3, 4]]
     assert [len(part) for part in svg.bins(3, 60)] == [1, 1, 1]
     assert (svg.span([4]), svg.span([4, 5, 6])) == ("4", "4-6")
+
+
+def test_decisions_are_shown_where_they_were_judged() -> None:
+    judged = measure_round(RoundResult(1, 0, groups(4, 4, 5), UpdateResult(), {}, 0, 0.0))
+    silent = replace(judged, round=2, decisions={}, shares=replace(judged.shares, consistent=None))
+    assert training_charts.decisions([silent]) is None
+    chart = training_charts.decisions([judged, silent])
+    assert chart is not None and chart.data is not None
+    shares = [judged.shares.consistent, *judged.decisions.values()]
+    assert [[cell.text for cell in row] for row in chart.data.rows] == [["1", *(f"{share:.0%}" for share in shares)]]
 
 
 def test_shares_of_cases_by_hand() -> None:
