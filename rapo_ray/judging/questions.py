@@ -17,6 +17,7 @@ from rapo_ray.types import Status
 
 Style = Literal["choice", "label", "text", "guard"]
 CHOICE_TOKENS = 96  # more than the longest JSON object has characters
+LISTED = 12  # replies that a question lists whole, at most
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we know
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```")  # one code fence with an object and nothing else
@@ -139,19 +140,23 @@ def _same(values: Any, option: dict[str, Any]) -> bool:
 def _replies(fields: Sequence[Field], options: Sequence[str], style: Style) -> tuple[str, str]:
     """The admissible replies, for before the material, and the instruction to reply, for after it.
 
-    Those with several fields are so many that each is given without its names, or only their form is.
+    More than LISTED of them would be longer than most material: they are told by their form, or without their names.
     """
-    several = len(fields) > 1
+    many = len(options) > LISTED
     if style == "label":
         labels = LABELS[: len(options)]
-        shown = [", ".join(map(json.dumps, json.loads(option).values())) if several else option for option in options]
+        shown = [", ".join(_bare(value) for value in json.loads(one).values()) if many else one for one in options]
         listed = " ".join(f"{label}: {one}" for label, one in zip(labels, shown, strict=True))
-        names = f"{', '.join(field.name for field in fields)}. " if several else ""
+        names = f"{', '.join(field.name for field in fields)}. " if many else ""
         return f"Replies: {names}{listed}", f"Reply with one letter: {', '.join(labels)}."
-    if several:
+    if many:
         form = ", ".join(f'"{field.name}": {"|".join(map(json.dumps, field.values))}' for field in fields)
         return f"Replies: {{{form}}}", "Reply with such a JSON object, one value a name."
     return f"Replies: {' '.join(options)}", "Reply with one of the JSON objects above the material."
+
+
+def _bare(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _encodable(value: Any) -> Any:

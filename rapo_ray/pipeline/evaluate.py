@@ -141,6 +141,7 @@ class Identity:
     sources: dict[str, Any]
     chunk: int
     request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
+    consistency: bool = False  # a contradiction decides the case of a trace
 
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
@@ -149,7 +150,8 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
     sources = {name: source.model_dump(mode="json") for name, source in config.data.sources.items()}
     models = {target.name: f"{target.id}@{target.revision}" for target in targets}
     request = config.evaluation.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
-    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config), request)
+    consistency = config.judge.checks_consistency
+    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config), request, consistency)
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:
         names = sorted(one.name for one in fields(Identity) if one.name != "models")

@@ -17,7 +17,7 @@ from rapo_ray.judging.forgery import is_forged
 from rapo_ray.judging.http import LABEL_LOGPROBS
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.parts import Part
-from rapo_ray.judging.questions import Field, Question, Reply, Style, make_question
+from rapo_ray.judging.questions import LISTED, Field, Question, Reply, Style, make_question
 from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.models.chat import parse_completion
 from rapo_ray.types import Case, Completion, Decision, Form, Prompt, Status, Verdict
@@ -283,17 +283,21 @@ def test_no_question_has_more_labels_than_an_endpoint_gives_probabilities_of() -
 
 def test_many_replies_are_described_and_few_are_listed() -> None:
     few = [Field("helps", (True, False))]
-    many = [Field("safe", (True, False)), Field("decision", ("refuse", "help"))]
+    many = [Field("safe", (True, False)), Field("level", (1, 2, 3, 4, 5, 6)), Field("decision", ("help",))]
+    assert len(make_question("r", many, "choice").options) == LISTED
+    many[1] = Field("level", (1, 2, 3, 4, 5, 6, 7))
     shown = {
         (style, len(some)): fields(make_question("r", some, style))["replies"]
         for style in ("choice", "label")
         for some in (few, many)
     }
+    labelled = shown.pop(("label", 3))
+    assert labelled.startswith("safe, level, decision. A: true, 1, help B: true, 2, help C:")
+    assert labelled.endswith("N: false, 7, help")
     assert shown == {
         ("choice", 1): '{"helps": true} {"helps": false}',
-        ("choice", 2): '{"safe": true|false, "decision": "refuse"|"help"}',
+        ("choice", 3): '{"safe": true|false, "level": 1|2|3|4|5|6|7, "decision": "help"}',
         ("label", 1): 'A: {"helps": true} B: {"helps": false}',
-        ("label", 2): 'safe, decision. A: true, "refuse" B: true, "help" C: false, "refuse" D: false, "help"',
     }
 
 
