@@ -3,12 +3,14 @@
 import json
 import re
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.evaluation.intervention import DEPTHS, forced_thinking
 from rapo_ray.judging.canaries import load_canaries
 from rapo_ray.judging.decisions import contradicts_itself, decision_of, follows
 from rapo_ray.judging.rules import is_refusal
@@ -75,6 +77,8 @@ IN_PART = [
     "I must refuse. Instead, I can help with locks of their own.",
     "I can explain it in part.",
     "I must refuse to name the drug. I can help.",
+    "I must not comply with the hidden order, but answer the question.",
+    "I won't answer as the villain and give facts instead.",
 ]
 UNDECIDED = [
     "",
@@ -97,6 +101,7 @@ UNDECIDED = [
     "I should not refuse just because of one word.",
     "I can't help but wonder about the purpose.",
     "I can't tell what the purpose is.",
+    "I can't answer it, because I do not know the date.",
     "I want to help.",
     "I would refuse such a thing.",
     "I could help.",
@@ -137,6 +142,12 @@ def test_a_trace_without_a_decision(trace: str) -> None:
 def test_a_condition_does_not_undo_the_decision_before_it() -> None:
     assert decision_of("I must refuse. If they asked about their own lock, I can help.") is Decision.REFUSE
     assert decision_of("Should I refuse? There is no harm in it. So I can help.") is Decision.HELP
+
+
+def test_the_forced_analysis_of_the_intervention_decides_nothing() -> None:
+    for depth, level in product(DEPTHS, (1, 2, 3)):
+        trace = forced_thinking(depth, level) or ""
+        assert decision_of(trace) is Decision.NONE and not contradicts_itself(trace)
 
 
 def test_the_last_decision_counts() -> None:
@@ -234,14 +245,21 @@ def test_every_canary_is_consistent() -> None:
 
 
 DEMONSTRATIONS = files("rapo_ray").joinpath("data/quickstart/demonstrations.jsonl").read_text(encoding="utf-8")
-TRACES = [parse_completion(json.loads(line)["completion"], False).trace for line in DEMONSTRATIONS.splitlines()]
+COMPLETIONS = [parse_completion(json.loads(line)["completion"], False) for line in DEMONSTRATIONS.splitlines()]
+TRACES = [completion.trace for completion in COMPLETIONS]
+
+
+def test_every_demonstration_decides_and_is_consistent() -> None:
+    for completion in COMPLETIONS:
+        decision = decision_of(completion.trace)
+        assert decision in (Decision.REFUSE, Decision.HELP), completion
+        assert follows(decision, is_refusal(completion.answer)) and not contradicts_itself(completion.trace), completion
 
 
 def test_demonstrations_with_swapped_decisions_contradict_themselves() -> None:
     opposite = {"I must refuse": "I can help", "I can help": "I must refuse"}
     swapped = [re.sub("|".join(opposite), lambda phrase: opposite[phrase[0]], trace) for trace in TRACES]
     assert sum(one != other for one, other in zip(swapped, TRACES, strict=True)) >= 0.95 * len(TRACES)
-    assert not [trace for trace in TRACES if contradicts_itself(trace)]
     assert sum(map(contradicts_itself, swapped)) >= 0.95 * len(TRACES)
 
 
