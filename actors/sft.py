@@ -25,8 +25,8 @@ REPORTS = 5  # a report waits about a second for Ray Train's controller; the log
 def sft_worker(job: dict[str, Any]) -> None:
     """The training loop of one Ray Train worker."""
     import torch
-    from transformers import AutoTokenizer
 
+    from rapo_ray.models.chat_template import load_tokenizer
     from rapo_ray.warmup.sft import SftRank
 
     context = ray.train.get_context()
@@ -39,7 +39,7 @@ def sft_worker(job: dict[str, Any]) -> None:
     warmup = WarmupConfig.model_validate(job["warmup"])
     policy = PolicyConfig.model_validate(job["policy"])
     model: Path = job["model"].on_this_node()
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     trainer = SftRank(model, tokenizer, warmup, policy, len(steps))
     every = max(1, len(steps) // REPORTS)
     metrics: dict[str, float] = {}

@@ -73,7 +73,10 @@ def _served(chat: ChatFormat) -> str:
 def _code(text: str) -> str:
     """Text as code in a table, for GitHub and for the site."""
     text = " ".join(text.split())
-    return f"<code>{escape(text, quote=False).replace('|', '&#124;')}</code>" if text else ""
+    text = escape(text, quote=False)
+    for character in "|[":  # which would end a cell, or begin a link
+        text = text.replace(character, f"&#{ord(character)};")
+    return f"<code>{text}</code>" if text else ""
 
 
 if __name__ == "__main__":

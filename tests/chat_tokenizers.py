@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import read_format
 from tests.tiny import tiny_tokenizer
@@ -202,11 +202,16 @@ MINIMAX_M3 = template(
     "]~b]ai\n{% if m['reasoning_content'] %}<mm:think>{{ m['reasoning_content'] }}{% endif %}</mm:think>{{ c }}[e~[\n",
     "]~b]ai\n{% if thinking_mode == 'enabled' %}<mm:think>{% elif thinking_mode == 'disabled' %}</mm:think>{% endif %}",
 )
+NEMOTRON_SWITCH = (
+    "{% if '/think' in c %}{% set ns.quiet = false %}{% elif '/no_think' in c %}{% set ns.quiet = true %}{% endif %}"
+)
 NEMOTRON_NANO_V2 = template(
-    "<SPECIAL_10>System\n{{ c }}\n{% if '/no_think' in c %}{% set ns.quiet = true %}{% endif %}",
-    "<SPECIAL_11>User\n{{ c }}\n",
-    "<SPECIAL_11>Assistant\n{% if '</think>' in c %}<think>\n{% endif %}{{ c }}\n<SPECIAL_12>\n",
-    "<SPECIAL_11>Assistant\n{% if ns.quiet %}<think></think>{% else %}<think>\n{% endif %}",
+    "<SPECIAL_10>System\n{{ c }}\n" + NEMOTRON_SWITCH,
+    "<SPECIAL_11>User\n{{ c }}\n" + NEMOTRON_SWITCH,
+    "{% if not (loop.last and add_generation_prompt) %}<SPECIAL_11>Assistant\n"
+    "{% if '</think>' in c %}<think>\n{% endif %}{{ c }}\n<SPECIAL_12>\n{% endif %}",
+    "<SPECIAL_11>Assistant\n{% if ns.quiet %}<think></think>{% else %}<think>\n{% endif %}"
+    "{% if messages[-1]['role'] == 'assistant' %}{{ messages[-1]['content'] }}{% endif %}",
     head="{% set ns = namespace(quiet=false) %}",
 )
 GLM_47 = template(

@@ -6,6 +6,7 @@ reward = TrlReward(config, tokenizer=tokenizer)
 trainer = GRPOTrainer(..., reward_funcs=reward, train_dataset=Dataset.from_list(training_rows(config)))
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from rapo_ray.errors import DataError
 from rapo_ray.models.chat import PLAIN
 from rapo_ray.models.chat_template import read_format, special_ids
 from rapo_ray.types import Prompt
+
+log = logging.getLogger(__name__)
 
 
 class TrlReward:
@@ -31,6 +34,8 @@ class TrlReward:
         self.__name__ = "rapo"  # its name in TRL's metrics
         self._chat = PLAIN if tokenizer is None else read_format(tokenizer, config.model.thinking)
         self._tokenizer = tokenizer
+        if self._chat.on:
+            log.warning("this model thinks only with GRPOConfig(chat_template_kwargs=%s)", dict(self._chat.on))
         self._hidden = frozenset() if tokenizer is None else special_ids(tokenizer).difference(self._chat.mark_ids)
         self._reward = RapoReward(config, self._chat)
         self._max_length = max_completion_length

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rapo_ray.config.base import Dtype, Strict
 from rapo_ray.config.request import JsonObject, JudgeRequestConfig
+from rapo_ray.config.thinking import ThinkingConfig, check_template_kwargs
 
 GuardFamily = Literal[
     "llama_guard", "wildguard", "qwen3guard", "polyguard", "shieldgemma", "granite_guardian_3", "granite_guardian_3_3",
@@ -42,6 +43,8 @@ class JudgeBackendConfig(Strict):
     """Token limit of a `text` or guard reply; a reply that reaches it is a failed verdict."""
     max_thinking_tokens: int = Field(default=0, ge=0)
     """Tokens that the judge may think before its reply; with 0, `choice` and `label` leave no room for thinking."""
+    thinking: ThinkingConfig = ThinkingConfig()
+    """Chat format of a `vllm` judge's model, as far as its chat template does not show it."""
     template_kwargs: JsonObject = Field(default={})
     """Arguments of the judge's chat template, such as `enable_thinking: false`; `http` sends `chat_template_kwargs`."""
     timeout: float = Field(default=120, gt=0)
@@ -67,12 +70,24 @@ class JudgeBackendConfig(Strict):
     request: JudgeRequestConfig = JudgeRequestConfig()
     """Fields of each request to an `http` judge."""
 
+    @field_validator("template_kwargs")
+    @classmethod
+    def _arguments_of_a_template(cls, value: JsonObject) -> JsonObject:
+        check_template_kwargs(value)
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.backend != "rules" and not self.model:
             raise ValueError(f"backend={self.backend} needs a model")
         if self.backend == "http" and not self.url:
             raise ValueError("backend=http needs a url")
+        written = self.max_thinking_tokens + (self.max_reply_tokens if self.reply == "text" or self.guard else 0)
+        if self.backend == "vllm" and written >= self.max_model_len:
+            raise ValueError(
+                f"max_thinking_tokens={self.max_thinking_tokens} and max_reply_tokens={self.max_reply_tokens} leave no "
+                f"room for a question in max_model_len={self.max_model_len}: raise that"
+            )
         if self.guard and self.backend == "rules":
             raise ValueError(f"guard={self.guard} needs backend=vllm or backend=http")
         if self.guard in RAW_GUARDS and self.backend == "http":

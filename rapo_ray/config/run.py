@@ -4,7 +4,7 @@ Precedence: defaults < recipe file < dotted overrides on the command line. Unkno
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,29 +15,9 @@ from rapo_ray.config.learning import CreditConfig, PolicyConfig, ReferenceConfig
 from rapo_ray.config.serving import FollowConfig
 from rapo_ray.config.sinks import SinksConfig
 from rapo_ray.config.sources import SourceConfig
+from rapo_ray.config.thinking import ThinkingConfig
 
 MAX_SHARED_MEMORY = 0.95  # of a card that engines and judges share; each process needs some of the rest
-
-
-class ThinkingConfig(Strict):
-    """Settings for a chat template that does not show the model's chat format; what is unset is read from it."""
-
-    open: str | None = Field(default=None, min_length=1)
-    """Text that opens the thinking, such as `<think>`; unset, it is read from the chat template."""
-    close: str | None = Field(default=None, min_length=1)
-    """Text that closes the thinking, such as `</think>`; set it together with `open`."""
-    answer: tuple[str, str] | None = None
-    """Texts that wrap the answer, such as `["<answer>", "</answer>"]`; unset, they are read from the chat template."""
-    end_of_turn: str | None = Field(default=None, min_length=1)
-    """Token that ends the model's turn; unset, it is the one that the chat template writes."""
-    template_kwargs: dict[str, Any] | None = None
-    """Arguments of the chat template that make the model think, as `{enable_thinking: true}`; unset, they are read."""
-
-    @model_validator(mode="after")
-    def _marks_in_pairs(self) -> Self:
-        if (self.open is None) != (self.close is None):
-            raise ValueError("thinking.open and thinking.close go together: set both, or none")
-        return self
 
 
 class ModelConfig(Strict):

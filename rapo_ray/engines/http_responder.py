@@ -113,14 +113,25 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
         body = json.loads(content)
         choice = body["choices"][0]
         message = choice["message"]
-        text = message.get("content") or message.get("refusal") or ""
-        thinking = message.get("reasoning_content") or message.get("reasoning")
+        text, thought = _parts_of(message.get("content"))
+        text = text or message.get("refusal") or ""
+        thinking = message.get("reasoning_content") or message.get("reasoning") or thought
         tokens = int((body.get("usage") or {}).get("completion_tokens") or 0)
         if not isinstance(text, str) or not (thinking is None or isinstance(thinking, str)):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise EngineError(f"{settings.endpoint.url}: the reply for {prompt.id} is no chat completion") from None
     if thinking:
-        text = settings.chat.compose(thinking.strip(), text)
+        text = settings.chat.compose(settings.chat.inert(thinking), text)
     truncated = choice.get("finish_reason") == "length"
     return Response(group, 0, prompt.id, text, truncated, tokens)
+
+
+def _parts_of(content: Any) -> tuple[Any, str]:
+    """Text and thinking of a message's content, which some endpoints give as a list of parts."""
+    if not isinstance(content, list):
+        return content, ""
+    text = "".join(part["text"] for part in content if part.get("type") == "text")
+    thoughts = [part["thinking"] for part in content if part.get("type") == "thinking"]
+    thinking = "".join(_parts_of(thought)[0] for thought in thoughts)
+    return text, thinking

@@ -9,14 +9,14 @@ import threading
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from rapo_ray.engines.memory import STEP_TOKENS
 from rapo_ray.errors import EngineError
 from rapo_ray.models.chat import PLAIN, ChatFormat, Conversation
-from rapo_ray.models.chat_template import special_ids
+from rapo_ray.models.chat_template import load_tokenizer, special_ids
 from rapo_ray.models.source import ModelSource
 from rapo_ray.types import Sampling
 
@@ -82,7 +82,8 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._llm = _start(settings)
         self.chat = settings.chat
-        self._hidden = special_ids(self._llm.get_tokenizer()).difference(settings.chat.mark_ids)
+        self._tokenizer = load_tokenizer(settings.model.on_this_node())  # vLLM's own may be Mistral's: no template
+        self._hidden = special_ids(self._tokenizer).difference(settings.chat.mark_ids)
         self._sleeps = settings.sleeps
         self._engine = self._llm.llm_engine
         self.capacity = capacity(self._engine.vllm_config.cache_config, settings)
@@ -122,16 +123,14 @@ class VllmEngine:
         from jinja2 import TemplateError
 
         try:
-            prompt = self._llm.get_tokenizer().apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=False, **arguments
-            )
+            prompt = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **arguments)
         except (TemplateError, TypeError, ValueError) as error:
             raise EngineError(f"the model's chat template fails: {error}") from None
         return str(prompt)
 
     def encode_text(self, text: str) -> list[int]:
         """Tokenize a complete input that already contains its special tokens."""
-        return list(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def pause(self) -> None:
         """Stop stepping once the current step is done; requests in flight stay in the engine."""
@@ -224,7 +223,8 @@ class VllmEngine:
 
     def _end(self, request: "_Request", output: Any) -> None:
         try:
-            request.end(_generated(output, request.labels, self._llm.get_tokenizer(), self._hidden))
+            generated = _generated(output, request.labels, self._tokenizer, self._hidden)
+            request.end(replace(generated, text=self.chat.canonical(generated.text)))
         except Exception as error:  # of a tokenizer; nobody else would see it
             request.end(EngineError(f"the completion could not be decoded: {type(error).__name__}: {error}"))
 
@@ -309,6 +309,8 @@ def _start(settings: EngineSettings) -> Any:
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
         trust_remote_code=False,
+        tokenizer_mode="hf",  # the one that the chat format was read from; Mistral's own has no template
+        config_format="hf",
         disable_log_stats=True,
         weight_transfer_config=transfer,
         enable_sleep_mode=settings.sleeps,

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.judge import JudgeBackendConfig
-from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.engines.http_chat import EndpointSettings
 from rapo_ray.engines.vllm_engine import EngineSettings, VllmEngine
-from rapo_ray.errors import ModelError
 from rapo_ray.judging.ask import Ask, JudgeSettings, Mode
 from rapo_ray.judging.cache import CachedAsk, JudgementStore
 from rapo_ray.judging.guards.families import read_guard
@@ -19,8 +17,7 @@ from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.probe import probe
 from rapo_ray.judging.questions import Question, Reply, read_reply
 from rapo_ray.judging.vllm_ask import AskLimits, VllmAsk
-from rapo_ray.models.chat import PLAIN, ChatFormat
-from rapo_ray.models.chat_template import format_of_folder
+from rapo_ray.models.chat_template import judge_format
 from rapo_ray.models.folder import fingerprint
 from rapo_ray.models.source import ModelSource
 
@@ -49,12 +46,13 @@ def judge_spec(config: RunConfig, part: str, model: Path | None) -> JudgeSpec:
         backend=judge,
         mode=config.judge.mode,
         revision=judge.revision or (fingerprint(model) if model else None),
-        engine=_engine_settings(config, judge, model) if model else None,
+        engine=_engine_settings(config, part, model) if model else None,
         cache=(config.out / JUDGEMENTS).resolve() if config.judge.cache else None,
     )
 
 
-def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) -> EngineSettings:
+def _engine_settings(config: RunConfig, part: str, model: Path) -> EngineSettings:
+    judge = config.judge.named()[part]
     return EngineSettings(
         model=ModelSource.of(model),
         dtype=judge.dtype,
@@ -68,18 +66,8 @@ def _engine_settings(config: RunConfig, judge: JudgeBackendConfig, model: Path) 
         sleeps=config.rollout.colocate and config.cluster.device == "gpu",
         expected_tokens=max(1, judge.max_model_len // 2),
         block_tokens=BLOCK_TOKENS if config.cluster.device == "cpu" else None,
-        chat=judge_format(judge, model),
+        chat=judge_format(judge, part, model),
     )
-
-
-def judge_format(judge: JudgeBackendConfig, model: Path) -> ChatFormat:
-    """The chat format of a vllm judge's model; raises ModelError where it has none, which a guard need not have."""
-    try:
-        return format_of_folder(model, ThinkingConfig())
-    except ModelError:
-        if judge.guard is None:
-            raise
-        return PLAIN
 
 
 def judge_engine(spec: JudgeSpec) -> VllmEngine | None:
@@ -108,6 +96,8 @@ def judge_identity(spec: JudgeSpec) -> str:
     """The judge of cached judgements: its model, its revision, and the settings that its replies depend on."""
     judge = spec.backend
     settings = judge.model_dump(mode="json", include={"max_thinking_tokens", "template_kwargs"}, exclude_defaults=True)
+    if spec.engine is not None:
+        settings["chat"] = spec.engine.chat.to_json()  # a question in another form is another question
     if judge.backend == "http":
         settings |= judge.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
     more = f"?{json.dumps(settings, sort_keys=True)}" if settings else ""

@@ -12,6 +12,8 @@ from rapo_ray.judging.questions import CHOICE_TOKENS, Question, Reply
 from rapo_ray.judging.rendering import check_complete, rendered
 from rapo_ray.types import Sampling
 
+CLOSING_TOKENS = 16  # more than what closes a thought
+
 
 @dataclass(frozen=True, slots=True)
 class AskLimits:
@@ -63,18 +65,28 @@ class VllmAsk:
         """A prompt that the reply follows at once: the template's own form for that, or a thought that is closed."""
         chat = self._engine.chat
         prompt = self._render(question, {} if chat.off is None else chat.off, quiet=True)
-        return prompt + chat.to_answer(prompt)
+        return prompt + chat.to_answer(prompt, self._is_off())
+
+    def _is_off(self) -> bool:
+        """True where the template's argument or word keeps the model from thinking, and no setting undoes that."""
+        chat, settings = self._engine.chat, self._limits.template_kwargs
+        if chat.off is None:
+            return bool(chat.off_word)
+        return not any(settings.get(name, value) != value for name, value in chat.off.items()) and not (
+            chat.on and all(settings.get(name) == value for name, value in chat.on.items())
+        )
 
     async def _thought(self, question: Question, reply_tokens: int) -> tuple[str, int]:
         """The prompt with the judge's thought behind it, closed where its limit cuts it, and the tokens spent."""
         chat = self._engine.chat
         prompt = self._render(question, chat.on)
         sampling = Sampling(0.0, 1.0, self._limits.thinking, None, logprobs=False)
-        generated = await self._generate(prompt, sampling, self._limits.thinking + reply_tokens)
+        generated = await self._generate(prompt, sampling, self._limits.thinking + CLOSING_TOKENS + reply_tokens)
         spent = len(generated.prompt_tokens) + len(generated.tokens)
         thought, mark, _ = generated.text.partition(chat.close_mark)
-        if not mark and not generated.truncated:  # it replied without a thought
-            return prompt + chat.to_answer(prompt), spent
+        begun = chat.opened or chat.open_mark in thought
+        if not mark and not generated.truncated and not begun:  # it replied without a thought
+            return prompt + chat.to_answer(prompt, quiet=False), spent
         return f"{prompt}{thought.rstrip()}{chat.closing}{chat.answer_start}", spent
 
     def _render(self, question: Question, arguments: Any, quiet: bool = False) -> str:

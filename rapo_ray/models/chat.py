@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from rapo_ray.types import Completion, Form
 
+_CHANNEL = re.compile(r"<\|channel\|>(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 Conversation = list[dict[str, Any]]
@@ -73,18 +74,25 @@ class ChatFormat:
         """A completion as the model writes it behind its prompt, without the token that ends the turn."""
         return f"{self.begin(thinking, closed=True)}{answer}{self.answer_end}"
 
-    def to_answer(self, prompt: str) -> str:
+    def to_answer(self, prompt: str, quiet: bool) -> str:
         """Text that a rendered prompt is continued with so that the answer comes at once; none if it says so itself."""
         text = prompt.rstrip()
         if text.endswith(self.open_mark):
             return self.closing + self.answer_start
-        if text.endswith(self.close_mark) or self.off is not None or self.off_word or not self.shown:
+        if text.endswith(self.close_mark) or quiet or not self.shown:
             return ""
         return self.skipping
 
     def behind_thinking(self, text: str) -> str:
-        """All of a text that follows the first thought in it; the whole text where none is closed."""
-        return self.unwrap(text.partition(self.close_mark)[2]) if self.close_mark in text else text
+        """All of a text that follows the first thought, or the mark of a direct answer; else the whole text."""
+        if self.close_mark in text:
+            return self.unwrap(text.partition(self.close_mark)[2])
+        direct = self.direct_mark
+        return self.unwrap(text.lstrip().removeprefix(direct)) if direct else text
+
+    def canonical(self, text: str) -> str:
+        """The text with the headers of its channels in the form of the marks: models add a recipient or a format."""
+        return _CHANNEL.sub(r"<|channel|>\1<|message|>", text) if "<|channel|>" in self.opening else text
 
     def unwrap(self, answer: str) -> str:
         """The answer without what wraps it."""

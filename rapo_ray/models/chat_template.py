@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.models.folder import one_line
 from rapo_ray.models.published import read_chat
 
+SETTING = "model.thinking"  # the section that errors name
 # What no template contains or changes.
 USER, SYSTEM, THOUGHT, ANSWER = "Xuserx1?", "Xsystemx2.", "Xthoughtx3.", "Xanswerx4."
 
@@ -49,14 +51,28 @@ _SIMPLE_TAG = re.compile(r"(?:<\w+>|\[\w+\])\s*\Z")
 Messages = list[dict[str, Any]]
 
 
-def format_of_folder(folder: Path, thinking: ThinkingConfig, tokenizer: Any = None) -> ChatFormat:
-    """The chat format of the model in a folder: its manifest's, where it was published; raises ModelError."""
-    published = read_chat(folder)
-    if published is not None and thinking == ThinkingConfig():
-        return published
+def format_of_folder(
+    folder: Path, thinking: ThinkingConfig, tokenizer: Any = None, setting: str = SETTING, thinks: bool = True
+) -> ChatFormat:
+    """The chat format of the model in a folder, as `read_format`; one that we trained has it in writing."""
+    if (written := read_chat(folder)) is not None:
+        return written
     if tokenizer is None:
         tokenizer = load_tokenizer(folder)
-    return read_format(tokenizer, thinking, _stops(folder / "generation_config.json"), str(folder))
+    stops = _stops(folder / "generation_config.json")
+    return read_format(tokenizer, thinking, stops, str(folder), setting, thinks)
+
+
+def judge_format(judge: JudgeBackendConfig, part: str, model: Path) -> ChatFormat:
+    """The chat format of a vllm judge's model; raises ModelError where it has none, which a guard need not have."""
+    try:
+        return format_of_folder(
+            model, judge.thinking, setting=f"judge.{part}.thinking", thinks=judge.max_thinking_tokens > 0
+        )
+    except ModelError:
+        if judge.guard is None:
+            raise
+        return PLAIN
 
 
 def special_ids(tokenizer: Any) -> set[int]:
@@ -67,9 +83,9 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 def stated_format(thinking: ThinkingConfig) -> ChatFormat:
     """The format of completions without a template to read: the plain one, or the marks that the settings state."""
-    if thinking.open is None or thinking.close is None:
-        return PLAIN
     start, end = thinking.answer or ("", "")
+    if thinking.open is None or thinking.close is None:
+        return replace(PLAIN, answer_start=start, answer_end=end)
     return ChatFormat(f"{thinking.open}\n", f"\n{thinking.close}\n\n", start, end, shown=True)
 
 
@@ -77,17 +93,25 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder; raises ModelError."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:  # beside a tekken.json it would give Mistral's own tokenizer, which has no chat template
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, mistral_format=False)
     except Exception as error:  # whatever the library raises, for the user it is one error
         raise ModelError(f"the tokenizer in {folder} cannot be read: {one_line(str(error))}") from error
 
 
 def read_format(
-    tokenizer: Any, thinking: ThinkingConfig | None = None, stops: tuple[int, ...] = (), name: str = "the model"
+    tokenizer: Any,
+    thinking: ThinkingConfig | None = None,
+    stops: tuple[int, ...] = (),
+    name: str = "the model",
+    setting: str = SETTING,
+    thinks: bool = True,
 ) -> ChatFormat:
-    """The chat format that a tokenizer's template shows; raises ModelError, in one line, where it cannot be told."""
-    return _Reader(tokenizer, thinking or ThinkingConfig(), stops, name).read()
+    """The chat format that a tokenizer's template shows; raises ModelError, in one line, where it cannot be told.
+
+    One that never thinks is an error unless `thinks` is False.
+    """
+    return _Reader(tokenizer, thinking or ThinkingConfig(), stops, name, setting, thinks).read()
 
 
 def describe(chat: ChatFormat) -> str:
@@ -126,8 +150,12 @@ def _stops(path: Path) -> tuple[int, ...]:
 class _Reader:
     """One reading of one template."""
 
-    def __init__(self, tokenizer: Any, thinking: ThinkingConfig, stops: tuple[int, ...], name: str) -> None:
+    def __init__(
+        self, tokenizer: Any, thinking: ThinkingConfig, stops: tuple[int, ...], name: str, setting: str, thinks: bool
+    ) -> None:
         self._tokenizer = tokenizer
+        self._setting = setting
+        self._thinks = thinks
         self._thinking = thinking
         self._name = name
         self._parts = False
@@ -153,10 +181,12 @@ class _Reader:
             written = prompt[len(prompt.rstrip()) :]  # the white space behind the mark, all or the beginning of it
             behind = opening[len(opening.rstrip()) :]
             lead = behind.removeprefix(written) if behind.startswith(written) else ""
+        elif prompt.rstrip().endswith(closing.strip()) and not self._thinks:
+            off = {}
         elif prompt.rstrip().endswith(closing.strip()):
             raise ModelError(
                 f"{self._name}: its chat template closes the thinking in the prompt, so every completion would be an "
-                "answer alone: set model.thinking.template_kwargs to what opens it"
+                f"answer alone: set {self._setting}.template_kwargs to what opens it"
             )
         end, end_id, answer_end = self._end(on, (opening, closing))
         between = self._before_answer(prompt, on)
@@ -173,9 +203,12 @@ class _Reader:
 
     def _marks(self, prompt: str, on: Mapping[str, Any], off: Mapping[str, Any] | None) -> tuple[str, str, str, bool]:
         """Opening, closing, what opens the answer, and True where template or settings show them."""
+        rendered = self._rendered_marks(prompt, on)
         if self._thinking.open is not None and self._thinking.close is not None:
-            return self._thinking.open, self._thinking.close, "", True
-        if (rendered := self._rendered_marks(prompt, on)) is not None:
+            chosen = (self._thinking.open, self._thinking.close)
+            self._check_marks(chosen, rendered)
+            return (*chosen, "", True)
+        if rendered is not None:
             return (*rendered, True)
         if (ending := self._marks_of_prompt(prompt, on)) is not None:
             return (*ending, "", True)
@@ -186,6 +219,14 @@ class _Reader:
         if not between.strip() and not (between == " " and self._begins_with_space()):
             opening = between + opening
         return opening, closing, "", shown
+
+    def _check_marks(self, chosen: tuple[str, str], rendered: tuple[str, str, str] | None) -> None:
+        """Raises ModelError for marks in the settings where the template renders others."""
+        if rendered is not None and [mark.strip() for mark in chosen] != [mark.strip() for mark in rendered[:2]]:
+            raise ModelError(
+                f"{self._name}: {self._setting}.open and close say {chosen[0]!r} and {chosen[1]!r}, but its chat "
+                f"template renders thinking between {rendered[0]!r} and {rendered[1]!r}: leave them out"
+            )
 
     def _begins_with_space(self) -> bool:
         """True where the tokenizer itself puts a space before a text."""
@@ -199,7 +240,7 @@ class _Reader:
             marks = " and ".join(pair[0].strip() for pair in named)
             raise ModelError(
                 f"{self._name}: its chat template names {marks}, and which of them is its thinking cannot be told: "
-                "set model.thinking.open and model.thinking.close"
+                f"set {self._setting}.open and {self._setting}.close"
             )
         if named:
             return *named[0], True
@@ -250,13 +291,13 @@ class _Reader:
         if _SIMPLE_TAG.search(mark) and not mark.startswith("[/") and not self._is_special(mark):
             raise ModelError(
                 f"{self._name}: its prompt ends in {mark!r}, and its chat template does not show what closes that: "
-                "set model.thinking.open and model.thinking.close"
+                f"set {self._setting}.open and {self._setting}.close"
             )
         return None
 
     def _switch(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Template arguments with thinking on, and off; None where no argument switches it off."""
-        chosen = self._thinking.template_kwargs
+        chosen = self._thinking.template_kwargs or {}
         default = self._prompt({})
         for name, on_value, off_value in SWITCHES:
             if name not in self._source:
@@ -268,12 +309,9 @@ class _Reader:
                 continue
             if name == "reasoning_effort" and not _closes(default):
                 continue  # it says how much to think, not whether
-            if chosen is not None:
-                return dict(chosen), {key: value for key, value in chosen.items() if key != name} | off
             on, off = ({} if text == default else each for text, each in ((opened, on), (closed, off)))
-            return on, off
-        if chosen is None:
-            return {}, None
+            others = {key: value for key, value in chosen.items() if key != name}
+            return on | chosen, others | off
         opens = _closes(default) and not _closes(self._prompt(chosen))
         return dict(chosen), {} if opens else None
 
@@ -314,14 +352,14 @@ class _Reader:
         if self._tokenizer.eos_token_id is None:
             raise ModelError(
                 f"{self._name}: neither its chat template nor its tokenizer names a token that ends a turn: "
-                "set model.thinking.end_of_turn"
+                f"set {self._setting}.end_of_turn"
             )
         return self._tokenizer.eos_token, self._tokenizer.eos_token_id, ""
 
     def _named_end(self, name: str) -> tuple[str, int, str]:
         token = self._tokenizer.get_vocab().get(name)
         if token is None:
-            raise ModelError(f"{self._name}: model.thinking.end_of_turn={name!r} is no token of its tokenizer")
+            raise ModelError(f"{self._name}: {self._setting}.end_of_turn={name!r} is no token of its tokenizer")
         return name, token, ""
 
     def _is_stop(self, token: int) -> bool:
@@ -389,7 +427,7 @@ class _Reader:
             return self._render([self._turn("user", USER)], arguments, prompt=True)
         except Exception as error:  # a template is code, and may raise anything
             raise ModelError(
-                f"{self._name}: its chat template refuses model.thinking.template_kwargs={dict(arguments)}: "
+                f"{self._name}: its chat template refuses {self._setting}.template_kwargs={dict(arguments)}: "
                 f"{one_line(str(error))}"
             ) from None
 

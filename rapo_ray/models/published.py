@@ -4,12 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rapo_ray.atomic import write_json_atomically
 from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import ChatFormat
 
 MANIFEST = "rapo.json"
+CHAT = "rapo-chat.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,10 @@ class Published:
     folder: Path
     run: str
     version: int  # of the weights: the rounds they were trained for
-    checksum: str  # SHA-256 over the manifest's files and their checksums
+    checksum: str  # SHA-256 over the manifest's files, their checksums and the chat format
     config: str  # hash of the run's config
     system_prompt: str | None  # of its training
-    chat: ChatFormat
+    chat: ChatFormat | None  # None where a version without formats published it
 
     @property
     def id(self) -> str:
@@ -45,15 +47,23 @@ def write_manifest(
     write_json_atomically(folder / MANIFEST, content)
 
 
+def write_chat(folder: Path, chat: ChatFormat) -> None:
+    """Write the chat format of a model that is not published, such as a warmed-up one."""
+    write_json_atomically(folder / CHAT, {"chat": chat.to_json()})
+
+
 def read_chat(folder: Path) -> ChatFormat | None:
-    """The chat format in a folder's manifest; None where it was not published, or by a version without formats."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return ChatFormat.from_json(content["chat"]) if "chat" in content else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish it again") from None
+    """The chat format that was written with a model; None where none was. Raises ModelError for a damaged file."""
+    for path in (folder / MANIFEST, folder / CHAT):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if "chat" in content:
+                return ChatFormat.from_json(content["chat"])
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"{path} cannot be read ({type(error).__name__}): publish it again") from None
+    return None
 
 
 def read_published(path: Path) -> Published:
@@ -68,12 +78,14 @@ def read_published(path: Path) -> Published:
             folder.resolve(),
             str(content["run"]),
             int(content["version"]),
-            _digest(files),
+            _digest(files, content.get("chat")),
             str(content["config"]),
             content["system_prompt"],
-            ChatFormat.from_json(content["chat"]),
+            ChatFormat.from_json(content["chat"]) if "chat" in content else None,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ModelError(f"{folder / MANIFEST} lacks {error}: publish the model again") from None
+    except (OSError, ValueError, TypeError) as error:
         raise ModelError(
             f"{folder / MANIFEST} cannot be read ({type(error).__name__}): publish the model again"
         ) from None
@@ -87,8 +99,11 @@ def read_published(path: Path) -> Published:
     return published
 
 
-def _digest(files: dict[str, str]) -> str:
-    return hashlib.sha256("".join(f"{name}\0{sha}\n" for name, sha in sorted(files.items())).encode()).hexdigest()
+def _digest(files: dict[str, str], chat: dict[str, Any] | None) -> str:
+    lines = [f"{name}\0{sha}\n" for name, sha in sorted(files.items())]
+    if chat is not None:
+        lines.append(json.dumps(chat, sort_keys=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ModelError
 from rapo_ray.models.embedded import EMBEDDED_PREFIX, cached_embedded, embedded_model, embedded_names
-from rapo_ray.models.folder import check_model_folder, one_line
+from rapo_ray.models.folder import TOKENIZER_FILES, check_model_folder, one_line
 
 HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
@@ -39,7 +39,10 @@ def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None
 
 
 def local_model(spec: str, revision: str | None = None) -> Path | None:
-    """Folder of a model that is on this machine already, whole or not; None where it would have to be fetched."""
+    """Folder of a model whose tokenizer is on this machine already; None where it would have to be fetched.
+
+    Raises ModelError for a name that is none.
+    """
     if spec.startswith(EMBEDDED_PREFIX):
         return cached_embedded(spec.removeprefix(EMBEDDED_PREFIX), cache_root())
     folder = Path(spec).expanduser()
@@ -48,12 +51,15 @@ def local_model(spec: str, revision: str | None = None) -> Path | None:
     if not _HUB_ID.fullmatch(spec):
         return None
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(spec, revision=revision, local_files_only=True))
+        snapshot = Path(snapshot_download(spec, revision=revision, local_files_only=True))
+    except HFValidationError as error:
+        raise ModelError(f"model {spec!r}: {one_line(str(error))}") from None
     except LocalEntryNotFoundError:
         return None
+    return snapshot if any((snapshot / name).is_file() for name in TOKENIZER_FILES) else None
 
 
 def judge_models(config: RunConfig) -> dict[str, Path]:
@@ -92,7 +98,11 @@ def hub_snapshot(repo: str, revision: str | None, offline: bool) -> Path:
             repo,
             revision=revision,
             allow_patterns=list(HUB_PATTERNS),
-            ignore_patterns=["*/*"],  # some repositories have a second copy of the weights in a sub-folder
+            ignore_patterns=[
+                "*/*",
+                "consolidated*",
+                "params.json",
+            ],  # second copies of the weights, and Mistral's own form
             local_files_only=offline,
         )
     except Exception as error:  # the client passes on whatever its HTTP library raises; for the user it is one error

@@ -141,6 +141,7 @@ class Identity:
     sources: dict[str, Any]
     chunk: int
     request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
+    chats: dict[str, dict[str, Any]] = field(default_factory=dict)  # chat format of each model
     consistency: bool = False  # a contradiction decides the case of a trace
 
 
@@ -150,20 +151,24 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
     sources = {name: source.model_dump(mode="json") for name, source in config.data.sources.items()}
     models = {target.name: f"{target.id}@{target.revision}" for target in targets}
     request = config.evaluation.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
-    consistency = config.judge.checks_consistency
-    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config), request, consistency)
+    chats = {target.name: to_json(target.chat) for target in targets}
+    identity = Identity(
+        models, to_json(decoding(config)), judges, sources, chunk_size(config), request, chats,
+        config.judge.checks_consistency,
+    )  # fmt: skip
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:
-        names = sorted(one.name for one in fields(Identity) if one.name != "models")
+        names = sorted(one.name for one in fields(Identity) if one.name not in ("models", "chats"))
         changed = [name for name in names if getattr(before, name) != getattr(identity, name)]
         changed += [f"models.{name}" for name, one in models.items() if before.models.get(name, one) != one]
+        changed += [f"chat format of {name}" for name, one in chats.items() if before.chats.get(name, one) != one]
         if changed and any(folder.glob("*.jsonl")):
             raise ConfigError(
                 f"{folder} holds an evaluation with other settings (changed: {', '.join(changed)}): "
                 "give another --output, or remove the folder"
             )
         if not changed:
-            identity = replace(identity, models={**before.models, **models})
+            identity = replace(identity, models={**before.models, **models}, chats={**before.chats, **chats})
     write_text_atomically(path, json.dumps(to_json(identity), indent=2, sort_keys=True) + "\n")
 
 

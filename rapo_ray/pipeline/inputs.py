@@ -5,14 +5,13 @@ from pathlib import Path
 
 from rapo_ray import console
 from rapo_ray.config import RunConfig
-from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.errors import ConfigError, DataError, ModelError
 from rapo_ray.judging.http import check_judges
 from rapo_ray.models.chat import ChatFormat
-from rapo_ray.models.chat_template import describe, format_of_folder
+from rapo_ray.models.chat_template import describe, format_of_folder, judge_format
 from rapo_ray.models.resolve import local_model
 from rapo_ray.types import Prompt
 from rapo_ray.warmup.demonstrations import read_demonstrations
@@ -52,7 +51,12 @@ def load_inputs(config: RunConfig) -> Inputs:
 
 def chat_format(config: RunConfig, base: Path) -> ChatFormat:
     """The chat format of a run's model, shown to the user; raises ModelError where it cannot be told or learned."""
-    chat = format_of_folder(base, config.model.thinking)
+    thinking, chat = config.model.thinking, format_of_folder(base, config.model.thinking)
+    if thinking.open is not None and thinking.open.strip() != chat.open_mark:
+        raise ModelError(
+            f"{base}: model.thinking.open says {thinking.open!r}, but the model was trained with {chat.open_mark!r}: "
+            "leave it out"
+        )
     console.say(f"chat format: {describe(chat)}")
     if not chat.shown and config.warmup.source != "demonstrations":
         raise ModelError(
@@ -72,10 +76,19 @@ def say_formats(config: RunConfig) -> None:
         console.say(f"chat format: read once {config.model.path} is fetched")
     else:
         chat_format(config, folder)
-    for part, judge in config.judge.named().items():
-        folder = local_model(judge.model or "", judge.revision) if judge.backend == "vllm" else None
-        if folder is not None and judge.guard is None:
-            console.say(f"chat format of judge.{part}: {describe(format_of_folder(folder, ThinkingConfig()))}")
+    judges = {
+        part: local_model(judge.model or "", judge.revision)
+        for part, judge in config.judge.named().items()
+        if judge.backend == "vllm"
+    }
+    check_judge_formats(config, {part: folder for part, folder in judges.items() if folder is not None})
+
+
+def check_judge_formats(config: RunConfig, folders: dict[str, Path]) -> None:
+    """Show the chat formats of vllm judges, by part; raises ModelError where one cannot be told."""
+    for part, folder in folders.items():
+        chat = judge_format(config.judge.named()[part], part, folder)
+        console.say(f"chat format of judge.{part}: {describe(chat)}")
 
 
 def check_temperature(config: RunConfig) -> None:

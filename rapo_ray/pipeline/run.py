@@ -8,9 +8,10 @@ from pathlib import Path
 from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ActorDied, NonFiniteStep
+from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.resolve import judge_models, resolve_model
 from rapo_ray.monitoring.watchers import Watchers
-from rapo_ray.pipeline.inputs import chat_format, load_inputs
+from rapo_ray.pipeline.inputs import chat_format, check_judge_formats, load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
 from rapo_ray.storage.run_folder import RunFolder
@@ -22,8 +23,9 @@ def run(config: RunConfig) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _quiet_libraries()
-    inputs = load_inputs(config)  # first: a run that cannot read its data leaves no folder behind
+    inputs = load_inputs(config)  # first: a run that cannot read its data, or its models, leaves no folder behind
     folder = RunFolder(config)
+    models = None if folder.finished() else load_models(config)
     with ExitStack() as stack:
         folder.open()
         stack.callback(folder.close)
@@ -35,14 +37,20 @@ def run(config: RunConfig) -> None:
             return
         folder.record_contamination(inputs.contaminated)
         watchers = stack.enter_context(closing(Watchers(config)))
-        base = Path(resolve_model(config.model.path, config.model.revision))
-        chat = chat_format(config, base)
-        judges = judge_models(config)
+        base, chat, judges = models or load_models(config)
         nodes = stack.enter_context(ray_cluster(config.cluster))
         stack.enter_context(watchers.exporting())
         _attempts(Session(config, folder, inputs, watchers, base, chat), judges, nodes)
         if config.serve.follow:
             _follow(config, folder.path)
+
+
+def load_models(config: RunConfig) -> tuple[Path, ChatFormat, dict[str, Path]]:
+    """Folder and chat format of the model, and the folders of vllm judges' models by part; raises ModelError."""
+    base = resolve_model(config.model.path, config.model.revision)
+    chat, judges = chat_format(config, base), judge_models(config)
+    check_judge_formats(config, judges)
+    return base, chat, judges
 
 
 def _attempts(session: Session, judges: dict[str, Path], nodes: list[dict[str, float]]) -> None:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,8 +202,8 @@ class Session:
         for path in self.base.iterdir():
             if path.name.startswith(TOKENIZER_FILES):
                 shutil.copy2(path, folder)
-        config = self.config
-        write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt, self.chat)
+        config, chat = self.config, replace(self.chat, shown=True)  # whatever its template shows, it thinks so
+        write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt, chat)
 
     def _summarise(self) -> None:
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.storage.layout import RunLayout

@@ -1,6 +1,7 @@
 """The warm-up stage of a run: demonstrations, tokens, Ray Train, and a folder with the model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import load_tokenizer
+from rapo_ray.models.published import write_chat
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.storage.json_records import from_json
 from rapo_ray.storage.records import WarmupStep
@@ -44,6 +46,7 @@ def warm_up(
     free_cards()
     with console.follow_log("warm-up", log, len(shares[0]), lambda line: from_json(WarmupStep, line).loss):
         loss = train_sft(config, job)
+    write_chat(temporary, replace(chat, shown=True))  # the model has been taught its marks
     temporary.rename(folder.sft)
     console.say(f"warm-up: last loss {loss:.3f}")
 

@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rapo_ray.config.serving import Reasoning
+from rapo_ray.errors import ServingError
 from rapo_ray.judging.rules import is_refusal
 from rapo_ray.judging.sentences import count_sentences
 from rapo_ray.models.chat import PLAIN, ChatFormat
-from rapo_ray.serving.cuts import StopCutter, TokenStripper
+from rapo_ray.serving.cuts import NO_STRAYS, SEPARATOR, StopCutter, Strays, TokenStripper, Trimmer
 from rapo_ray.serving.reasoning import Beginning, Piece, ThinkSplitter
 
 DATA = "data: "
@@ -30,7 +31,8 @@ class Shape:
     chat: ChatFormat = PLAIN
     beginning: Beginning = "none"
     stops: tuple[str, ...] = ()  # strings that end the answer, where the engine is not told them
-    stray_tokens: tuple[str, ...] = ()
+    strays: Strays = NO_STRAYS
+    mark_tokens: tuple[str, ...] = ()  # special tokens in the marks
     n: int = 1
 
     @property
@@ -57,18 +59,31 @@ def shape_whole(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
     """Shape a whole chat completion."""
     for choice in answer["choices"]:
         message = choice["message"]
-        text = _ChoiceText(shape)
+        text = ChoiceText(shape)
         shown, _ = text.feed(message.get("content") or "", choice.get("finish_reason"))
         seen.add(**text.texts)
         content = shown if shape.inline else text.texts["content"]
         choice["message"] = _message(shape, message.get("role", "assistant"), content, text.texts["reasoning"])
         if shape.withheld:
             choice["logprobs"] = None  # they would spell the thinking out
-    return shape_plain(answer, shape, seen)
+    return _stamped(answer, shape, seen)
 
 
 def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, Any]:
-    """Shape a whole plain completion, or one event of its stream."""
+    """Shape a whole plain completion."""
+    _strip(answer, shape, {})
+    return _stamped(answer, shape, seen)
+
+
+def _strip(answer: dict[str, Any], shape: Shape, strippers: dict[int, TokenStripper]) -> None:
+    """Take the stray tokens out of the choices of a plain completion, or of one event of its stream."""
+    for choice in answer["choices"]:
+        stripper = strippers.setdefault(choice["index"], TokenStripper(shape.strays))
+        text = stripper.feed(choice["text"], last=choice.get("finish_reason") is not None)
+        choice["text"] = text.replace(SEPARATOR, "")
+
+
+def _stamped(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, Any]:
     seen.completion_tokens += _tokens(answer)
     return {**_without_nulls(answer), "system_fingerprint": shape.fingerprint}
 
@@ -76,11 +91,21 @@ def shape_plain(answer: dict[str, Any], shape: Shape, seen: Seen) -> dict[str, A
 async def shape_plain_stream(
     events: AsyncIterator[dict[str, Any]], shape: Shape, seen: Seen
 ) -> AsyncIterator[dict[str, Any]]:
-    """Shape the events of a plain completion's stream."""
+    """Shape the events of a plain completion's stream; raises ServingError where a choice has no end."""
+    strippers: dict[int, TokenStripper] = {}
+    done: set[int] = set()
     async for event in events:
-        plain = shape_plain(event, shape, seen)
+        _strip(event, shape, strippers)
+        done.update(choice["index"] for choice in event["choices"] if choice.get("finish_reason") is not None)
+        plain = _stamped(event, shape, seen)
         if shape.usage or plain["choices"]:
             yield plain
+    _check_finished(len(done), shape)
+
+
+def _check_finished(choices: int, shape: Shape) -> None:
+    if choices < shape.n:
+        raise ServingError(f"the engine's stream ended with {choices} of {shape.n} choices finished")
 
 
 async def shape_stream(
@@ -88,7 +113,8 @@ async def shape_stream(
 ) -> AsyncIterator[dict[str, Any]]:
     """Shape the events of a chat completion's stream, separating the thinking as it arrives.
 
-    It ends before the engine's stream does where a stop string has ended the last of the choices.
+    It ends before the engine's stream does where a stop string has ended the last of the choices; raises ServingError
+    where a choice has no end.
     """
     choices: dict[int, _ChoiceStream] = {}
     usage = _Usage()
@@ -108,6 +134,7 @@ async def shape_stream(
         done = [stream for stream in choices.values() if stream.finished]
         if len(done) == shape.n and any(stream.text.stopped for stream in done):
             break
+    _check_finished(sum(stream.finished for stream in choices.values()), shape)
     seen.completion_tokens += _tokens({"usage": usage.total})
     if usage.total is not None and shape.usage:
         yield {**common, "choices": [], "usage": usage.total}
@@ -139,13 +166,14 @@ def _message(shape: Shape, role: str, content: str, reasoning: str) -> dict[str,
     return {"role": role, "content": content, **dict.fromkeys(names, None if shape.withheld else reasoning)}
 
 
-class _ChoiceText:
-    """The text of one choice: without stray tokens, split, and cut at a stop string."""
+class ChoiceText:
+    """The text of one choice: without stray tokens, split, cut at a stop string, and trimmed."""
 
     def __init__(self, shape: Shape) -> None:
-        self._stripper = TokenStripper(shape.stray_tokens)
-        self._splitter = ThinkSplitter(shape.chat, shape.beginning, strict=shape.withheld)
+        self._stripper = TokenStripper(shape.strays)
+        self._splitter = ThinkSplitter(shape.chat, shape.beginning, shape.withheld, shape.mark_tokens)
         self._cutter = StopCutter(shape.stops)
+        self._trimmers = {"reasoning": Trimmer(), "content": Trimmer()}
         self.texts = {"reasoning": "", "content": ""}
 
     @property
@@ -155,17 +183,20 @@ class _ChoiceText:
 
     def feed(self, text: str, finish: str | None) -> tuple[str, list[Piece]]:
         """Add text, the last of it with a finish reason: the text in one, and in pieces."""
-        text = self._stripper.feed(text) + (self._stripper.finish() if finish else "")
-        pieces = self._splitter.feed(text)
+        text = self._stripper.feed(text, last=finish is not None)
+        split = self._splitter.feed(text)
         if finish:
-            pieces += self._splitter.finish(truncated=finish == "length")
-        cut: list[Piece] = [(kind, self._cutter.feed(piece) if kind == "content" else piece) for kind, piece in pieces]
+            split += self._splitter.finish(truncated=finish == "length")
+        cut = [self._cut(kind, piece.replace(SEPARATOR, "")) for kind, piece in split]
         if finish:
             cut.append(("content", self._cutter.finish()))
-        cut = [piece for piece in cut if piece[1]]
-        for kind, piece in cut:
+        pieces: list[Piece] = [(kind, self._trimmers[kind].feed(piece)) for kind, piece in cut]
+        for kind, piece in pieces:
             self.texts[kind] += piece
-        return text, cut
+        return text.replace(SEPARATOR, ""), [piece for piece in pieces if piece[1]]
+
+    def _cut(self, kind: Literal["reasoning", "content"], piece: str) -> Piece:
+        return kind, self._cutter.feed(piece) if kind == "content" else piece
 
 
 class _ChoiceStream:
@@ -174,7 +205,7 @@ class _ChoiceStream:
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self._logprobs: dict[str, Any] | None = None  # of text that is held back
-        self.text = _ChoiceText(shape)
+        self.text = ChoiceText(shape)
         self.finished = False
 
     def feed(self, choice: dict[str, Any]) -> list[dict[str, Any]]:

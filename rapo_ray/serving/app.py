@@ -19,7 +19,7 @@ from rapo_ray.models.published import Published, read_published
 from rapo_ray.serving.engine import CpuEngineServer, EngineServer, NoDownload
 from rapo_ray.serving.fastapi_app import make_app
 from rapo_ray.serving.ingress import RapoIngress
-from rapo_ray.serving.versions import Serving, serving_of
+from rapo_ray.serving.versions import Serving, chat_of, serving_of
 
 INGRESS = "rapo"
 DRAIN_SECONDS = 120.0
@@ -90,7 +90,7 @@ def llm_config(config: ServeConfig, published: Published) -> LLMConfig:
             "gpu_memory_utilization": config.memory_share,
             "trust_remote_code": False,
             # vLLM tells it from loops over the parts alone; some templates take the first part without one
-            "chat_template_content_format": "openai" if published.chat.parts else "auto",
+            "chat_template_content_format": "openai" if chat_of(published).parts else "auto",
             "worker_extension_cls": WORKER_EXTENSION,
             "generation_config": "vllm",
             "override_generation_config": {"max_new_tokens": config.limits.max_tokens},

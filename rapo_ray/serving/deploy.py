@@ -22,8 +22,7 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    published = read_published(config.model)
-    serving = serving_of(published, config.name)
+    serving = _serving(config.model, config.name, say)
     serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port))
     say(f"starting the endpoint and the engines of {serving.id}")
     deploy([_engines(config, serving), _ingress(config, serving)], limit, say)
@@ -37,7 +36,7 @@ def promote(state: State, model: Path, action: str, limit: float, say: Callable[
     config = state.settings().model_copy(update={"model": model})
     before = state.history()[-1].serving if state.history() else None
     name = before.name if before else config.name
-    serving = serving_of(read_published(model), name)
+    serving = _serving(model, name, say)
     if before is not None and before.id == serving.id:
         say(f"{serving.id} is already served")
         return serving
@@ -47,6 +46,13 @@ def promote(state: State, model: Path, action: str, limit: float, say: Callable[
     if before is not None:
         retire(before.app, say)
     return serving
+
+
+def _serving(model: Path, name: str | None, say: Callable[[str], None]) -> Serving:
+    published = read_published(model)
+    if published.chat is None:
+        say(f"{published.id} was published without its chat format, which is read from its template")
+    return serving_of(published, name)
 
 
 def follow(run: Path, state: State, limit: float, say: Callable[[str], None]) -> None:

@@ -61,7 +61,7 @@ class RapoIngress:
         card = ModelCard(id=serving.name, object="model", owned_by="rapo_ray", permission=[], metadata=metadata)
         cards = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
         tokenizer = await asyncio.to_thread(load_tokenizer, Path(serving.folder))
-        prompts = PromptReader(tokenizer, serving.chat)
+        prompts = PromptReader(tokenizer, serving.chat, serving.system_prompt)
         self._answering = Current(serving, cards, handle.options(stream=True), prompts)
         self._last_token = 0.0
         self._metrics.version(serving)
@@ -88,14 +88,15 @@ class RapoIngress:
             raise Problem(403, "this endpoint returns no reasoning: leave `reasoning` out")
         from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
 
-        reasoning = "split" if self._config.withhold_reasoning else body.reasoning or self._config.reasoning
+        withheld = self._config.withhold_reasoning
+        reasoning = "split" if withheld else body.reasoning or self._config.reasoning
         split = reasoning == "split"
-        prompt = await asyncio.to_thread(current.prompts.read, body.turns(serving.system_prompt), split)
+        prompt = await asyncio.to_thread(current.prompts.read, body.turns(serving.system_prompt), split, withheld)
         fields = body.for_engine(serving.name, prompt.turns, serving.chat, split)
         shape = Shape(
-            reasoning, self._config.withhold_reasoning, serving.id, body.wants_usage or not body.stream,
+            reasoning, withheld, serving.id, body.wants_usage or not body.stream,
             self._config.reasoning_fields, serving.chat, prompt.beginning, body.stops if split else (),
-            current.prompts.stray_tokens, body.n,
+            current.prompts.strays, current.prompts.mark_tokens, body.n,
         )  # fmt: skip
         return await self._answer(current, body, _engine_request(ChatCompletionRequest, fields), "chat", shape)
 
@@ -109,7 +110,7 @@ class RapoIngress:
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest as EngineRequest
 
         engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat))
-        shape = Shape("inline", False, serving.id, body.wants_usage)
+        shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.n)
         return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:

@@ -1,11 +1,12 @@
 """The prompts of requests, rendered as the engine renders them: the turns to send, and the thinking at their end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rapo_ray.models.chat import ChatFormat, Conversation
 from rapo_ray.models.chat_template import special_ids
+from rapo_ray.serving.cuts import Strays
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.reasoning import Beginning
 
@@ -21,64 +22,87 @@ class Prompt:
 
 
 class PromptReader:
-    """Reader of prompts with the chat template of one model."""
+    """Reader of prompts with the chat template of one model, trained with a system prompt of its own or without."""
 
-    def __init__(self, tokenizer: Any, chat: ChatFormat) -> None:
+    def __init__(self, tokenizer: Any, chat: ChatFormat, system_prompt: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._chat = chat
-
-    @property
-    def stray_tokens(self) -> tuple[str, ...]:
+        self._system_prompt = system_prompt
+        self._marks = tuple(filter(None, (chat.close_mark, chat.open_mark, chat.direct_mark)))
+        self.mark_tokens: tuple[str, ...] = tuple(tokenizer.convert_ids_to_tokens(list(chat.mark_ids)))
+        """Special tokens in the marks."""
+        others = special_ids(tokenizer).difference(chat.mark_ids) if chat.mark_ids else ()
+        self.strays = Strays(tokenizer.convert_ids_to_tokens(sorted(others)))
         """Special tokens, besides the marks, that the engine writes out where it has to keep those of the marks."""
-        if not self._chat.mark_ids:
-            return ()
-        ids = special_ids(self._tokenizer).difference(self._chat.mark_ids)
-        tokens: list[str] = self._tokenizer.convert_ids_to_tokens(sorted(ids))
-        return tuple(sorted(tokens, key=len, reverse=True))
 
-    def read(self, turns: Conversation, split: bool) -> Prompt:
+    def read(self, turns: Conversation, split: bool, withheld: bool = False) -> Prompt:
         """The prompt of a request's turns; raises Problem where the template refuses them.
 
-        In `split` mode our answers hold no thinking, so a mark in an assistant's turn is a quotation.
+        In `split` mode our answers hold no thinking, so a mark in an assistant's turn is a quotation. `withheld`
+        breaks every mark but those of the model's own system prompt, so that the model has none to copy.
         """
+        if withheld:
+            turns = [turn if self._is_own(turn) else self._broken(turn) for turn in turns]
         turns = turns if self._chat.system else merge_system(turns)
-        beginning = beginning_of(self._render([self._quiet(turn) for turn in turns]), self._chat)
-        if split:
-            turns = [self._quotable(turns, number) for number in range(len(turns))]
-        return Prompt(turns, beginning)
+        if split and not withheld:
+            turns = self._quotable(turns)
+        return Prompt(turns, self._beginning(turns))
 
-    def _quiet(self, turn: dict[str, Any]) -> dict[str, Any]:
-        """The turn without marks, which are the template's own then."""
-        return {**turn, "content": self._chat.inert(turn["content"])}
+    def _beginning(self, turns: Conversation) -> Beginning:
+        """The thinking at the end of the prompt, which is over only if it is so without the marks in the turns too."""
+        *earlier, last = turns
+        continued = last["role"] == "assistant"
+        quiet = [*map(self._broken, earlier), last if continued else self._broken(last)]
+        prompt = self._render(turns)
+        beginnings = {
+            beginning_of(prompt, self._chat),
+            beginning_of(prompt if quiet == turns else self._render(quiet), self._chat, continued),
+        }
+        if "opened" in beginnings:
+            return "opened"
+        return "closed" if beginnings == {"closed"} else "none"
 
-    def _quotable(self, turns: Conversation, number: int) -> dict[str, Any]:
-        """A turn that the template renders whole, if it quotes a mark: some templates cut it there, or refuse it."""
-        turn, chat = turns[number], self._chat
-        text = turn["content"].strip()
-        marks = [mark for mark in (chat.close_mark, chat.open_mark, chat.direct_mark) if mark and mark in text]
-        if turn["role"] != "assistant" or not marks or text.startswith(chat.open_mark):
-            return turn
-        without_thought = {**turn, "reasoning": ""}  # vLLM gives it to the template as `reasoning_content` too
-        for changed in (turn, without_thought):
-            if self._renders(turns, number, changed, text):
-                return changed
-        for mark in marks:
+    def _is_own(self, turn: dict[str, Any]) -> bool:
+        return turn == {"role": "system", "content": self._system_prompt}
+
+    def _broken(self, turn: dict[str, Any]) -> dict[str, Any]:
+        """The turn with its marks broken: those in the prompt are the template's own then."""
+        return {field: self._broken_text(text) for field, text in turn.items()}
+
+    def _broken_text(self, text: str) -> str:
+        for mark in (*self._marks, *self.mark_tokens):
             text = text.replace(mark, mark[0] + BREAK + mark[1:])
-        return {**turn, "content": text}
+        return text
 
-    def _renders(self, turns: Conversation, number: int, turn: dict[str, Any], text: str) -> bool:
-        rendered_turn = {**turn, "reasoning_content": turn["reasoning"]} if "reasoning" in turn else turn
+    def _quotable(self, turns: Conversation) -> Conversation:
+        """Turns that the template renders whole, if answers quote a mark: some templates cut them, or refuse them."""
+        texts = [turn["content"].strip() for turn in turns if self._quotes(turn)]
+        without_thought = self._changed(turns, lambda turn: {**turn, "reasoning": ""})
+        for changed in (turns, without_thought):
+            if not texts or self._renders(changed, texts):
+                return changed
+        return self._changed(turns, self._broken)
+
+    def _changed(self, turns: Conversation, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Conversation:
+        return [change(turn) if self._quotes(turn) else turn for turn in turns]
+
+    def _quotes(self, turn: dict[str, Any]) -> bool:
+        return turn["role"] == "assistant" and any(mark in turn["content"] for mark in self._marks)
+
+    def _renders(self, turns: Conversation, texts: list[str]) -> bool:
         try:
-            rendered = self._render([*turns[:number], rendered_turn, *turns[number + 1 :]])
+            prompt = self._render(turns)
         except Problem:
             return False
-        quoted: int = sum(one["content"].count(text) for one in turns)
-        return rendered.count(text) >= quoted
+        return all(prompt.count(text) >= sum(turn["content"].count(text) for turn in turns) for text in texts)
 
     def _render(self, turns: Conversation) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
-                [self._in_parts(turn) for turn in turns], tokenize=False, add_generation_prompt=True, **self._chat.on
+                [self._as_vllm_gives(turn) for turn in turns],
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._chat.on,
             )
         except Exception:  # a template is code, and may raise anything
             raise Problem(
@@ -86,17 +110,23 @@ class PromptReader:
             ) from None
         return text
 
-    def _in_parts(self, turn: dict[str, Any]) -> dict[str, Any]:
-        return {**turn, "content": [{"type": "text", "text": turn["content"]}]} if self._chat.parts else turn
+    def _as_vllm_gives(self, turn: dict[str, Any]) -> dict[str, Any]:
+        content = [{"type": "text", "text": turn["content"]}] if self._chat.parts else turn["content"]
+        thought = {"reasoning_content": turn["reasoning"]} if "reasoning" in turn else {}
+        return {**turn, **thought, "content": content}
 
 
-def beginning_of(prompt: str, chat: ChatFormat) -> Beginning:
-    """The thinking at the end of a rendered prompt."""
+def beginning_of(prompt: str, chat: ChatFormat, continued: bool = False) -> Beginning:
+    """The thinking at the end of a rendered prompt, or, in one that is `continued` from a turn, in its last opening."""
     tail = prompt.rstrip()
-    closings = (chat.close_mark, (chat.closing + chat.answer_start).strip(), chat.direct_mark)
-    if any(mark and tail.endswith(mark) for mark in closings):
-        return "closed"
-    return "opened" if tail.endswith(chat.open_mark) else "none"
+    closings = [
+        mark for mark in (chat.close_mark, (chat.closing + chat.answer_start).strip(), chat.direct_mark) if mark
+    ]
+    _, opening, thought = tail.rpartition(chat.open_mark)
+    over = any(mark in thought for mark in closings) if continued else thought != ""
+    if opening and not over:
+        return "opened"
+    return "closed" if any(tail.endswith(mark) for mark in closings) else "none"
 
 
 def merge_system(turns: Sequence[dict[str, Any]]) -> Conversation:

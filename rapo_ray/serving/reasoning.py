@@ -1,6 +1,5 @@
 """Separation of thinking and answer in a streamed completion, by its text, which works for any model (pure)."""
 
-import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -10,22 +9,25 @@ Piece = tuple[Literal["reasoning", "content"], str]
 Beginning = Literal["opened", "closed", "none"]
 """The thinking at the end of a rendered prompt: begun, over, or left to the model to open."""
 _End = Literal["truncated", "complete"] | None
-_State = Literal["start", "thought_start", "thought", "answer_start", "content_start", "content"]
+_State = Literal["start", "thought_start", "thought", "answer_start", "answer"]
+CHUNK = 4096  # characters in a step: far more than a mark has
 
 
 class ThinkSplitter:
     """Splitter of a completion that arrives in pieces; text that could still become a mark is held back."""
 
-    def __init__(self, chat: ChatFormat, beginning: Beginning, strict: bool = False) -> None:
-        """Split by a format's marks.
+    def __init__(
+        self, chat: ChatFormat, beginning: Beginning, strict: bool = False, tokens: tuple[str, ...] = ()
+    ) -> None:
+        """Split by a format's marks, of which `tokens` are special tokens; white space around the parts stays.
 
-        `strict` never takes text in front of a closing mark for the answer, nor a thought that an answer opens again:
-        at the start of a line, as a mark of plain text may also be quoted.
+        `strict` takes no text for the answer that may be a thought: thinking goes on to a closing mark with the line
+        ends that the format shows around it, and an opening mark or special token in an answer begins it again.
         """
         self._chat = chat
-        line_start = "" if chat.mark_ids else r"\n\s*"
-        self._reopening = re.compile(line_start + re.escape(chat.open_mark)) if strict else None
-        self._gap = ""  # between two parts of an answer
+        self._closing = _with_line_ends(chat.closing) if strict else chat.close_mark
+        self._wrap_end = chat.answer_end.strip()
+        self._reopening = (chat.open_mark, *tokens) if strict else ()
         thinks = beginning == "opened" or (strict and beginning == "none")
         self._unmarked: _State = "thought_start" if thinks else "answer_start"
         self._state: _State = "start"
@@ -33,8 +35,12 @@ class ThinkSplitter:
 
     def feed(self, text: str) -> list[Piece]:
         """Add text and return the pieces that are now certain."""
-        self._held += text
-        return self._advance(None)
+        pieces: list[Piece] = []
+        for start in range(0, len(text), CHUNK):
+            self._held += text[start : start + CHUNK]
+            pieces += self._advance(None)
+            self._held = shortened(self._held)
+        return pieces
 
     def finish(self, truncated: bool = False) -> list[Piece]:
         """The remaining pieces, once the completion has ended; a truncated one loses the part of a mark at its end."""
@@ -55,17 +61,14 @@ class ThinkSplitter:
                     self._chat.direct_mark: "answer_start",
                 }
                 return self._begin(marks, self._unmarked, end)
-            case "answer_start":
-                return self._begin({self._chat.answer_start.strip(): "content_start"}, "content_start", end)
+            case "thought_start":
+                return self._begin({self._closing.lstrip(): "answer_start"}, "thought", end)
             case "thought":
                 return self._think(pieces, end)
-            case "content_start":
-                marks = {self._chat.open_mark: "thought_start"} if self._reopening else {}
-                return self._begin(marks, "content", end)
-            case "content":
+            case "answer_start":
+                return self._begin({self._chat.answer_start.strip(): "answer"}, "answer", end)
+            case "answer":
                 return self._answer(pieces, end)
-            case "thought_start":
-                return self._begin({}, "thought", end)
 
     def _begin(self, marks: dict[str, _State], unmarked: _State, end: _End) -> bool:
         """Go on behind the mark that the text begins with, or without one."""
@@ -78,43 +81,42 @@ class ThinkSplitter:
             if end is None:
                 return False
             if end == "truncated":
-                body = ""
-        self._held, self._state = body, unmarked
+                self._held = ""
+        self._state = unmarked
         return True
 
     def _think(self, pieces: list[Piece], end: _End) -> bool:
-        mark = self._chat.close_mark
-        thought, closing, rest = self._held.partition(mark)
+        thought, closing, rest = self._held.partition(self._closing)
         if closing:
-            pieces.append(("reasoning", thought.rstrip()))
+            pieces.append(("reasoning", thought))
             self._held, self._state = rest, "answer_start"
             return True
-        certain = self._held.rstrip() if end == "complete" else _before_part_of(self._held, [mark])
+        certain = self._held if end == "complete" else _before_part_of(self._held, [self._closing])
         pieces.append(("reasoning", certain))
         self._held = "" if end else self._held[len(certain) :]
         return False
 
     def _answer(self, pieces: list[Piece], end: _End) -> bool:
-        reopened = self._reopening.search(self._held) if self._reopening else None
-        if reopened:
-            self._add_answer(pieces, self._without_end(self._held[: reopened.start()]))
-            self._held, self._state, self._gap = self._held[reopened.end() :], "thought_start", "\n\n"
+        marks = [at for mark in self._reopening if (at := self._held.find(mark)) >= 0]
+        if marks:
+            pieces.append(("content", self._unwrapped(self._held[: min(marks)])))
+            self._held = self._held[min(marks) :].removeprefix(self._wrap_end)
+            self._state, self._unmarked = "start", "thought_start"
             return True
-        certain = self._without_end(self._held)
-        if end != "complete" and certain == self._held.rstrip():
-            marks = (self._chat.answer_end.strip(), self._chat.open_mark if self._reopening else "")
-            certain = _before_part_of(self._held, marks)
-        self._add_answer(pieces, certain)
+        text = self._held if end == "complete" else _before_part_of(self._held, (self._wrap_end, *self._reopening))
+        certain = self._unwrapped(text)
+        pieces.append(("content", certain))
         self._held = "" if end else self._held[len(certain) :]
         return False
 
-    def _without_end(self, text: str) -> str:
-        return text.rstrip().removesuffix(self._chat.answer_end.strip()).rstrip()
+    def _unwrapped(self, text: str) -> str:
+        body = text.rstrip()
+        return body.removesuffix(self._wrap_end) if self._wrap_end and body.endswith(self._wrap_end) else text
 
-    def _add_answer(self, pieces: list[Piece], text: str) -> None:
-        if text:
-            pieces.append(("content", self._gap + text))
-            self._gap = ""
+
+def shortened(text: str) -> str:
+    """Text that is held back, which is white space but for its ends, without the middle of a very long run."""
+    return text if len(text) <= 2 * CHUNK else text[:CHUNK] + text[-CHUNK:]
 
 
 def part_at_end(text: str, marks: Iterable[str]) -> int:
@@ -128,5 +130,10 @@ def _overlap(text: str, mark: str) -> int:
 
 
 def _before_part_of(text: str, marks: Iterable[str]) -> str:
-    """The text without the part of a mark at its end, and without the white space before that."""
-    return text[: len(text) - part_at_end(text, marks)].rstrip()
+    return text[: len(text) - part_at_end(text, marks)]
+
+
+def _with_line_ends(closing: str) -> str:
+    """The closing mark, with the line end before and the one behind it that the format shows."""
+    before, behind = "\n" if closing.startswith("\n") else "", "\n" if closing.endswith("\n") else ""
+    return before + closing.strip() + behind

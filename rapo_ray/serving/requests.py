@@ -79,9 +79,11 @@ class Sampling(Request):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     def engine_fields(self, ours: set[str], chat: ChatFormat) -> dict[str, Any]:
-        """The fields that are passed on unchanged, and the tokens that end a turn; a stream reports its usage to us."""
+        """The fields that both kinds pass on, and those that the format needs; a stream reports its usage to us."""
         fields = self.model_dump(exclude_none=True, exclude={"user", "model", "stream_options", *ours})
         fields["stop_token_ids"] = list(chat.stops)
+        if chat.mark_ids:
+            fields["skip_special_tokens"] = False  # they would take the marks with them
         return {**fields, "stream_options": {"include_usage": True}} if self.stream else fields
 
     def over(self, limits: EndpointLimits) -> str | None:
@@ -142,8 +144,6 @@ class ChatRequest(Sampling):
             fields["max_completion_tokens"] = self.token_limit
         if chat.on:
             fields["chat_template_kwargs"] = dict(chat.on)
-        if chat.mark_ids:
-            fields["skip_special_tokens"] = False  # they would take the marks with them
         return {**fields, "model": model, "messages": turns}
 
 

@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from rapo_ray.config.run import ThinkingConfig
 from rapo_ray.models.chat import ChatFormat
+from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import Published
 
 
@@ -50,5 +52,10 @@ def serving_of(published: Published, name: str | None, app: str | None = None) -
         published.checksum,
         published.system_prompt,
         str(published.folder),
-        published.chat,
+        chat_of(published),
     )
+
+
+def chat_of(published: Published) -> ChatFormat:
+    """The chat format that a model was published with, or else the one that its template shows; raises ModelError."""
+    return published.chat or format_of_folder(published.folder, ThinkingConfig())

@@ -47,8 +47,9 @@ def synthesise(
     demonstrations = []
     for (prompt, _), generated in zip(traces, completions, strict=True):
         completion = parse_completion(generated.text, generated.truncated, chat)
-        if completion.form is Form.OK:
-            demonstrations.append(Demonstration(prompt, PLAIN.compose(completion.thinking, completion.answer)))
+        plain = PLAIN.compose(completion.thinking, completion.answer)
+        if completion.form is Form.OK and parse_completion(plain, truncated=False).form is Form.OK:  # quotes no mark
+            demonstrations.append(Demonstration(prompt, plain))
         else:
             dropped["completion malformed"] += 1
     if not demonstrations:

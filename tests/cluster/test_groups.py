@@ -19,6 +19,7 @@ from actors.spawn import Spawner
 from rapo_ray.config.load import load_config
 from rapo_ray.config.run import ClusterConfig, LimitsConfig
 from rapo_ray.errors import EngineError, PlacementError
+from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Prompt, Response, Status
 
 pytestmark = pytest.mark.cluster
@@ -46,7 +47,7 @@ def response(sample: int, text: str = GOOD) -> Response:
 
 
 def judges(count: int, cls: type = RulesJudgeActor) -> list[Any]:
-    return [ray.remote(cls).options(num_cpus=0.1).remote(f"judge-{index}") for index in range(count)]
+    return [ray.remote(cls).options(num_cpus=0.1).remote(f"judge-{index}", PLAIN) for index in range(count)]
 
 
 def test_behind_an_endpoint_there_are_no_engines(cluster: Any) -> None:

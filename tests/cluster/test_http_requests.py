@@ -18,7 +18,7 @@ from rapo_ray.judge import main
 from rapo_ray.judging.backends import JudgeSpec, judge_identity, make_judge, probe_endpoint
 from rapo_ray.judging.http import HttpAsk, HttpSettings
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Style, make_question, read_reply
-from rapo_ray.models.chat import parse_completion
+from rapo_ray.models.chat import PLAIN, parse_completion
 from rapo_ray.pipeline.evaluate import endpoint_responder, evaluate_models
 from rapo_ray.pipeline.target import Target
 from rapo_ray.types import Prompt, Status
@@ -386,6 +386,17 @@ def test_a_model_s_refusal_in_a_field_of_its_own_is_its_answer() -> None:
 
     assert read({"content": None, "refusal": "I can't help with that."}) == "I can't help with that."
     assert read({"content": None}) == read({"content": "", "refusal": None}) == ""
+
+
+def test_reasoning_is_put_before_the_answer_whatever_it_quotes_and_wherever_it_stands() -> None:
+    def answer(message: dict[str, Any]) -> str:
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": None}).encode()
+        return PLAIN.answer_of(read_completion(body, model_at("http://127.0.0.1/v1"), 0, make_prompt(0)).text)
+
+    thought, no = "A reply ends with </think> and then a secret.", "I will not help."
+    assert answer({"content": no, "reasoning": thought}) == answer({"content": no, "reasoning_content": thought}) == no
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": thought}]}, {"type": "text", "text": no}]
+    assert answer({"content": parts}) == no
 
 
 def test_an_evaluation_of_an_endpoint_by_an_endpoint_stops_at_each_refusal_and_goes_on_in_its_folder(

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.models.chat_template import format_of_folder
 from rapo_ray.models.published import write_manifest
 from tests.e2e.conftest import REPOSITORY, environment

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.evaluation.intervention import forced_thinking
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.models.chat_template import format_of_folder

@@ -1,8 +1,10 @@
 """Chat formats of model families: as the reader finds them, and as prompts, training texts and verdicts use them."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from rapo_ray.config.run import ThinkingConfig
+from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.engines.vllm_engine import text_of
 from rapo_ray.errors import ModelError
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.models.chat_template import describe, format_of_folder, read_format, special_ids
-from rapo_ray.models.published import read_published, write_manifest
+from rapo_ray.models.published import read_published, write_chat, write_manifest
 from rapo_ray.types import Form
 from rapo_ray.warmup.demonstrations import tokenize
 from tests import chat_tokenizers as families
@@ -325,7 +327,7 @@ def test_no_mark_is_left_in_an_inert_text(family: Family) -> None:
 def test_a_judge_is_asked_outside_a_thought(family: Family) -> None:
     chat = format_of(family)
     prompt = prompt_of(family, chat.off or {}, chat.without_thinking("Judge this."))
-    text = prompt + chat.to_answer(prompt)
+    text = prompt + chat.to_answer(prompt, quiet=chat.off is not None or bool(chat.off_word))
     assert text.endswith(EXPECTED[family.name].quiet)
     behind = behind_user(text)
     assert behind.rfind(chat.open_mark) <= behind.rfind(chat.close_mark)
@@ -337,7 +339,7 @@ def test_decoding_keeps_the_marks_and_no_other_special_token(family: Family) -> 
     prompt = tokenizer.encode(prompt_of(family), add_special_tokens=False)
     completion = tokenizer.encode(chat.compose(THOUGHT, ANSWER), add_special_tokens=False)
     padding, hidden = tokenizer.pad_token_id, special_ids(tokenizer).difference(chat.mark_ids)
-    for tokens in (completion, [*completion, padding], [padding, *completion]):
+    for tokens in (completion, [*completion, chat.end_id], [padding, *completion, padding]):
         assert text_of(prompt, tokens, tokenizer, hidden) == chat.compose(THOUGHT, ANSWER)
 
 
@@ -468,10 +470,27 @@ def test_marks_behind_one_another_are_two() -> None:
 def test_set_template_arguments_stay_where_thinking_is_off() -> None:
     chat = read(families.family("qwen3"), template_kwargs={"depth": 3})
     assert (chat.on, chat.off) == ({"depth": 3}, {"depth": 3, "enable_thinking": False})
-    chat = read(families.family("apertus"), template_kwargs=THINKING)
-    assert (chat.on, chat.off) == (THINKING, NO_THINKING)
+    chat = read(families.family("apertus"), template_kwargs={"depth": 3})
+    assert (chat.on, chat.off) == ({"depth": 3, **THINKING}, {"depth": 3})
     chat = read(families.family("seed_oss"), template_kwargs={"thinking_budget": 512})
     assert (chat.on, chat.off) == ({"thinking_budget": 512}, {"thinking_budget": 0})
+
+
+def test_set_marks_that_a_template_contradicts_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"renders thinking between '<think>\\n' and .*: leave them out"):
+        read(families.family("qwen3"), open="[THINK]", close="[/THINK]")
+    assert read(families.family("qwen3"), open="<think>", close="</think>").opening == "<think>"
+
+
+def test_a_judge_that_never_thinks_may_have_a_prompt_that_closes_the_thought() -> None:
+    family = families.CLOSED
+    with pytest.raises(ModelError, match=r"set judge\.risk\.thinking\.template_kwargs"):
+        read_format(tokenizer_of(family), setting="judge.risk.thinking")
+    chat = read_format(tokenizer_of(family), thinks=False)
+    prompt = tokenizer_of(family).apply_chat_template(
+        chat.turns(None, USER), tokenize=False, add_generation_prompt=True
+    )
+    assert (chat.off, chat.to_answer(prompt, quiet=True)) == ({}, "")
 
 
 def test_a_template_by_name_is_read_by_its_default() -> None:
@@ -495,13 +514,43 @@ def test_a_folder_s_end_tokens_are_those_of_its_generation_config(tmp_path: Path
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_mistral_folder_with_a_tokenizer_of_its_own_form_too_has_the_format_of_its_template(tmp_path: Path) -> None:
+    spec = find_spec("mistral_common")
+    assert spec is not None and spec.origin is not None
+    (own, *_) = sorted((Path(spec.origin).parent / "data").glob("tekken*.json"))
+    family = families.family("magistral")
+    folder = write_folder(family, tmp_path)
+    shutil.copy(own, folder / "tekken.json")
+    (folder / "config.json").write_text('{"model_type": "mistral"}', encoding="utf-8")
+    assert format_of_folder(folder, ThinkingConfig()) == format_of(family)
+
+
 def test_a_published_model_has_the_format_that_it_was_trained_in(tmp_path: Path) -> None:
     folder = write_folder(families.family("chatml"), tmp_path)
     trained = replace(format_of(families.family("chatml")), opening="<risk>\n", closing="\n</risk>\n", shown=True)
     write_manifest(folder, "r", 3, "c", None, trained)
     assert format_of_folder(folder, ThinkingConfig()) == trained == read_published(folder).chat
-    stated = format_of_folder(folder, ThinkingConfig(open="<think>", close="</think>"))
-    assert (stated.opening, stated.closing) == ("<think>", "</think>")
+    assert format_of_folder(folder, ThinkingConfig(open="<think>", close="</think>")) == trained
+
+
+def test_a_warmed_up_model_has_the_format_that_it_was_taught(tmp_path: Path) -> None:
+    folder = write_folder(families.family("chatml"), tmp_path)
+    taught = replace(format_of(families.family("chatml")), shown=True)
+    write_chat(folder, taught)
+    assert format_of_folder(folder, ThinkingConfig()) == taught
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('<|channel|>final<|message|>{"a": 1}', '{"a": 1}'),
+        ('<|channel|>final <|constrain|>json<|message|>{"a": 1}', '{"a": 1}'),
+        ("<|channel|>analysis<|message|>T<|end|><|start|>assistant<|channel|>final json<|message|>A", "A"),
+    ],
+)
+def test_channel_headers_with_a_format_are_read_like_those_without(text: str, answer: str) -> None:
+    chat = format_of(families.family("gptoss"))
+    assert chat.behind_thinking(chat.canonical(text)) == answer
 
 
 @pytest.mark.parametrize("chat", ["", "3", '{"chat": 3}', '{"chat": {"nothing": 1}}'])

@@ -398,3 +398,19 @@ def _quiet_about_changed_types() -> Iterator[None]:
     with warnings.catch_warnings():  # model_copy does not validate: a Literal then holds another word
         warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
         yield
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("model.thinking.open=[THINK]", "quote it"),
+        ("model.thinking.open=' '", "white space alone"),
+        ("model.thinking.open='<a>'", "go together"),
+        ("model.thinking={open: '---', close: ' ---'}", "are the same"),
+        ("model.thinking.template_kwargs={tokenize: true}", "`tokenize` is no argument to choose"),
+        ("judge.risk.template_kwargs={add_generation_prompt: false}", "`add_generation_prompt` is no argument"),
+        ("judge.risk={backend: vllm, model: m, max_thinking_tokens: 5000}", "no room for a question in max_model_len"),
+    ],
+)
+def test_a_chat_format_that_cannot_be_is_one_line(override: str, line: str) -> None:
+    assert line in refusal("quickstart", override)

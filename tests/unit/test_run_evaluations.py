@@ -10,7 +10,7 @@ from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, ReportError
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
-from rapo_ray.models.chat import PLAIN
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.pipeline.evaluate import Identity, evaluate_models, same_evaluation
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.intervene import intervene
@@ -88,6 +88,9 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
         same(tmp_path, load_config("quickstart", ["seed=7", "judge.general.backend=rules"]), "model")
     with pytest.raises(ConfigError, match=r"\(changed: models.model\)"):
         same_evaluation(tmp_path, config, [Target("model", "models/model", None, "abd")])
+    with pytest.raises(ConfigError, match=r"\(changed: chat format of model\)"):
+        other = ChatFormat(opening="[THINK]", closing="[/THINK]")
+        same_evaluation(tmp_path, config, [Target("model", "models/model", None, "abc", chat=other)])
     EvaluationLayout(tmp_path).identity.write_text("{}")
     with pytest.raises(ReportError, match=r"evaluation.json: cannot be read \(models: Field required\)"):
         same(tmp_path, config, "model")

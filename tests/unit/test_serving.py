@@ -22,6 +22,7 @@ from rapo_ray.serving.rate import RateLimit
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest
 from rapo_ray.serving.state import Change, State, previous
 from rapo_ray.serving.versions import Serving, serving_of
+from tests.chat_tokenizers import family, format_of, write_folder
 from tests.report_data import write_gate
 
 pytestmark = pytest.mark.unit
@@ -275,6 +276,7 @@ def test_the_fields_for_the_engine() -> None:
     assert plain.for_engine("m", chat) == {
         "model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
     }  # fmt: skip
+    assert plain.for_engine("m", special)["skip_special_tokens"] is False
 
 
 def test_stop_strings_stay_with_us_where_thinking_is_split_off() -> None:
@@ -333,6 +335,29 @@ def test_the_version_carries_the_chat_format_as_json(run: Path, tmp_path: Path) 
     assert state.history()[-1].serving == serving
     older = {name: value for name, value in serving.to_json().items() if name not in ("folder", "chat")}
     assert Serving.from_json(older).id == serving.id
+
+
+def test_a_manifest_without_a_chat_format_is_served_with_the_one_of_the_template(tmp_path: Path) -> None:
+    folder = write_folder(family("magistral"), tmp_path / "model")
+    write_manifest(folder, "run", 3, "c0ffee", None, BRACKETS)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["chat"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    published = read_published(folder)
+    assert published.chat is None
+    assert serving_of(published, None).chat == format_of(family("magistral"))
+    del manifest["version"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"rapo.json lacks 'version': publish the model again"):
+        read_published(folder)
+
+
+def test_the_same_weights_with_another_format_are_another_version(run: Path) -> None:
+    first = serving_of(read_published(run), None)
+    (run / "model" / MANIFEST).unlink()  # or the new one would name it
+    write_manifest(run / "model", "run", 3, "c0ffee", "be safe", ChatFormat())
+    second = serving_of(read_published(run), None)
+    assert second.id != first.id and second.app != first.app
 
 
 def test_an_incomplete_model_is_not_served(run: Path, tmp_path: Path) -> None:

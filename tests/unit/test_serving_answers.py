@@ -12,13 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.errors import ServingError
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
-from rapo_ray.serving.answers import Seen, Shape, collect, read_events, shape_stream, shape_whole
-from rapo_ray.serving.cuts import StopCutter, TokenStripper
+from rapo_ray.serving.answers import (
+    ChoiceText,
+    Seen,
+    Shape,
+    collect,
+    read_events,
+    shape_plain,
+    shape_plain_stream,
+    shape_stream,
+    shape_whole,
+)
+from rapo_ray.serving.cuts import SEPARATOR, StopCutter, Strays, TokenStripper
 from rapo_ray.serving.problems import Problem
 from rapo_ray.serving.prompts import PromptReader
-from rapo_ray.serving.reasoning import ThinkSplitter
-from tests.chat_tokenizers import FAMILIES, Family, format_of, tokenizer_of
+from rapo_ray.serving.reasoning import CHUNK
+from tests.chat_tokenizers import FAMILIES, Family, family, format_of, tokenizer_of
 
 pytestmark = pytest.mark.unit
 
@@ -37,6 +48,11 @@ CHANNELS = ChatFormat(
 BRACKETS = ChatFormat(opening="[THINK]", closing="[/THINK]", skipping="[THINK][/THINK]", mark_ids=(1,))
 WRAPPED = ChatFormat(opening="<think>", closing="</think>", answer_start="<response>", answer_end="</response>")
 GLM = ChatFormat(opening="\n<think>", closing="</think>\n", opened=True, skipping="</think>\n")
+MARK_TOKENS = {
+    CHANNELS.opening: ("<|start|>", "<|end|>", "<|message|>", "<|channel|>"),
+    BRACKETS.opening: ("[THINK]", "[/THINK]"),
+}
+COMMENTARY = "<|end|><|start|>assistant<|channel|>commentary<|message|>"
 FORMATS = {"plain": PLAIN, "r1": R1, "channels": CHANNELS, "brackets": BRACKETS, "wrapped": WRAPPED, "glm": GLM}
 
 
@@ -58,7 +74,7 @@ class Tokenizer:
         self.all_special_ids: list[int] = []
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        return [self.added_tokens_decoder[id].content for id in ids]
+        return [self.added_tokens_decoder.get(id, Token("<unk>")).content for id in ids]
 
     def apply_chat_template(self, messages: Any, **arguments: Any) -> str:
         def refuse(message: str) -> None:
@@ -78,6 +94,10 @@ def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
 def system(text: str) -> dict[str, Any]:
     return {"role": "system", "content": text}
 
@@ -92,7 +112,7 @@ def system(text: str) -> dict[str, Any]:
         (CHATML, CHANNELS, [user("hi")], "none"),
         (CHATML + "<|channel|>final<|message|>", CHANNELS, [user("hi")], "closed"),
         ("{{ messages[-1]['content'] }}\n", PLAIN, [user("Explain </think>")], "none"),
-        ("{{ messages[-1]['content'] }}\n", PLAIN, [user("Explain <think>")], "none"),
+        ("{{ messages[-1]['content'] }}\n", PLAIN, [user("Explain <think>")], "opened"),
         ("{{ messages[-1]['content'] }}\n", CHANNELS, [user("Explain <|channel|>final<|message|>")], "none"),
     ],
 )
@@ -132,8 +152,96 @@ def test_an_answer_that_quotes_a_mark_stays_whole_in_the_history() -> None:
     assert broken == "The tag <\u200b/think> ends it."
     assert PromptReader(Tokenizer(CHATML), R1).read(turns, split=True).turns == turns
     assert cutting.read(turns, split=False).turns == turns  # there, it is the thinking of our own answer
-    echoed = [user("hi"), {"role": "assistant", "content": "<think>\na\n</think>\n\nb"}, user("and?")]
-    assert cutting.read(echoed, split=True).turns == echoed
+
+
+def test_earlier_answers_that_begin_with_a_quoted_mark_or_are_equal_stay_whole() -> None:
+    tagged = {"role": "assistant", "content": "<think> opens it and </think> closes it."}
+    qwen = PromptReader(Tokenizer(published_template("qwen3")), PLAIN)
+    bare = {**tagged, "reasoning": ""}
+    assert qwen.read([user("hi"), tagged, user("and?")], split=True).turns == [user("hi"), bare, user("and?")]
+    twice = [user("hi"), tagged, user("again"), tagged, user("and?")]
+    assert qwen.read(twice, split=True).turns == [user("hi"), bare, user("again"), bare, user("and?")]
+
+
+class CountingTokenizer(Tokenizer):
+    """A tokenizer that counts its renderings."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__(template)
+        self.renderings = 0
+
+    def apply_chat_template(self, messages: Any, **arguments: Any) -> str:
+        self.renderings += 1
+        return super().apply_chat_template(messages, **arguments)
+
+
+def test_a_long_history_of_quotations_is_rendered_a_few_times() -> None:
+    cutting = CountingTokenizer(CHATML.replace("turn['content']", "turn['content'].split('</think>')[-1]"))
+    turns = [turn for number in range(30) for turn in (user("hi"), assistant(f"{number} </think> ends it."))]
+    PromptReader(cutting, R1).read([*turns, user("and?")], split=True)
+    assert cutting.renderings <= 4
+
+
+SAYS_SO = "{% if '/think' in turn %}<think>{% elif '/no_think' in turn %}<think></think>{% else %}<think>{% endif %}"
+STRIPS = "{% set turn = messages[-1]['content'].replace('</think>', '') %}" + SAYS_SO
+COMPARES = "{{ '<think></think>' if messages[-1]['content'] == '/no_think' else '<think>' }}"
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (family("nemotron_nano_v2").template, "/no_think What does </think> mean?"),
+        (CHATML + "{% set turn = messages[-1]['content'] %}" + SAYS_SO, "/no_think What does </think> mean?"),
+        (CHATML + STRIPS, "/no_think /thi</think>nk hi"),
+        (CHATML + COMPARES, "/no_think "),
+        (CHATML + COMPARES, "/no_think</think>"),
+        (CHATML + COMPARES, "<think>/no_think"),
+    ],
+)
+def test_the_thinking_is_over_only_in_the_prompt_that_the_engine_sees(template: str, text: str, withheld: bool) -> None:
+    reader = PromptReader(Tokenizer(template), R1)
+    assert reader.read([user(text)], split=True, withheld=withheld).beginning == "opened"
+    assert reader.read([user("/no_think")], split=True, withheld=withheld).beginning == "closed"
+
+
+def test_a_mark_in_a_turn_may_open_the_thinking_and_closes_none() -> None:
+    reader = PromptReader(
+        Tokenizer(CHATML + "<think>{{ '' if '<think>' in messages[-1]['content'] else '</think>' }}"), R1
+    )
+    for text, split, withheld in (("hi", "closed", "closed"), ("<think>", "opened", "closed")):
+        assert reader.read([user(text)], split=True).beginning == split
+        assert reader.read([user(text)], split=True, withheld=True).beginning == withheld  # the engine sees no mark
+    reader = PromptReader(Tokenizer("{{ messages[-1]['content'] }}"), R1)
+    assert reader.read([user("</think>")], split=True).beginning == "none"
+
+
+def test_an_assistant_s_turn_at_the_end_is_read_with_the_prompt() -> None:
+    reader = PromptReader(tokenizer_of(family("nemotron_nano_v2")), R1)
+    silent = system("/no_think")
+    for turns, split, withheld in (
+        ([user("hi"), assistant("Bread")], "opened", "opened"),
+        ([silent, user("hi"), assistant("<think>")], "opened", "none"),
+        ([silent, user("hi"), assistant("<think> a")], "opened", "none"),
+        ([user("hi"), assistant("a </think>")], "closed", "opened"),
+        ([user("What is <think>?"), assistant("a </think> b")], "none", "opened"),
+        ([silent, user("What is <think>?"), assistant("Bread")], "none", "none"),
+    ):
+        assert reader.read(turns, split=True).beginning == split
+        assert reader.read(turns, split=True, withheld=True).beginning == withheld
+
+
+def test_where_thinking_is_withheld_the_model_sees_no_mark_that_it_could_copy() -> None:
+    own = system("Think between [THINK] and [/THINK].")
+    reader = PromptReader(Tokenizer(CHATML, ("<s>", "[THINK]", "[/THINK]")), BRACKETS, own["content"])
+    turns = [own, {**user("[THINK]hi"), "name": "[/THINK]"}, assistant("a[/THINK]b"), user("[/THI[/THINK]NK]")]
+    prompt = reader.read(turns, split=True, withheld=True).turns
+    assert prompt[0] == own
+    assert "[THINK]" not in str(prompt[1:]) and "[/THINK]" not in str(prompt[1:])
+    assert [turn["content"].replace("\u200b", "") for turn in prompt] == [turn["content"] for turn in turns]
+    merged = PromptReader(Tokenizer(CHATML), replace(BRACKETS, system=False), own["content"])
+    (first, *_) = merged.read([own, user("[/THINK]")], split=True, withheld=True).turns
+    assert first["content"] == own["content"] + "\n\n[\u200b/THINK]"
 
 
 def test_a_template_without_system_turns_gets_their_text_with_the_user_s() -> None:
@@ -156,8 +264,9 @@ def test_a_template_that_refuses_or_reads_parts() -> None:
 
 def test_special_tokens_besides_the_marks_are_stray() -> None:
     special = Tokenizer(CHATML, ("<s>", "[THINK]", "[/THINK]", "[INST]"))
-    assert PromptReader(special, replace(BRACKETS, mark_ids=(1, 2))).stray_tokens == ("[INST]", "<s>")
-    assert PromptReader(special, PLAIN).stray_tokens == ()  # the engine leaves them out
+    reader = PromptReader(special, replace(BRACKETS, mark_ids=(1, 2)))
+    assert (reader.strays.tokens, reader.mark_tokens) == (("[INST]", "<s>"), ("[THINK]", "[/THINK]"))
+    assert PromptReader(special, PLAIN).strays.tokens == ()  # the engine leaves them out
 
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -175,7 +284,7 @@ def test_a_family_s_prompt_and_completion_are_split_as_they_are_parsed(family: F
             "I weigh the risk.", "Bread needs flour.",
         )  # fmt: skip
     assert split_stream(text[:-1], [], replace(chat, closing="<never>"), beginning, True, True)[1] == ""
-    assert not any(token in text for token in reader.stray_tokens)
+    assert not any(token in text for token in reader.strays.tokens)
     if chat.off is not None:
         off = PromptReader(tokenizer_of(family), replace(chat, on=chat.off)).read([user("hi")], split=True)
         assert off.beginning in ("closed", "none")
@@ -204,12 +313,18 @@ WHOLE = "<think>\nThe user asks for bread.\nThere is no risk.\n</think>\n\nBake 
 
 def split_stream(text: str, sizes: list[int], chat: ChatFormat, beginning: Any, strict: bool, cut_off: bool) -> Any:
     """Thinking and answer of a completion that arrives in pieces of these sizes."""
-    splitter, pieces, rest = ThinkSplitter(chat, beginning, strict), [], text
+    choice, pieces, rest = ChoiceText(form_of(chat, beginning, strict)), [], text
     for size in sizes:
-        pieces += splitter.feed(rest[:size])
+        pieces += choice.feed(rest[:size], None)[1]
         rest = rest[size:]
-    pieces += splitter.feed(rest) + splitter.finish(cut_off)
+    pieces += choice.feed(rest, "length" if cut_off else "stop")[1]
     return tuple("".join(part for one, part in pieces if one == kind) for kind in ("reasoning", "content"))
+
+
+def form_of(chat: ChatFormat, beginning: Any, withheld: bool, **more: Any) -> Shape:
+    return shape(
+        withheld=withheld, chat=chat, beginning=beginning, mark_tokens=MARK_TOKENS.get(chat.opening, ()), **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,18 +377,46 @@ def test_withheld_is_all_but_what_follows_a_closing_mark(
     assert split_stream(answered, [1] * len(answered), chat, beginning, True, cut_off)[1] == "Flour."
 
 
+@pytest.mark.parametrize("beginning", ["opened", "none"])
+def test_withheld_is_a_thought_that_quotes_the_closing_mark(beginning: Any) -> None:
+    thought = "The user asks what </think> means.\n</think> is a tag, </think>\nsays\n </think>\nI weigh it."
+    for size in (1, 3, 1000):
+        sizes = [size] * len(thought)
+        text = thought + "\n</think>\n\nIt is a tag."
+        assert split_stream(text, sizes, R1, beginning, True, False) == (thought, "It is a tag.")
+        assert split_stream(thought, sizes, R1, beginning, True, False)[1] == ""
+
+
 @pytest.mark.parametrize(
     ("text", "chat", "content"),
     [
         ("<think>\na\n</think>\n\nFlour.\n<think>\nI weigh it.\n</think>\n\nWater.", PLAIN, "Flour.\n\nWater."),
         ("<think>\na\n</think>\n\n<think>\nI weigh it.\n</think>\n\nWater.", PLAIN, "Water."),
         ("[THINK]a[/THINK]Flour. [THINK]I weigh it.", BRACKETS, "Flour."),
-        ("<think>\na\n</think>\n\nThe tag <think> opens it.", PLAIN, "The tag <think> opens it."),
+        ("<think>\na\n</think>\n\nFlour.<think>I weigh it.", PLAIN, "Flour."),
+        ("<think>\na\n</think>\n\nThe tag <think> opens it.", PLAIN, "The tag"),
+        ("<think>a</think><response>Flour.</response><think>I weigh it.", WRAPPED, "Flour."),
+        (
+            "<|channel|>final<|message|>Flour.<|end|><|start|>assistant<|channel|>commentary<|message|>I.",
+            CHANNELS,
+            "Flour.",
+        ),
+        (
+            "<|channel|>final<|message|>Flour." + COMMENTARY + "I weigh it." + CHANNELS.closing + "Water.",
+            CHANNELS,
+            "Flour.Water.",
+        ),
+        ("<|channel|>final<|message|>Flour.<|channel|>final<|message|>Water.", CHANNELS, "Flour.Water."),
     ],
 )
 def test_withheld_is_a_thought_that_an_answer_opens_again(text: str, chat: ChatFormat, content: str) -> None:
     for size in (1, 3, len(text)):
         assert split_stream(text, [size] * len(text), chat, "none", True, False)[1] == content
+
+
+def test_withheld_is_a_thought_behind_an_answer_that_the_prompt_begins() -> None:
+    for text, chat in (("Flour." + COMMENTARY + "I.", CHANNELS), ("Flour.<think>I.", R1)):
+        assert split_stream(text, [1] * len(text), chat, "closed", True, False)[1] == "Flour."
 
 
 @pytest.mark.parametrize(
@@ -354,11 +497,11 @@ def test_an_answer_is_cut_at_the_stop_string_that_is_complete_first(text: str, s
 @given(st.lists(st.sampled_from(["<s>", "<", "s", ">", "a", "<s"]), max_size=12), st.lists(st.integers(1, 3)))
 def test_stray_tokens_are_left_out_of_every_cut(parts: list[str], sizes: list[int]) -> None:
     text = "".join(parts)
-    stripper, rest, left = TokenStripper(("<s>",)), text, ""
+    stripper, rest, left = TokenStripper(Strays(["<s>", "<pad>"])), text, ""
     for size in sizes:
-        left += stripper.feed(rest[:size])
+        left += stripper.feed(rest[:size], last=False)
         rest = rest[size:]
-    assert left + stripper.feed(rest) + stripper.finish() == text.replace("<s>", "")
+    assert left + stripper.feed(rest, last=True) == text.replace("<s>", SEPARATOR)
 
 
 def shape(reasoning: Any = "split", withheld: bool = False, usage: bool = False, **more: Any) -> Shape:
@@ -369,11 +512,11 @@ BOTH = ("reasoning_content", "reasoning")
 TOKENS = {"content": [{"token": "a", "logprob": -0.1}]}
 
 
-def whole_answer(texts: tuple[str, ...] = (WHOLE,), finish: str = "stop") -> dict[str, Any]:
+def whole_answer(texts: tuple[str, ...] = (WHOLE,), finish: str = "stop", logprobs: Any = TOKENS) -> dict[str, Any]:
     """A whole answer as vLLM gives it."""
     messages = [{"role": "assistant", "content": text, "refusal": None} for text in texts]
     choices = [
-        {"index": index, "message": message, "finish_reason": finish, "logprobs": TOKENS, "token_ids": None}
+        {"index": index, "message": message, "finish_reason": finish, "logprobs": logprobs, "token_ids": None}
         for index, message in enumerate(messages)
     ]
     return {"id": "x", "choices": choices, "usage": {"completion_tokens": 9}, "system_fingerprint": "vllm"}
@@ -491,15 +634,94 @@ def test_withheld_thinking_leaves_by_no_field(text: str, beginning: Any) -> None
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_special_tokens_that_are_no_marks_do_not_leave(size: int) -> None:
-    form = shape(chat=BRACKETS, stray_tokens=("<s>", "[INST]"))
+    form = shape(chat=BRACKETS, strays=Strays(["<s>", "[INST]"]))
     text = "<s>[THINK]I weigh it.<s>[/THINK]Flour[INST] and water."
     assert texts_of(shaped_stream(Engine(stream((text,), size)), form))["content"] == "Flour and water."
     message = shape_whole(whole_answer((text,)), form, Seen())["choices"][0]["message"]
     assert (message["content"], message["reasoning"]) == ("Flour and water.", "I weigh it.")
-    inline = shape("inline", chat=BRACKETS, stray_tokens=("<s>", "[INST]"))
+    inline = shape("inline", chat=BRACKETS, strays=Strays(["<s>", "[INST]"]))
     content = "[THINK]I weigh it.[/THINK]Flour and water."
     assert texts_of(shaped_stream(Engine(stream((text,), size)), inline))["content"] == content
     assert shape_whole(whole_answer((text,)), inline, Seen())["choices"][0]["message"]["content"] == content
+
+
+def test_what_is_around_a_stray_token_makes_no_mark() -> None:
+    form = shape(chat=BRACKETS, strays=Strays(["<s>"]))
+    text = "[THINK]a[/TH<s>INK]b[/THINK]c[TH<s>INK]d"
+    message = shape_whole(whole_answer((text,)), form, Seen())["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == ("a[/THINK]b", "c[THINK]d")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_stray_tokens_leave_by_no_plain_completion(size: int) -> None:
+    form = shape("inline", strays=Strays(["<s>", "[INST]"]), n=2)
+    texts = ("a<s>[THINK]b[INST]", "<s")
+    choices = [{"index": index, "text": text, "finish_reason": "stop"} for index, text in enumerate(texts)]
+    whole = shape_plain({"choices": choices, "usage": {"completion_tokens": 3}}, form, Seen())
+    assert [choice["text"] for choice in whole["choices"]] == ["a[THINK]b", "<s"]
+    events = [
+        {"choices": [{"index": index, "text": text[at : at + size], "finish_reason": None}]}
+        for index, text in enumerate(texts)
+        for at in range(0, len(text), size)
+    ]
+    ends = [{"choices": [{"index": index, "text": "", "finish_reason": "stop"}]} for index in range(2)]
+
+    async def run() -> list[Any]:
+        async def given() -> Any:
+            for event in (*events, *ends):
+                yield event
+
+        return [event async for event in shape_plain_stream(given(), form, Seen())]
+
+    parts = [choice for event in asyncio.run(run()) for choice in event["choices"]]
+    assert ["".join(part["text"] for part in parts if part["index"] == index) for index in range(2)] == [
+        "a[THINK]b", "<s",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stop", "content"),
+    [
+        ("\n\n", "Flour."),
+        ("\n", "Flour."),
+        ("\nUser:", ""),
+        ("Flour", ""),
+        (".\n", "Flour"),
+        (" ", "Flour.\n\n\n\n\nUser:"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_stop_string_sees_the_white_space_of_the_answer(stop: str, content: str, size: int) -> None:
+    head = "\n" if stop == "\nUser:" else ""
+    text = "I weigh it.\n</think>\n\n" + head + ("User: me" if head else "Flour.\n\n\n\n\nUser: more")
+    for withheld in (False, True):
+        form = shape(withheld=withheld, beginning="opened", chat=R1, stops=(stop,))
+        answer = collected(Engine(stream((text,), size, "length")), form)["choices"][0]
+        assert (answer["message"]["content"], answer["finish_reason"]) == (content, "stop")
+
+
+def test_a_stop_string_of_white_space_ends_the_answer_at_once() -> None:
+    engine = Engine(stream(("I weigh it.\n</think>\n\nFlour.\n\n" + "\n" * 40,), 1, "length"))
+    shaped_stream(engine, shape(beginning="opened", chat=R1, stops=("\n\n",)))
+    assert len(engine.left) == 40 + 2
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+def test_a_very_long_run_of_white_space_is_not_held_back_whole(withheld: bool) -> None:
+    text = "I weigh it.\n</think>" + "\n" * 100_000 + "Flour." + "\n" * 100_000 + "Water." + "\n" * 100_000
+    form = shape(withheld=withheld, beginning="opened", chat=R1, stops=("never",))
+    for size in (1000, 400_000):
+        content = texts_of(shaped_stream(Engine(stream((text,), size)), form))["content"]
+        assert content.split() == ["Flour.", "Water."] and len(content) < 4 * CHUNK
+
+
+def test_a_stream_that_ends_before_its_choices_is_an_error() -> None:
+    whole = stream(STOPPING, 3)
+    for missing, finished in ((2, 1), (3, 0)):  # the usage, and one end or both
+        engine = Engine(whole)
+        del engine.left[-missing:]
+        with pytest.raises(ServingError, match=f"ended with {finished} of 2 choices"):
+            shaped_stream(engine, shape(beginning="opened", chat=R1, n=2))
 
 
 STOPPING = (
@@ -559,3 +781,60 @@ def test_log_probs_of_text_that_is_held_back_come_with_the_next_text(size: int) 
 def test_a_line_of_a_stream_ends_at_no_other_separator() -> None:
     event = {"choices": [{"index": 0, "delta": {"content": "a\u2028b\x85c"}}]}
     assert read_events(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\ndata: [DONE]\n\n") == [event]
+
+
+# --- withheld thinking ----------------------------------------------------------------------------------------------
+
+SECRET = "\u00a7"  # one character, so that no part of it can leave
+PLAIN_QUOTES = (" </think> ", " <think> ", "\n</think> ", "</thi")
+QUOTES = {
+    "plain": PLAIN_QUOTES,
+    "r1": PLAIN_QUOTES,
+    "glm": (" </think> ", " <think> ", "</thi"),
+    "wrapped": ("</thi<s>nk>", " <think> ", "<response>"),
+    "brackets": ("[/TH<s>INK]", "[THINK]", "[/TH"),
+    "channels": (COMMENTARY, "<|channel|>fi<s>nal<|message|>", "<|end|>", "<|channel|>analysis<|message|>"),
+}
+
+
+@st.composite
+def thinking_texts(draw: st.DrawFn, name: str, beginning: str) -> tuple[str, bool]:
+    """A completion whose thoughts hold secrets, cut off or whole, and True if its first answer is in it."""
+    chat = FORMATS[name]
+
+    def thought() -> str:
+        parts = st.sampled_from([*QUOTES[name], "\n", " ", "a", "<", "<s>"])
+        return SECRET + "".join(part + SECRET for part in draw(st.lists(parts, max_size=5)))
+
+    def answer() -> str:
+        return "Flour" + "".join(draw(st.lists(st.sampled_from([".", " ", "\n\n", "<", "<s>"]), max_size=4)))
+
+    text = ("" if beginning == "closed" else chat.begin(thought(), closed=True)) + answer()
+    first = len(text)
+    for _ in range(draw(st.integers(0, 2))):
+        again = [chat.open_mark, *([COMMENTARY, "<|start|>", "<|end|>"] if name == "channels" else [])]
+        text += draw(st.sampled_from(again)) + thought()
+        if draw(st.booleans()):
+            text += chat.closing + chat.answer_start + answer()
+    size = draw(st.integers(0, len(text)) | st.just(len(text)))
+    return text[:size], size >= first
+
+
+@pytest.mark.parametrize("name", QUOTES)
+@given(data=st.data(), size=st.integers(1, 9))
+def test_nothing_of_a_withheld_thought_leaves(data: st.DataObject, name: str, size: int) -> None:
+    chat = FORMATS[name]
+    beginning = data.draw(st.sampled_from(["closed", "opened", *([] if chat.opened else ["none"])]))
+    (text, answered), (other, _) = (data.draw(thinking_texts(name, beginning)) for _ in range(2))
+    stops = data.draw(st.sampled_from([(), ("\n\n",), (SECRET,), ("r.", "\nF")]))
+    finish = data.draw(st.sampled_from(["stop", "length"]))
+    form = form_of(chat, beginning, True, strays=Strays(["<s>"]), stops=stops, n=2, usage=True)
+    logprobs = {"content": [{"token": SECRET, "logprob": -0.1}]}
+    given_stream = stream((text, other), size, finish, logprobs)
+    answers = [shaped_stream(Engine(given_stream), form), collected(Engine(given_stream), form)]
+    if not stops:
+        answers.append(shape_whole(whole_answer((text, other), finish, logprobs), form, Seen()))
+    for answer in answers:
+        assert SECRET not in json.dumps(answer, ensure_ascii=False)
+    if answered and not stops:
+        assert answers[-1]["choices"][0]["message"]["content"].startswith("Flour")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rapo_ray.errors import DataError
-from rapo_ray.models.chat import PLAIN, parse_completion
+from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.types import Draft, Form, GeneratedText, Prompt
 from rapo_ray.warmup.synthesis import INSTRUCTION, LENGTH_BY_LEVEL, OPENING, synthesise
 from tests.make import make_prompt
@@ -127,3 +127,21 @@ def test_nothing_left_is_an_error_that_says_why() -> None:
 def test_a_writer_that_loses_a_draft_is_detected() -> None:
     with pytest.raises(ValueError, match="zip"):
         synthesise([make_prompt(0), make_prompt(1)], Writer([wrote()], good_endings), None, min_chars=10)
+
+
+def test_a_demonstration_that_quotes_a_mark_of_our_files_is_dropped() -> None:
+    special = ChatFormat(opening="[THINK]", closing="[/THINK]", shown=True)
+
+    def write(drafts: list[Draft]) -> list[GeneratedText]:
+        if drafts[0].thinking is None:
+            return [GeneratedText(f"[THINK]how[/THINK]{TRACE}", False)] * len(drafts)
+        answers = ["Mix flour and water.", "The tag is </think>, with a slash."]
+        return [
+            GeneratedText(f"{special.begin(draft.thinking or '')}I will help.[/THINK]{answer}", False)
+            for draft, answer in zip(drafts, answers, strict=True)
+        ]
+
+    prompts = [make_prompt(0), make_prompt(1)]
+    (demonstration,), dropped = synthesise(prompts, write, None, min_chars=10, chat=special)
+    assert demonstration.prompt is prompts[0]
+    assert dropped["completion malformed"] == 1

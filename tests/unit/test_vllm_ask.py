@@ -107,6 +107,8 @@ def test_a_bound_reply_follows_the_non_thinking_form(name: str, ending: str, sty
 def test_template_arguments_of_the_user_come_last() -> None:
     _, engine = ask(published("qwen3_5_think"), CHOICE, CHOICE.replies[0], enable_thinking=True)
     assert engine.calls[0][0].endswith("<think>\n\n</think>\n\n")  # opened as asked for, and closed for the reply
+    _, engine = ask(published("qwen3"), CHOICE, CHOICE.replies[0], enable_thinking=True)
+    assert engine.calls[0][0].endswith("<think>\n\n</think>\n\n")  # which the template would leave to the model
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3_5_nothink", "deepseek_r1_distill"])
@@ -126,6 +128,11 @@ def test_a_judge_with_room_thinks_and_is_bound_after_it(name: str) -> None:
 def test_a_thought_at_its_limit_is_closed() -> None:
     _, engine = ask(published("qwen3"), CHOICE, "<think>\nOn and on", CHOICE.replies[0], thinking=5, cut=True)
     assert engine.calls[1][0].endswith("assistant\n<think>\nOn and on\n</think>\n\n")
+
+
+def test_a_thought_that_ends_without_its_mark_is_closed() -> None:
+    _, engine = ask(published("qwen3"), CHOICE, "<think>\nThat is all.", CHOICE.replies[0], thinking=50)
+    assert engine.calls[1][0].endswith("assistant\n<think>\nThat is all.\n</think>\n\n")
 
 
 def test_a_judge_that_replies_without_a_thought_is_asked_again_from_the_beginning() -> None:
