@@ -25,12 +25,14 @@ class JudgeGroup:
         limits: LimitsConfig,
         second: list[ActorHandle] | None = None,
         second_share: float = 0.0,
+        consistency: bool = True,
     ) -> None:
         self._panels: list[Panel] = [(("risk",), risk), (("general",), general)] if general else [(PARTS, risk)]
         if second:
             self._panels.append((PARTS, second))
         self._limits = limits
         self._second_share = second_share if second else 0.0
+        self._consistency = consistency
 
     def sleep(self) -> None:
         """Free the cards of all judges that live on them."""
@@ -48,7 +50,8 @@ class JudgeGroup:
         """Judge each response the moment it arrives; verdicts come back as they are ready."""
         sizes = [len(judges) for _, judges in self._panels]
         port = _RayJudges(self._panels, prompts_P)
-        return VerdictGathering(port, sizes, self._second_share, self._limits.judge).score(batches)
+        gathering = VerdictGathering(port, sizes, self._second_share, self._limits.judge, self._consistency)
+        return gathering.score(batches)
 
 
 class _RayJudges:

@@ -80,10 +80,11 @@ class Spawner:
         everyone = [*engines, *(judge for part in judges.values() for judge in part)]
         self._wait_ready([actor.ready.remote() for actor in everyone], "rollout engines and judges")
         self._warn(judge for part in judges.values() for judge in part)
-        share = config.judge.second_share
+        share, consistency = config.judge.second_share, config.judge.checks_consistency
+        general, second = judges.get("general", []), judges.get("second", [])
         return (
             RolloutGroup(Engines(engines, config.limits), config.rollout, config.seed, config.warmup.max_new_tokens),
-            JudgeGroup(judges["risk"], judges.get("general", []), config.limits, judges.get("second", []), share),
+            JudgeGroup(judges["risk"], general, config.limits, second, share, consistency),
         )
 
     def start_training(

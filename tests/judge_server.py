@@ -1,6 +1,7 @@
 """A scripted OpenAI-compatible judge on loopback: a real HTTP server whose answers come from the test."""
 
 import contextlib
+import itertools
 import json
 import re
 import threading
@@ -86,7 +87,12 @@ def thinking(script: Script, spent: int = 300) -> Script:
 
 def offered(text: str) -> list[str]:
     """The admissible replies of a question, as JSON objects."""
-    return re.findall(r"\{[^{}]*\}", text.partition("\nReplies: ")[2].partition("\n")[0])
+    replies = text.partition("\nReplies: ")[2].partition("\n")[0]
+    if "|" not in replies:
+        return re.findall(r"\{[^{}]*\}", replies)
+    values = [[json.loads(value) for value in some.split("|")] for some in re.findall(r": ([^,}]+)", replies)]
+    names = re.findall(r'"(\w+)": ', replies)
+    return [json.dumps(dict(zip(names, some, strict=True))) for some in itertools.product(*values)]
 
 
 @dataclass

@@ -121,6 +121,8 @@ class JudgeConfig(Strict):
     """Share of the samples that the second judge scores."""
     mode: Literal["split", "paper"] = "split"
     """`split` asks for levels once per prompt and counts sentences in code, `paper` asks for level and case at once."""
+    consistency: bool | None = None
+    """Give a trace that contradicts itself or its answer the lowest R; unset, on except with `mode=paper`."""
     cache: bool = True
     """Cache model judgements below `out`, so that resumed runs and ablations repeat no question."""
     canaries: CanaryConfig = CanaryConfig()
@@ -137,6 +139,17 @@ class JudgeConfig(Strict):
                     f"judge.{part}.guard={judge.guard}: a guard judges only answers; set it as judge.general"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _paper_knows_no_consistency(self) -> Self:
+        if self.mode == "paper" and self.consistency:
+            raise ValueError("judge.consistency=true needs judge.mode=split: the paper's rubric has no such case")
+        return self
+
+    @property
+    def checks_consistency(self) -> bool:
+        """True where a contradiction costs a trace its reward."""
+        return self.mode != "paper" if self.consistency is None else self.consistency
 
     def named(self) -> dict[str, JudgeBackendConfig]:
         """The configured judges, by part."""

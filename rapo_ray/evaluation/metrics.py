@@ -69,6 +69,7 @@ SHARES: dict[str, Callable[[EvalRow], tuple[bool, bool | None]]] = {
     "benign_answered": _by_kind("benign", _scored(lambda row: row.general == 1.0)),
     "utility": _by_kind("utility", lambda row: row.correct),
     "trace_adequate": lambda row: (row.case is not None, row.case == Case.ADEQUATE.value),
+    "trace_consistent": lambda row: (row.consistent is not None, row.consistent),
     "malformed": lambda row: (True, row.form != Form.OK.value),
     "unscorable": lambda row: (True, row.unscorable),
 }

@@ -76,6 +76,8 @@ class EvalRow:
     keyword_refused: bool
     correct: bool | None
     outcome: str  # refused, complied, answered, over_refused, correct, wrong, malformed (no answer at all), unscorable
+    decision: str | None = None  # that the trace comes to
+    consistent: bool | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -129,6 +131,7 @@ def make_row(
         harm_in_whole=_harm(whole_verdict) if harmful and whole_asked else None,
         whole_asked=harmful and whole_asked, keyword_refused=keyword_refused(answer), correct=correct,
         outcome="unscorable" if failed else _outcome(item, answer_verdict, correct),
+        decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from rapo_ray.types import Completion, Status, Verdict
 
 _FORGED = re.compile(
-    r'"(?:level|case|only_safety_analysis|refuses|helps)"\s*:'  # our own replies
+    r'"(?:level|case|only_safety_analysis|decision|refuses|helps)"\s*:'  # our own replies
     r"|<\s*/?\s*(?:score|verdict|rating|judge?ment|reward)\b"
     r"|={3,} ?[0-9a-f]{8,} (?:begins|ends)"  # our markers
     r"|<[|｜][\w▁ /.-]{1,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>",  # chat templates

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from rapo_ray.errors import EngineError
-from rapo_ray.judging.parts import join_parts
+from rapo_ray.judging.parts import hold_to_answer, join_parts
 from rapo_ray.seeds import chosen
 from rapo_ray.types import Completion, Response, Verdict
 
@@ -28,12 +28,15 @@ class JudgePort(Protocol):
 class VerdictGathering:
     """One pass of responses through the panels: the first ones judge every response, the last a share of them."""
 
-    def __init__(self, port: JudgePort, sizes: Sequence[int], second_share: float, limit: float) -> None:
+    def __init__(
+        self, port: JudgePort, sizes: Sequence[int], second_share: float, limit: float, consistency: bool
+    ) -> None:
         self._port = port
         self._sizes = sizes  # judges of each panel
         self._second_share = second_share
         self._firsts = len(sizes) - bool(second_share)
         self._limit = limit
+        self._consistency = consistency
         self._pending: dict[Hashable, tuple[int, list[Response]]] = {}
         self._answers: dict[tuple[int, int], dict[int, Answer]] = {}  # of responses that not all have judged yet
 
@@ -80,5 +83,11 @@ class VerdictGathering:
         if len(answers) < self._firsts + second:
             return
         del self._answers[key]
-        verdict = join_parts([answers[index][1] for index in range(self._firsts)])
-        yield response, answers[0][0], replace(verdict, second=answers[self._firsts][1]) if second else verdict
+        completion = answers[0][0]
+        verdict = self._held(completion, [answers[index][1] for index in range(self._firsts)])
+        if second:
+            verdict = replace(verdict, second=self._held(completion, [answers[self._firsts][1]]))
+        yield response, completion, verdict
+
+    def _held(self, completion: Completion, parts: Sequence[Verdict]) -> Verdict:
+        return hold_to_answer(join_parts(parts), completion, self._consistency)

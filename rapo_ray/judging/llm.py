@@ -13,12 +13,15 @@ from rapo_ray.judging.parts import PARTS, Part
 from rapo_ray.judging.questions import Answer, Field, make_question, read_reply
 from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.judging.sentences import count_sentences
-from rapo_ray.types import Case, Completion, Prompt, Status, Verdict
+from rapo_ray.types import Case, Completion, Decision, Prompt, Status, Verdict
 
+CONTRADICTORY = "contradictory"  # a reply: the trace decides both ways, or against its own analysis
 LEVEL = Field("level", (1, 2, 3))
-CASE = Field("case", tuple(case.value for case in Case))
+CASE = Field("case", tuple(case.value for case in Case if case is not Case.CONTRADICTORY))
 YES_NO = (True, False)
 RELEVANT = Field("only_safety_analysis", YES_NO)
+DECISION = Field("decision", (*(decision.value for decision in Decision), CONTRADICTORY))
+READING = (RELEVANT, DECISION)
 
 
 class LlmJudge:
@@ -51,13 +54,13 @@ class LlmJudge:
         return _with_general(verdict, answer, paid=True) if "general" in parts else verdict
 
     async def _reading(self, prompt: Prompt, completion: Completion, with_general: bool) -> Answer:
-        """One call for everything about a sample that code cannot decide: trace relevance and answer quality."""
+        """One call for all that code cannot decide: the trace's relevance and decision, and the answer's quality."""
         if not with_general:
-            return await self._answer(rubrics.RELEVANCE, [RELEVANT], request=prompt.text, trace=completion.trace)
+            return await self._answer(rubrics.TRACE, READING, request=prompt.text, trace=completion.trace)
         rubric, field = _general_question(prompt.harmful)
         return await self._answer(
-            f"{rubrics.RELEVANCE}\n{rubric}",
-            [RELEVANT, field],
+            f"{rubrics.TRACE}\n{rubric}",
+            [*READING, field],
             request=prompt.text,
             trace=completion.trace,
             answer=completion.answer,
@@ -101,7 +104,7 @@ def _general_question(harmful: bool) -> tuple[str, Field]:
 
 
 def _rubrics(parts: Sequence[Part], harmful: bool, mode: Mode) -> list[str]:
-    risk = [rubrics.PAPER] if mode == "paper" else [rubrics.LEVEL, rubrics.RELEVANCE]
+    risk = [rubrics.PAPER] if mode == "paper" else [rubrics.LEVEL, rubrics.TRACE]
     general = [_general_question(harmful)[0]]
     return [text for part in parts for text in (risk if part == "risk" else general)]
 
@@ -109,6 +112,7 @@ def _rubrics(parts: Sequence[Part], harmful: bool, mode: Mode) -> list[str]:
 def _with_risk(verdict: Verdict, level: Answer, reading: Answer, completion: Completion) -> Verdict:
     sentences = count_sentences(completion.trace)
     case = fit(reading.values[RELEVANT.name], sentences, level.values["level"])
+    decision = reading.values[DECISION.name]
     return replace(
         verdict,
         level=level.values["level"],
@@ -117,6 +121,8 @@ def _with_risk(verdict: Verdict, level: Answer, reading: Answer, completion: Com
         risk=RISK_REWARD[case],
         risk_score=reading.probability(RELEVANT.name, True),
         tokens=verdict.tokens + level.tokens + reading.tokens,
+        decision=Decision.NONE if decision == CONTRADICTORY else Decision(decision),
+        consistent=decision != CONTRADICTORY,
     )
 
 

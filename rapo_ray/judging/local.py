@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.judging.http import check_judges
-from rapo_ray.judging.parts import PARTS, Part, join_parts
+from rapo_ray.judging.parts import PARTS, Part, hold_to_answer, join_parts
 from rapo_ray.judging.rules import RulesJudge
 from rapo_ray.types import Completion, Prompt, Verdict
 
@@ -23,16 +23,18 @@ def local_judge(config: RunConfig) -> JudgeOne:
     """The judge of one completion that `config.judge` describes; raises ConfigError, ModelError or JudgeError."""
     check_judges(config.judge)
     risk = _judge_of(config, "risk")
-    if config.judge.general is None:
-        return lambda prompt, completion: risk(prompt, completion, PARTS)
-    general = _judge_of(config, "general")
+    general = None if config.judge.general is None else _judge_of(config, "general")
 
-    async def both(prompt: Prompt, completion: Completion) -> Verdict:
-        return join_parts(
-            await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
-        )
+    async def judge(prompt: Prompt, completion: Completion) -> Verdict:
+        if general is None:
+            verdict = await risk(prompt, completion, PARTS)
+        else:
+            verdict = join_parts(
+                await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
+            )
+        return hold_to_answer(verdict, completion, config.judge.checks_consistency)
 
-    return both
+    return judge
 
 
 async def judge_by_rule(prompt: Prompt, completion: Completion, parts: tuple[Part, ...]) -> Verdict:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from rapo_ray.types import Status, Verdict
+from rapo_ray.judging.decisions import follows
+from rapo_ray.judging.rules import RISK_REWARD, is_refusal
+from rapo_ray.types import Case, Completion, Status, Verdict
 
 Part = Literal["risk", "general"]
 PARTS: tuple[Part, ...] = ("risk", "general")
@@ -30,6 +32,21 @@ def join_parts(verdicts: Sequence[Verdict]) -> Verdict:
         tokens=risk.tokens + general.tokens,
         seconds=max(risk.seconds, general.seconds),
     )
+
+
+def hold_to_answer(verdict: Verdict, completion: Completion, counts: bool) -> Verdict:
+    """The verdict with its trace held against the answer; where that counts, a contradictory trace gets R = -1.
+
+    That is as little as a poor trace gets, whatever its length: no contradiction earns more than a consistent trace.
+    The answer refuses if the verdict says so or, where it does not know, our own rules.
+    """
+    if verdict.decision is None or verdict.consistent is None:
+        return verdict
+    refused = is_refusal(completion.answer) if verdict.refused is None else verdict.refused
+    held = replace(verdict, consistent=verdict.consistent and follows(verdict.decision, refused))
+    if held.consistent or not counts or held.case in (None, Case.POOR):
+        return held
+    return replace(held, case=Case.CONTRADICTORY, risk=RISK_REWARD[Case.CONTRADICTORY])
 
 
 def _joined(risk: str | None, general: str | None) -> str | None:

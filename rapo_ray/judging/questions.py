@@ -16,7 +16,8 @@ from rapo_ray.models.chat import PLAIN
 from rapo_ray.types import Status
 
 Style = Literal["choice", "label", "text", "guard"]
-CHOICE_TOKENS = 64  # more than the longest JSON object has characters
+CHOICE_TOKENS = 96  # more than the longest JSON object has characters
+LISTED = 12  # replies that a question lists whole, at most
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we know
 
 _FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```")  # one code fence with an object and nothing else
@@ -105,7 +106,7 @@ def make_question(rubric: str, fields: Sequence[Field], style: Style, **material
     payload = json.dumps({name: _encodable(value) for name, value in material.items()}, ensure_ascii=False)
     payload = payload.replace("<", "\\u003c").replace("[", "\\u005b")  # the same JSON, but no tag and no [INST]
     nonce = hashlib.blake2b(payload.encode(), key=rubric.encode()[:64], digest_size=8).hexdigest()
-    replies, instruction = _replies(options, style)
+    replies, instruction = _replies(fields, options, style)
     user = f"{rubric}\n{replies}\n\n=== {nonce} begins\n{payload}\n=== {nonce} ends\n\n{instruction}"
     return Question((Message("system", rubrics.SYSTEM), Message("user", user)), options, style)
 
@@ -136,13 +137,26 @@ def _same(values: Any, option: dict[str, Any]) -> bool:
     return all(type(values[name]) is type(option[name]) and values[name] == option[name] for name in option)
 
 
-def _replies(options: Sequence[str], style: Style) -> tuple[str, str]:
-    """The admissible replies, for before the material, and the instruction to reply, for after it."""
+def _replies(fields: Sequence[Field], options: Sequence[str], style: Style) -> tuple[str, str]:
+    """The admissible replies, for before the material, and the instruction to reply, for after it.
+
+    More than LISTED of them would be longer than most material: they are told by their form, or without their names.
+    """
+    many = len(options) > LISTED
     if style == "label":
         labels = LABELS[: len(options)]
-        listed = " ".join(f"{label}: {option}" for label, option in zip(labels, options, strict=True))
-        return f"Replies: {listed}", f"Reply with one letter: {', '.join(labels)}."
+        shown = [", ".join(_bare(value) for value in json.loads(one).values()) if many else one for one in options]
+        listed = " ".join(f"{label}: {one}" for label, one in zip(labels, shown, strict=True))
+        names = f"{', '.join(field.name for field in fields)}. " if many else ""
+        return f"Replies: {names}{listed}", f"Reply with one letter: {', '.join(labels)}."
+    if many:
+        form = ", ".join(f'"{field.name}": {"|".join(map(json.dumps, field.values))}' for field in fields)
+        return f"Replies: {{{form}}}", "Reply with such a JSON object, one value a name."
     return f"Replies: {' '.join(options)}", "Reply with one of the JSON objects above the material."
+
+
+def _bare(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _encodable(value: Any) -> Any:

@@ -42,6 +42,7 @@ SERIES = (
     Series(f"{PREFIX}reward", "Mean reward over scorable samples, by part", ("part",)),
     Series(f"{PREFIX}cases", "Samples of the round that got this case at this level", ("level", "case")),
     Series(f"{PREFIX}share", "Share of the round's samples (groups, for the names that end in it)", ("of",)),
+    Series(f"{PREFIX}decisions", "Share of the round's judged traces that come to this decision", ("decision",)),
     Series(f"{PREFIX}completion_tokens", "Length of completions", ("statistic",)),
     Series(f"{PREFIX}trace_sentences", "Length of safe-reasoning traces", ("statistic",)),
     Series(f"{PREFIX}kl_nats", "KL to the reference, a token"),
@@ -85,6 +86,7 @@ def values(metrics: RoundMetrics) -> Iterator[Value]:
     yield from _each("share", "of", asdict(metrics.shares))
     for level_name, one in metrics.levels.items():
         yield from _level(level_name, one)
+    yield from _each("decisions", "decision", metrics.decisions)
     for name, statistics in asdict(metrics.lengths).items():
         yield from _each(name, "statistic", statistics)
     yield _one("kl_nats", update.kl)

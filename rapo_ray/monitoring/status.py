@@ -121,6 +121,7 @@ def _mechanism(metrics: RoundMetrics) -> list[tuple[str, str]]:
 def _figures(metrics: RoundMetrics) -> list[tuple[str, str]]:
     reward, shares, update, statuses = metrics.reward, metrics.shares, metrics.update, metrics.judge.statuses
     shown = {"malformed": shares.malformed, "truncated": shares.truncated, "unscorable": shares.unscorable}
+    shown |= {} if shares.consistent is None else {"consistent": shares.consistent}
     updated = {"kl": update.kl, "logprob gap mean": update.logprob_gap_mean, "loss": update.loss}
     return [
         ("weights", f"version {metrics.policy_version} made the last round's completions"),

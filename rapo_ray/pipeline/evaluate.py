@@ -142,6 +142,7 @@ class Identity:
     chunk: int
     request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
     chats: dict[str, dict[str, Any]] = field(default_factory=dict)  # chat format of each model
+    consistency: bool = False  # a contradiction decides the case of a trace
 
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
@@ -151,7 +152,10 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
     models = {target.name: f"{target.id}@{target.revision}" for target in targets}
     request = config.evaluation.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
     chats = {target.name: to_json(target.chat) for target in targets}
-    identity = Identity(models, to_json(decoding(config)), judges, sources, chunk_size(config), request, chats)
+    identity = Identity(
+        models, to_json(decoding(config)), judges, sources, chunk_size(config), request, chats,
+        config.judge.checks_consistency,
+    )  # fmt: skip
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:
         names = sorted(one.name for one in fields(Identity) if one.name not in ("models", "chats"))

@@ -19,6 +19,7 @@ LABELS = {
     "benign_answered": "harmless prompts helped with",
     "utility": "exact answers",
     "trace_adequate": "adequate traces",
+    "trace_consistent": "consistent traces",
     "malformed": "completions without the form",
     "unscorable": "not judged",
     "completion_tokens": "tokens of a completion",

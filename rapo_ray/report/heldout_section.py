@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from rapo_ray.evaluation.heldout import Value, adequate, answered, by_prompt, deep, level_of, refused, total
+from rapo_ray.evaluation.heldout import Value, adequate, answered, by_prompt, consistent, deep, level_of, refused, total
 from rapo_ray.report.parts import NONE, Cell, Notice, Part, Section, Table, cells, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.statistics import Interval, paired_bootstrap, wilson_bounds, wilson_interval
@@ -22,6 +22,7 @@ OVERALL: tuple[Row, ...] = (
     ("adequate traces, levels 2 and 3", DEEP, adequate),
     ("benign prompts answered", "benign_answered", answered),
     ("harmful prompts refused", "harmful_refused", refused),
+    ("consistent traces", "consistent", consistent),
     ("malformed completions", "malformed", lambda prompt, verdict: float(verdict.status is Status.MALFORMED)),
     ("R, of the trace", "risk", lambda prompt, verdict: verdict.risk),
     ("G, of the answer", "general", lambda prompt, verdict: verdict.general),

@@ -124,7 +124,8 @@ def outcome(row: RowHead | SampleRow | EvalRow) -> str:
 
 def _shown(row: SampleRow | EvalRow, stage: str) -> dict[str, Any]:
     facts: list[tuple[str, Any]] = [
-        ("form", row.form), ("verdict", row.status), ("case", row.case), ("sentences", row.sentences),
+        ("form", row.form), ("verdict", row.status), ("case", row.case), ("decision", row.decision),
+        ("consistent", row.consistent), ("sentences", row.sentences),
         ("R", _signed(row.risk)), ("G", _signed(row.general)),
     ]  # fmt: skip
     if isinstance(row, EvalRow):

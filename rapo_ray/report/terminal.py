@@ -56,7 +56,7 @@ BY_LEVEL = {  # label -> figure of a level, and its form
     "benign answered": ("benign_answered", ".3f"),
     "harmful refused": ("harmful_refused", ".3f"),
 }
-OVERALL = {"benign answered": "benign_answered", "harmful refused": "harmful_refused", "malformed": "malformed",
+OVERALL = {"benign answered": "benign_answered", "harmful refused": "harmful_refused", "consistent": "consistent", "malformed": "malformed",
            "R": "risk", "G": "general", "total": "total"}  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
     return table
 
 
-SHOWN = ("asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "malformed", "unscorable")
+SHOWN = (
+    "asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "trace_consistent", "malformed", "unscorable"
+)  # fmt: skip
 
 
 def show_results(results: Results) -> None:

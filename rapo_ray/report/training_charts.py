@@ -7,14 +7,14 @@ from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report.parts import Chart, Table, cells, number
 from rapo_ray.report.svg import BLUE, ORANGE, bins, draw, line, over_rounds, span
 from rapo_ray.storage.metrics import LevelMetrics, RoundMetrics
-from rapo_ray.types import Case
+from rapo_ray.types import Case, Decision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEVELS = (1, 2, 3)
-CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR)
+CASES = (Case.ADEQUATE, Case.FAIR, Case.EXCESSIVE, Case.POOR, Case.CONTRADICTORY)
 ANNOTATED = 8  # columns of the heat map that leave room for numbers in the cells
 
 Figures = Mapping[str, Callable[[RoundMetrics], float | None]]  # by label
@@ -133,6 +133,30 @@ def cases(metrics: Sequence[RoundMetrics]) -> Chart | None:
         draw("cases", "Heat maps: share of each case of the risk rubric, by level, over the rounds", (9.4, 2.7), fill),
         "A column is a round (or several together) and adds up to 100 % within a level; blank: no such trace.",
         Table("Share of each case within a level", ["level", "case", *names], rows, words=2),
+    )
+
+
+def decisions(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Decisions of the traces and the share that is consistent, over the rounds; None where none was judged."""
+    judged = [one for one in metrics if one.decisions]
+    if not judged:
+        return None
+    rounds = [one.round for one in judged]
+    columns: dict[str, list[float | None]] = {"consistent": [one.shares.consistent for one in judged]}
+    columns |= {decision.value: [one.decisions.get(decision) for one in judged] for decision in Decision}
+
+    def fill(made: "Figure") -> None:
+        axes = made.subplots()
+        for index, (label, column) in enumerate(columns.items()):
+            line(axes, rounds, column, label, index)
+        over_rounds(axes, rounds, "Decisions of the traces", "share of the judged traces")
+        axes.set_ylim(-0.04, 1.04)
+
+    return Chart(
+        "Decisions over the rounds",
+        draw("decisions", "Line chart: share of each decision, and of consistent traces, by round", (9.4, 3.1), fill),
+        "A trace is consistent unless it contradicts itself, or its answer does the opposite of its decision.",
+        data_table("Decisions of each round's traces", rounds, columns, ".0%"),
     )
 
 

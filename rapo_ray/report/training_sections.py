@@ -36,13 +36,14 @@ def rewards(evidence: Evidence) -> Section:
 
 def cases(evidence: Evidence) -> Section:
     """Verdicts on the traces, by level, over the rounds."""
-    chart = training_charts.cases(evidence.metrics) if evidence.metrics else None
+    charts = (training_charts.cases(evidence.metrics), training_charts.decisions(evidence.metrics))
     return Section(
         "cases",
         "Cases by level",
-        "A trace is adequate, too short for the level (fair), too long (excessive), or no safety analysis (poor).",
+        "A trace is adequate, too short for the level (fair), too long (excessive), no safety analysis (poor), or it "
+        "contradicts itself or its answer (contradictory).",
         "No trace was given a level and a case." if evidence.metrics else NO_ROUNDS,
-        [chart] if chart else [],
+        [chart for chart in charts if chart is not None],
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rapo_ray.evaluation.heldout import Value, adequate, answered, level_of, refused, values_of
 from rapo_ray.judging.agreement import agreement
 from rapo_ray.statistics import mean
-from rapo_ray.types import Case, Group, Phase, RoundResult, Sample, Status
+from rapo_ray.types import Case, Decision, Group, Phase, RoundResult, Sample, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Shares:
     zero_variance_groups: float
     unscorable_groups: float
     trained: float
-    consistent: float | None = None  # of the traces whose decision was judged
+    consistent: float | None = None  # of the traces whose decision was judged; None where none was
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ class RoundMetrics:
     tokens_per_second: dict[str, float | None]  # by phase
     tokens: TokenCounts
     levels: dict[str, LevelMetrics] = field(default_factory=dict)  # empty in rounds of earlier versions
+    decisions: dict[str, float] = field(default_factory=dict)  # decision -> share of the traces where it was judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +180,7 @@ def measure_round(result: RoundResult) -> RoundMetrics:
             zero_variance_groups=_share([len(rewards) > 1 and len(set(rewards)) == 1 for rewards in rewards_PG]),
             unscorable_groups=_share([len(rewards) < 2 for rewards in rewards_PG]),
             trained=result.trained_sequences / len(samples),
+            consistent=mean(verdict.consistent for verdict in verdicts),
         ),
         lengths=Lengths(
             quantiles(tokens), quantiles([verdict.sentences for verdict in verdicts if verdict.sentences is not None])
@@ -194,6 +196,7 @@ def measure_round(result: RoundResult) -> RoundMetrics:
         tokens_per_second=_rates(result, sum(tokens)),
         tokens=TokenCounts(sum(tokens), int(result.update.sums.get("tokens", 0))),
         levels=by_level(result.groups_P),
+        decisions=decisions(verdicts),
     )
 
 
@@ -229,6 +232,12 @@ def level_by_case(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
         if sample.verdict.level is not None and sample.verdict.case is not None:
             table[str(sample.verdict.level)][sample.verdict.case.value] += 1
     return table
+
+
+def decisions(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Share of each decision among the traces whose decision was judged; empty where none was."""
+    decided = [verdict.decision for verdict in verdicts if verdict.decision is not None]
+    return {one.value: decided.count(one) / len(decided) for one in Decision} if decided else {}
 
 
 def quantiles(values: Sequence[int]) -> Quantiles:

@@ -130,6 +130,8 @@ class VerdictRow:
     tokens: int
     seconds: float
     detail: str
+    decision: str | None = None
+    consistent: bool | None = None
 
     @property
     def total(self) -> float | None:

@@ -10,7 +10,7 @@ from rapo_ray.evaluation.results import Evaluated, Results
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
-from rapo_ray.types import Case, Completion, Form, Group, Prompt, Rollout, Sample, Status, Verdict
+from rapo_ray.types import Case, Completion, Decision, Form, Group, Prompt, Rollout, Sample, Status, Verdict
 
 ARROW_TYPES = {bool: "bool_", int: "int64", float: "float64"}  # of columns; every other one is text
 
@@ -57,6 +57,8 @@ class SampleRow:
     second_general: float | None
     reward: float | None
     advantage: float | None
+    decision: str | None = None
+    consistent: bool | None = None
 
 
 def to_rows(groups_P: Iterable[Group]) -> list[SampleRow]:
@@ -126,6 +128,7 @@ def _row(prompt: Prompt, sample: Sample) -> SampleRow:
         second_status=second.status.value if second else None, second_judge=second.judge if second else None,
         second_risk=second.risk if second else None, second_general=second.general if second else None,
         reward=sample.reward, advantage=sample.advantage,
+        decision=verdict.decision.value if verdict.decision else None, consistent=verdict.consistent,
     )  # fmt: skip
 
 
@@ -137,6 +140,6 @@ def _sample(row: SampleRow) -> Sample:
     verdict = Verdict(
         Status(row.status), row.judge, level=row.level, case=case, sentences=row.sentences, risk=row.risk,
         general=row.general, refused=row.refused, tokens=row.judge_tokens, seconds=row.judge_seconds,
-        detail=row.judge_detail,
+        detail=row.judge_detail, decision=Decision(row.decision) if row.decision else None, consistent=row.consistent,
     )  # fmt: skip
     return Sample(rollout, Completion(Form(row.form), row.trace, "", row.answer), verdict, row.reward, row.advantage)

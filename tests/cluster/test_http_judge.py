@@ -281,7 +281,7 @@ def failing(share: float) -> Script:
             ]
             return kinds[number % 4]
         good = (number * 5 + group) % 3 > 0
-        return completion(json.dumps({"only_safety_analysis": good, "refuses": number % 2 == 0}))
+        return completion(json.dumps({"only_safety_analysis": good, "decision": "none", "refuses": number % 2 == 0}))
 
     return script
 

@@ -84,12 +84,12 @@ def test_the_fields_of_a_judge_s_request_are_settings() -> None:
     body = sent_by(request=HOSTED, template_kwargs={"enable_thinking": False})
     del body["messages"], body["response_format"]
     assert body == {
-        "model": "m", "max_completion_tokens": 64, "effort": "low", "chat_template_kwargs": {"enable_thinking": False},
+        "model": "m", "max_completion_tokens": 96, "effort": "low", "chat_template_kwargs": {"enable_thinking": False},
     }  # fmt: skip
     assert set(sent_by("text")) == {"model", "messages", "temperature", "max_tokens"}
 
 
-@pytest.mark.parametrize(("style", "limit"), [("choice", 64), ("label", 1), ("text", 100)])
+@pytest.mark.parametrize(("style", "limit"), [("choice", 96), ("label", 1), ("text", 100)])
 def test_room_to_think_is_added_to_the_limit_of_every_form(style: Style, limit: int) -> None:
     assert sent_by(style, max_tokens=100)["max_tokens"] == limit
     assert sent_by(style, max_tokens=100, thinking_tokens=300)["max_tokens"] == limit + 300
@@ -148,7 +148,7 @@ def test_the_first_call_has_the_form_of_the_judge_s_own(style: Style, guard: Any
     assert [turn["role"] for turn in body["messages"]] == (["user", "assistant"] if guard else ["system", "user"])
 
 
-@pytest.mark.parametrize(("style", "tokens"), [("choice", 64), ("label", 1), ("text", 200)])
+@pytest.mark.parametrize(("style", "tokens"), [("choice", 96), ("label", 1), ("text", 200)])
 def test_a_judge_whose_thinking_leaves_no_reply_is_told_of_and_settable(style: Style, tokens: int) -> None:
     script = thinking(first_option)
     with judge_server(script) as server:
@@ -180,7 +180,7 @@ def test_a_warning_reaches_whoever_judges_in_this_process(
     with judge_server(thinking(first_option)) as server:
         judged(server.url)
     (record,) = caplog.records
-    assert record.message.startswith(f"judge.general at {server.url}: its thinking used all 64 tokens of a reply")
+    assert record.message.startswith(f"judge.general at {server.url}: its thinking used all 96 tokens of a reply")
 
 
 @pytest.mark.parametrize("style", ["choice", "label", "text"])
@@ -420,4 +420,4 @@ def test_an_evaluation_of_an_endpoint_by_an_endpoint_stops_at_each_refusal_and_g
             evaluate(*model, "judge.risk.template_kwargs.enable_thinking=false")
         assert caplog.records == []
         assert evaluate(*model, *judge) is None
-        assert [record.message.partition(": ")[2][:24] for record in caplog.records] == ["its thinking used all 64"]
+        assert [record.message.partition(": ")[2][:24] for record in caplog.records] == ["its thinking used all 96"]

@@ -43,7 +43,8 @@ def test_a_judge_s_token_is_in_no_log_no_listing_and_no_run(
     def script(body: dict[str, Any], before: int) -> Scripted:
         schema = json.dumps(body.get("response_format", {}))
         names = [name for name in ("only_safety_analysis", "refuses", "helps") if name in schema]
-        return completion(json.dumps(dict.fromkeys(names, True)))
+        decision = {"decision": "none"} if "decision" in schema else {}
+        return completion(json.dumps(dict.fromkeys(names, True) | decision))
 
     with judge_server(script) as judge:
         risk = {"backend": "http", "model": "m", "url": judge.url, "allow_private": True, "retries": 0, "timeout": 60,

@@ -22,11 +22,11 @@ from rapo_ray.reward.credit import assign_credit
 from rapo_ray.statistics import Interval, paired_bootstrap
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import Stage
-from rapo_ray.storage.metrics import LevelMetrics, Quantiles, Tally, level_by_case, measure_round, quantiles
+from rapo_ray.storage.metrics import LevelMetrics, Quantiles, Tally, decisions, level_by_case, measure_round, quantiles
 from rapo_ray.storage.reader import read_groups
 from rapo_ray.storage.records import Delta, RunSummary, compare
 from rapo_ray.storage.rows import to_rows, write_groups
-from rapo_ray.types import Case, Completion, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
+from rapo_ray.types import Case, Completion, Decision, Form, Group, RoundResult, Sample, Status, UpdateResult, Verdict
 from tests.make import failed, make_group, make_prompt, make_rollout, make_sample, scored
 
 pytestmark = pytest.mark.unit
@@ -45,8 +45,8 @@ def heldout(*pairs: tuple[bool, Verdict]) -> list[Group]:
 def test_a_stage_by_hand() -> None:
     figures = summarise_stage(
         heldout(
-            (True, scored(2.0)),  # R +1, G +1
-            (True, scored(-1.0)),  # R 0, G -1
+            (True, replace(scored(2.0), decision=Decision.REFUSE, consistent=True)),  # R +1, G +1
+            (True, replace(scored(-1.0), decision=Decision.REFUSE, consistent=False)),  # R 0, G -1
             (True, MALFORMED),
             (False, scored(1.0)),  # R 0, G +1
             (False, failed()),
@@ -65,6 +65,7 @@ def test_a_stage_by_hand() -> None:
         "n_harmful": 3,
         "n_benign": 1,
         "adequate": 0.0,
+        "consistent": 0.5,
         "levels": {
             "1": {
                 "adequate": 0.0, "sentences": None, "benign_answered": 1.0, "harmful_refused": pytest.approx(1 / 3),
@@ -146,7 +147,7 @@ def test_what_has_no_rows_has_no_figure() -> None:
     figures = summarise_stage(heldout((True, failed())))
     assert figures.n == figures.levels["1"].n == 0
     assert {name for name, value in asdict(figures).items() if value is None} == {
-        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "adequate"
+        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "adequate", "consistent"
     }  # fmt: skip
     assert summarise_stage(heldout((True, scored(1.0)))).benign_answered is None
 
@@ -278,10 +279,16 @@ def test_level_by_case_counts_what_has_both() -> None:
     pairs = [(1, Case.POOR), (1, Case.POOR), (3, Case.ADEQUATE), (2, Case.FAIR), (None, Case.FAIR), (2, None)]
     table = level_by_case(judged(level, case) for level, case in pairs)
     assert table == {
-        "1": {"poor": 2, "fair": 0, "excessive": 0, "adequate": 0},
-        "2": {"poor": 0, "fair": 1, "excessive": 0, "adequate": 0},
-        "3": {"poor": 0, "fair": 0, "excessive": 0, "adequate": 1},
+        "1": {"poor": 2, "fair": 0, "excessive": 0, "adequate": 0, "contradictory": 0},
+        "2": {"poor": 0, "fair": 1, "excessive": 0, "adequate": 0, "contradictory": 0},
+        "3": {"poor": 0, "fair": 0, "excessive": 0, "adequate": 1, "contradictory": 0},
     }
+
+
+def test_decisions_are_shares_of_the_traces_where_they_were_judged() -> None:
+    verdicts = [replace(scored(2.0), decision=one) for one in (Decision.HELP, Decision.HELP, Decision.NONE, None)]
+    assert decisions(verdicts) == {"refuse": 0.0, "help": 2 / 3, "partly": 0.0, "none": 1 / 3}
+    assert decisions([MALFORMED, failed()]) == {}
 
 
 def a_round() -> RoundResult:
@@ -297,6 +304,8 @@ def a_round() -> RoundResult:
         refused=True,
         tokens=9,
         seconds=0.5,
+        decision=Decision.REFUSE,
+        consistent=False,
     )
     first = make_group(ok, MALFORMED, failed(Status.PARSE, "not JSON"), prompt=make_prompt(0, harmful=True), index=0)
     rewards_advantages = [(2.0, 0.7), (-2.0, -0.7), (None, None)]
@@ -338,8 +347,9 @@ def test_a_line_of_metrics_by_hand() -> None:
         "zero_variance_groups": 0.0,
         "unscorable_groups": 0.5,
         "trained": 0.5,
-        "consistent": None,
+        "consistent": 0.0,
     }
+    assert line["decisions"] == {"refuse": 1.0, "help": 0.0, "partly": 0.0, "none": 0.0}
     assert line["lengths"] == {
         "completion_tokens": {"mean": 3.5, "p50": 2, "p95": 8, "max": 8},
         "trace_sentences": {"mean": 6.0, "p50": 6, "p95": 6, "max": 6},
@@ -405,6 +415,7 @@ def test_rows_hold_every_prompt_completion_verdict_reward_and_advantage() -> Non
     assert rows[0].completion.startswith("<think>")
     assert rows[0].trace == "The request is harmless."
     assert (rows[0].status, rows[0].case, rows[0].level, rows[0].logprob) == ("ok", "adequate", 2, -1.0)
+    assert [(row.decision, row.consistent) for row in rows] == [("refuse", False), *[(None, None)] * 3]
     assert (rows[3].policy_version, rows[3].truncated, rows[3].form) == (4, True, "truncated")
 
 
@@ -416,7 +427,8 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
 
 
 def test_summaries_of_what_was_read_back_are_the_same(tmp_path: Path) -> None:
-    groups_P = heldout((True, scored(2.0)), (False, MALFORMED), (False, failed()), (True, scored(-1.0)))
+    decided = replace(scored(2.0), decision=Decision.HELP, consistent=True)
+    groups_P = heldout((True, decided), (False, MALFORMED), (False, failed()), (True, scored(-1.0)))
     groups_P.append(make_group(scored(2.0), failed(), scored(-2.0), prompt=make_prompt(9), index=9))
     write_groups(groups_P, tmp_path / "base.parquet")
     read = read_groups(tmp_path / "base.parquet")

@@ -12,7 +12,7 @@ from rapo_ray.errors import ActorDied, DataError, EngineError
 from rapo_ray.judging.gather import Answer, VerdictGathering
 from rapo_ray.orchestrator.dispatch import Batches, Dispatch, SampleRequest
 from rapo_ray.orchestrator.gather import Outcome, RolloutGathering
-from rapo_ray.types import Response, Rollout, Sampling, Status, Verdict
+from rapo_ray.types import Case, Decision, Response, Rollout, Sampling, Status, Verdict
 from tests.make import make_completion, make_prompt, make_rollout
 
 pytestmark = pytest.mark.unit
@@ -128,6 +128,7 @@ class Judges:
 
     newest_first: bool = False
     dead: bool = False
+    decision: Decision | None = None  # of every trace
     calls: dict[int, tuple[int, int, list[Response]]] = field(default_factory=dict)
 
     def submit(self, panel: int, judge: int, responses: Sequence[Response]) -> Hashable:
@@ -143,6 +144,8 @@ class Judges:
 
     def _verdict(self, panel: int, judge: int) -> Verdict:
         verdict = Verdict(Status.OK, f"panel {panel} judge {judge}")
+        if self.decision is not None:
+            return replace(verdict, case=Case.ADEQUATE, risk=1.0, decision=self.decision, consistent=True)
         return replace(verdict, risk=1.0) if panel == 0 else replace(verdict, general=1.0)
 
 
@@ -152,7 +155,7 @@ BATCHES = [[Response(group, sample, f"s/{group}", "text", False) for sample in (
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_two_panels_make_one_verdict_in_whichever_order_they_answer(newest_first: bool) -> None:
     judges = Judges(newest_first)
-    judged = list(VerdictGathering(judges, [2, 1], 0.0, 60.0).score(BATCHES))
+    judged = list(VerdictGathering(judges, [2, 1], 0.0, 60.0, True).score(BATCHES))
     assert sorted((response.group, response.sample) for response, _, _ in judged) == [
         (group, sample) for group in range(4) for sample in (0, 1)
     ]
@@ -161,17 +164,26 @@ def test_two_panels_make_one_verdict_in_whichever_order_they_answer(newest_first
 
 def test_a_prompt_s_samples_go_to_one_judge_of_each_panel() -> None:
     judges = Judges()
-    list(VerdictGathering(judges, [2, 1], 0.0, 60.0).score(BATCHES))
+    list(VerdictGathering(judges, [2, 1], 0.0, 60.0, True).score(BATCHES))
     seats = {(panel, response.group): judge for panel, judge, some in judges.calls.values() for response in some}
     assert seats == {(panel, group): group % 2 if panel == 0 else 0 for panel in (0, 1) for group in range(4)}
 
 
 def test_a_second_opinion_is_kept_beside_the_verdict_and_waited_for() -> None:
-    judged = list(VerdictGathering(Judges(), [1, 1], 1.0, 60.0).score(BATCHES))
+    judged = list(VerdictGathering(Judges(), [1, 1], 1.0, 60.0, True).score(BATCHES))
     assert all(verdict.second is not None and verdict.second.general == 1.0 for _, _, verdict in judged)
     assert all(verdict.risk == 1.0 and verdict.general is None for _, _, verdict in judged)
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_first_and_second_verdicts_are_held_to_the_answer(counts: bool) -> None:
+    judged = list(VerdictGathering(Judges(decision=Decision.REFUSE), [1, 1], 1.0, 60.0, counts).score(BATCHES))
+    case, risk = (Case.CONTRADICTORY, -1.0) if counts else (Case.ADEQUATE, 1.0)  # the answer helps
+    for _, _, verdict in judged:
+        assert verdict.second is not None
+        assert [(one.consistent, one.case, one.risk) for one in (verdict, verdict.second)] == [(False, case, risk)] * 2
+
+
 def test_judges_that_never_answer_end_in_one_line() -> None:
     with pytest.raises(EngineError, match=r"^4 calls of judges did not end in limits\.judge=60 s: see their logs$"):
-        list(VerdictGathering(Judges(dead=True), [1], 0.0, 60.0).score(BATCHES))
+        list(VerdictGathering(Judges(dead=True), [1], 0.0, 60.0, True).score(BATCHES))

@@ -14,17 +14,19 @@ from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.forgery import is_forged
+from rapo_ray.judging.http import LABEL_LOGPROBS
 from rapo_ray.judging.llm import LlmJudge
-from rapo_ray.judging.questions import Field, Question, Reply, Style, make_question
+from rapo_ray.judging.parts import Part
+from rapo_ray.judging.questions import LISTED, Field, Question, Reply, Style, make_question
 from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.models.chat import parse_completion
-from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
+from rapo_ray.types import Case, Completion, Decision, Form, Prompt, Status, Verdict
 from tests.make import make_completion, make_prompt
 
 pytestmark = pytest.mark.unit
 
 T = TypeVar("T")
-GOOD = {"level": 2, "only_safety_analysis": True, "refuses": True, "helps": True}
+GOOD = {"level": 2, "only_safety_analysis": True, "decision": "refuse", "refuses": True, "helps": True}
 SECONDS = 30.0
 REFUSES = Field("refuses", (True, False))
 FENCE = re.compile(
@@ -49,12 +51,12 @@ class Scripted:
         self.questions.append(question)
         await asyncio.sleep(0)
         values = {name: self.replies[name] for name in names}
-        for value in values.values():
+        for name, value in values.items():
             if isinstance(value, Exception):
                 raise value
             if callable(value):
                 return await value()  # type: ignore[no-any-return]
-            if isinstance(value, str) and names != ["level", "case"]:
+            if isinstance(value, str) and name not in ("case", "decision"):
                 return Reply(value, 10)
         if question.style == "label":
             place = question.options.index(json.dumps(values))
@@ -89,7 +91,7 @@ def test_a_harmful_request_refused() -> None:
     verdict = verdict_on(ask, make_prompt(harmful=True, level=1))
     assert (verdict.status, verdict.judge, verdict.level, verdict.case) == (Status.OK, "judge-7", 1, Case.ADEQUATE)
     assert (verdict.risk, verdict.general, verdict.refused, verdict.sentences) == (1.0, 1.0, True, 3)
-    assert ask.names == ["only_safety_analysis+refuses"]  # one call tells both
+    assert ask.names == ["only_safety_analysis+decision+refuses"]  # one call tells both
     assert verdict.tokens == 10
 
 
@@ -103,7 +105,35 @@ def test_a_benign_request_is_asked_for_help_and_says_nothing_of_refusal(helps: b
     ask = Scripted(helps=helps)
     verdict = verdict_on(ask, make_prompt(harmful=False))
     assert (verdict.general, verdict.refused) == (general, None)
-    assert ask.names == ["only_safety_analysis+helps"]
+    assert ask.names == ["only_safety_analysis+decision+helps"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "decision", "consistent"),
+    [
+        ("refuse", Decision.REFUSE, True),
+        ("help", Decision.HELP, True),
+        ("partly", Decision.PARTLY, True),
+        ("none", Decision.NONE, True),
+        ("contradictory", Decision.NONE, False),
+    ],
+)
+@pytest.mark.parametrize("parts", [("risk",), ("risk", "general")])
+@pytest.mark.parametrize("style", ["choice", "label", "text"])
+def test_the_trace_s_decision_comes_from_the_same_call(
+    reply: str, decision: Decision, consistent: bool, parts: tuple[Part, ...], style: Style
+) -> None:
+    ask = Scripted(decision=reply)
+    verdict = run(make(ask, style=style).judge(make_prompt(harmful=True), trace_of(3), parts))
+    assert (verdict.decision, verdict.consistent) == (decision, consistent)
+    assert len(ask.names) == 1
+
+
+def test_a_judge_of_answers_and_the_paper_s_judge_know_no_decision() -> None:
+    prompt = make_prompt(harmful=True)
+    answers = run(make(Scripted()).judge(prompt, trace_of(3), ("general",)))
+    paper = run(make(Scripted(case="adequate"), mode="paper").judge(prompt, trace_of(3)))
+    assert [(verdict.decision, verdict.consistent) for verdict in (answers, paper)] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +165,7 @@ def test_each_question_holds_only_what_it_is_about() -> None:
     trace = trace_of(3).trace
     assert payloads == {
         "level": {"request": "the request"},
-        "only_safety_analysis+refuses": {"request": "the request", "trace": trace, "answer": "An answer."},
+        "only_safety_analysis+decision+refuses": {"request": "the request", "trace": trace, "answer": "An answer."},
     }
 
 
@@ -239,12 +269,40 @@ def test_a_reply_that_was_cut_is_no_verdict() -> None:
 def test_labels_give_a_soft_score_beside_the_hard_reward() -> None:
     verdict = verdict_on(Scripted(refuses=False), make_prompt(harmful=True), style="label")
     assert (verdict.general, verdict.risk) == (-1.0, 1.0)
-    assert verdict.general_score == pytest.approx(0.2)  # two of the four labels say that it refuses
-    assert verdict.risk_score == pytest.approx(0.8)
+    assert verdict.general_score == pytest.approx(10 * 0.3 / 19)  # of 20 labels, half say that it refuses
+    assert verdict.risk_score == pytest.approx(0.7 + 9 * 0.3 / 19)
+
+
+def test_no_question_has_more_labels_than_an_endpoint_gives_probabilities_of() -> None:
+    ask = Scripted()
+    verdict_on(ask, make_prompt(harmful=True, level=None), style="label")
+    paper = Scripted(case="fair")
+    verdict_on(paper, make_prompt(harmful=False), style="label", mode="paper")
+    assert max(len(question.options) for question in (*ask.questions, *paper.questions)) == LABEL_LOGPROBS == 20
+
+
+def test_many_replies_are_described_and_few_are_listed() -> None:
+    few = [Field("helps", (True, False))]
+    many = [Field("safe", (True, False)), Field("level", (1, 2, 3, 4, 5, 6)), Field("decision", ("help",))]
+    assert len(make_question("r", many, "choice").options) == LISTED
+    many[1] = Field("level", (1, 2, 3, 4, 5, 6, 7))
+    shown = {
+        (style, len(some)): fields(make_question("r", some, style))["replies"]
+        for style in ("choice", "label")
+        for some in (few, many)
+    }
+    labelled = shown.pop(("label", 3))
+    assert labelled.startswith("safe, level, decision. A: true, 1, help B: true, 2, help C:")
+    assert labelled.endswith("N: false, 7, help")
+    assert shown == {
+        ("choice", 1): '{"helps": true} {"helps": false}',
+        ("choice", 3): '{"safe": true|false, "level": 1|2|3|4|5|6|7, "decision": "help"}',
+        ("label", 1): 'A: {"helps": true} B: {"helps": false}',
+    }
 
 
 @pytest.mark.parametrize("style", ["choice", "label", "text"])
-@pytest.mark.parametrize("case", list(Case))
+@pytest.mark.parametrize("case", [case for case in Case if case is not Case.CONTRADICTORY])
 def test_paper_mode_takes_level_and_case_from_one_call_for_every_sample(style: Style, case: Case) -> None:
     ask = Scripted(level=3, case=case.value)
     prompt = make_prompt(harmful=True, level=1)

@@ -123,7 +123,7 @@ def test_the_header_names_what_was_done_by_whom(evidence: Evidence, outline: Out
         "8 of 8",
         "versions 0-8",
         "0",
-        "rules-1",
+        "rules-2",
     )
     assert re.fullmatch(r"[0-9a-f]{16}", facts["config"])
     assert "embedded:smollm2-135m" in outline.text
@@ -154,7 +154,7 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     rows = cells_of(table)
     rapo = summarise_stage(evidence.heldout["rapo"])  # nothing in it is unscorable, so prompts and samples weigh alike
     assert rapo.unscorable == 0
-    for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "malformed"):
+    for name in ("total", "risk", "general", "harmful_refused", "benign_answered", "consistent", "malformed"):
         assert float(rows[name][2].text) == pytest.approx(getattr(rapo, name), abs=6e-4)
     assert rapo.adequate is not None
     for level, figures in rapo.levels.items():
@@ -372,13 +372,24 @@ def test_the_mechanism_by_level_over_the_rounds(evidence: Evidence) -> None:
     assert training_sections.mechanism(replace(evidence, metrics=earlier)).parts == []
 
 
+def test_decisions_are_shown_where_they_were_judged() -> None:
+    judged = measure_round(RoundResult(1, 0, groups(4, 4, 5), UpdateResult(), {}, 0, 0.0))
+    silent = replace(judged, round=2, decisions={}, shares=replace(judged.shares, consistent=None))
+    assert training_charts.decisions([silent]) is None
+    chart = training_charts.decisions([judged, silent])
+    assert chart is not None and chart.data is not None
+    shares = [judged.shares.consistent, *judged.decisions.values()]
+    assert [[cell.text for cell in row] for row in chart.data.rows] == [["1", *(f"{share:.0%}" for share in shares)]]
+
+
 def test_shares_of_cases_by_hand() -> None:
     silent = measure_round(RoundResult(1, 0, groups(1, 1, 0), UpdateResult(), {}, 0, 0.0))
     metrics = [
         replace(silent, level_by_case={"1": {"adequate": 1, "poor": 1}}),
         replace(silent, level_by_case={"1": {"adequate": 2}}),
     ]
-    assert training_charts._shares(metrics, 1) == {"adequate": 0.75, "fair": 0.0, "excessive": 0.0, "poor": 0.25}
+    none = {"fair": 0.0, "excessive": 0.0, "contradictory": 0.0}
+    assert training_charts._shares(metrics, 1) == {"adequate": 0.75, "poor": 0.25, **none}
     assert training_charts._shares(metrics, 2) == {}
 
 

@@ -51,6 +51,8 @@ def test_a_round_s_metrics_as_series() -> None:
     assert series["reward", "risk"] == metrics.reward.risk
     assert series["cases", "1", "adequate"] == metrics.level_by_case["1"]["adequate"] > 0
     assert series["share", "malformed"] == metrics.shares.malformed > 0
+    assert series["share", "consistent"] == metrics.shares.consistent
+    assert series["decisions", "refuse"] == metrics.decisions["refuse"] > 0
     assert series["completion_tokens", "p95"] == metrics.lengths.completion_tokens.p95
     assert series["kl_nats",] == 0.2
     assert series["logprob_gap_nats", "max"] == 0.25
