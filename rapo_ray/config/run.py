@@ -59,9 +59,7 @@ class DataConfig(Strict):
     train: str = "quickstart:all"
     """Training prompts, as `name:n,name:n`: `all` takes every row, a number takes a seeded sample of that size."""
     heldout: str = "quickstart-heldout:all"
-    """Prompts that compare base, sft and rapo, sampled as in the rounds; they are never trained on.
-
-    While you tune settings, use `quickstart-validation:all`, so that the held-out prompts stay unseen."""
+    """Prompts that compare base, sft and rapo, never trained on; to tune settings, take `quickstart-validation:all`."""
     heldout_samples: int = Field(default=1, ge=1)
     """Completions per held-out prompt for sft and rapo; base gets one, since no difference to it is computed."""
     evaluation: str | None = None
