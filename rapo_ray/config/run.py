@@ -40,7 +40,7 @@ class DataConfig(Strict):
     train: str = "quickstart:all"
     """Training prompts, as `name:n,name:n`: `all` takes every row, a number takes a seeded sample of that size."""
     heldout: str = "quickstart-heldout:all"
-    """Held-out prompts that compare base, sft and rapo, sampled as in the rounds; they are never trained on."""
+    """Prompts that compare base, sft and rapo, never trained on; to tune settings, take `quickstart-validation:all`."""
     heldout_samples: int = Field(default=1, ge=1)
     """Completions per held-out prompt for sft and rapo; base gets one, since no difference to it is computed."""
     evaluation: str | None = None
@@ -48,7 +48,7 @@ class DataConfig(Strict):
     contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
     """`refuse` leaves out training prompts and demonstrations that occur in a suite; the other value keeps them."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
-    """Data files by name; `quickstart` and `quickstart-heldout` come with the package."""
+    """Data files by name; `quickstart`, `quickstart-validation` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
     """Largest share of a source's rows that may be quarantined; above it the run stops."""
 

@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 from rapo_ray.config.base import Strict
 
 Kind = Literal[
-    "quickstart", "quickstart-heldout", "file",
+    "quickstart", "quickstart-validation", "quickstart-heldout", "file",
     "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
     "harmbench", "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
-PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-heldout")
+PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-validation", "quickstart-heldout")
 
 
 class SourceConfig(Strict):

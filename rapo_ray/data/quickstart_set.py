@@ -1,4 +1,4 @@
-"""The small packaged set: training prompts, held-out prompts and demonstrations, written for this package."""
+"""The small packaged set, written for this package: prompts to train, tune and measure on, and demonstrations."""
 
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -19,6 +19,8 @@ from rapo_ray.types import Prompt
 
 SOURCE = "quickstart"
 
+Split = Literal["train", "validation", "heldout"]
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
@@ -28,7 +30,7 @@ class Demonstration:
     completion: str
 
 
-def load_quickstart(name: str, split: Literal["train", "heldout"], max_bad_share: float) -> LoadedSource:
+def load_quickstart(name: str, split: Split, max_bad_share: float) -> LoadedSource:
     """Read the packaged prompts of one split; raises DataError where the package is damaged."""
     origin, rows = _read(split)
     require_columns(origin, rows, ["id", "text", "harmful", "level", "split"])

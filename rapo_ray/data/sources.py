@@ -4,14 +4,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rapo_ray.config.sources import PACKAGED, Kind, SourceConfig
+from rapo_ray.config.sources import Kind, SourceConfig
 from rapo_ray.data.generic import load_file
 from rapo_ray.data.hub import fetch
 from rapo_ray.data.jailbreak_artifacts import load_jailbreak_artifacts
 from rapo_ray.data.published import TABLES, load_table
-from rapo_ray.data.quickstart_set import load_quickstart
+from rapo_ray.data.quickstart_set import Split, load_quickstart
 from rapo_ray.data.rows import LoadedSource
 from rapo_ray.data.strata_sword import load_strata_sword
+
+SPLITS: dict[Kind, Split] = {
+    "quickstart": "train",
+    "quickstart-validation": "validation",
+    "quickstart-heldout": "heldout",
+}
 
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
     "stratasword": load_strata_sword,
@@ -22,8 +28,8 @@ PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
 
 def load_source(name: str, config: SourceConfig, max_bad_share: float) -> LoadedSource:
     """Read a whole source in file order, with ids that start with `name/`; raises DataError."""
-    if config.kind in PACKAGED:
-        return load_quickstart(name, "heldout" if config.kind == "quickstart-heldout" else "train", max_bad_share)
+    if config.kind in SPLITS:
+        return load_quickstart(name, SPLITS[config.kind], max_bad_share)
     if config.kind == "file":
         return load_file(name, file_of(config), config.text_column, config.harmful, max_bad_share)
     return PUBLISHED[config.kind](name, file_of(config), max_bad_share)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rapo_ray.config.sources import PACKAGED, SourceConfig
 from rapo_ray.data import quickstart_set
 from rapo_ray.data.quickstart_set import load_demonstrations
-from rapo_ray.data.sources import PUBLISHED, load_source
+from rapo_ray.data.sources import PUBLISHED, SPLITS, load_source
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
@@ -205,6 +205,7 @@ def test_a_hub_file_that_cannot_be_had_is_one_line(offline: str, why: str, monke
 
 def test_every_setting_is_explained_and_every_kind_has_a_loader() -> None:
     assert all(field.description for field in SourceConfig.model_fields.values())
+    assert {*SPLITS} == {*PACKAGED}
     assert {*PACKAGED, *PUBLISHED, "file"} == set(SourceConfig.model_json_schema()["properties"]["kind"]["enum"])
 
 
@@ -239,11 +240,13 @@ def test_a_demonstration_without_completion_is_an_error(tmp_path: Path, monkeypa
 
 def test_the_packaged_set_is_whole_and_its_splits_share_nothing() -> None:
     train = load_source("quickstart", SourceConfig(kind="quickstart"), 0.0).prompts
-    heldout = load_source("quickstart-heldout", SourceConfig(kind="quickstart-heldout"), 0.0).prompts
-    assert {p.harmful for p in train} == {p.harmful for p in heldout} == {True, False}
-    assert not {p.text for p in train} & {p.text for p in heldout}
-    assert not {p.id for p in train} & {p.id for p in heldout}
-    assert not {d.prompt.text for d in load_demonstrations()} & {p.text for p in heldout}
+    for kind in ("quickstart-validation", "quickstart-heldout"):
+        unseen = load_source(kind, SourceConfig(kind=kind), 0.0).prompts
+        assert {(p.source, p.split) for p in unseen} == {(kind, kind.removeprefix("quickstart-"))}
+        assert {p.harmful for p in train} == {p.harmful for p in unseen} == {True, False}
+        assert not {p.text for p in train} & {p.text for p in unseen}
+        assert not {p.id for p in train} & {p.id for p in unseen}
+        assert not {d.prompt.text for d in load_demonstrations()} & {p.text for p in unseen}
 
 
 def test_real_strata_sword_gives_every_prompt_of_every_level(shared_data: Path) -> None:

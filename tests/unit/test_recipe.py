@@ -83,7 +83,9 @@ def test_a_name_twice_is_refused() -> None:
 
 
 def test_an_unknown_name_lists_the_known_before_anything_is_read(sources: dict[str, SourceConfig]) -> None:
-    with pytest.raises(ConfigError, match=r"'strata'; known are levels, plain, quickstart, quickstart-heldout$"):
+    with pytest.raises(
+        ConfigError, match=r"'strata'; known are levels, plain, quickstart, quickstart-heldout, quickstart-validation$"
+    ):
         build("plain:1000,strata:5", sources)
 
 
@@ -158,9 +160,12 @@ def test_quarantined_rows_are_reported_with_the_data(tmp_path: Path) -> None:
 
 
 def test_packaged_names_need_no_source(sources: dict[str, SourceConfig]) -> None:
-    assert {prompt.source for prompt in build("quickstart:4,quickstart-heldout:4", {}).prompts} == {
+    assert {
+        prompt.source for prompt in build("quickstart:4,quickstart-heldout:4,quickstart-validation:4", {}).prompts
+    } == {
         "quickstart",
         "quickstart-heldout",
+        "quickstart-validation",
     }
 
 

@@ -80,13 +80,13 @@ def test_every_stretch_of_an_epoch_has_the_shares_of_the_whole(
 
 
 def test_a_round_of_the_quickstart_s_shape_is_never_of_one_kind() -> None:
-    kinds = [(True, 1)] * 32 + [(True, 2)] * 48 + [(False, 1)] * 80
+    kinds = [(harmful, level) for harmful in (True, False) for level in (1, 2, 3)] * 27
     prompts = [make_prompt(number, harmful=harmful, level=level) for number, (harmful, level) in enumerate(kinds)]
     sampler = PromptSampler(prompts, 16, seed=5)
     for _ in range(10):
         batch = sampler.next_batch()
         assert 7 <= sum(prompt.harmful for prompt in batch) <= 9
-        assert 2 <= sum((prompt.harmful, prompt.level) == (True, 1) for prompt in batch) <= 4
+        assert {(prompt.harmful, prompt.level) for prompt in batch} == set(kinds)
 
 
 def test_the_state_is_plain() -> None:
