@@ -56,7 +56,8 @@ BY_LEVEL = {  # label -> figure of a level, and its form
     "benign answered": ("benign_answered", ".3f"),
     "harmful refused": ("harmful_refused", ".3f"),
 }
-OVERALL = {"benign answered": "benign_answered", "harmful refused": "harmful_refused", "consistent": "consistent", "malformed": "malformed",
+OVERALL = {"benign answered": "benign_answered", "harmful refused": "harmful_refused", "consistent": "consistent",
+           "malformed": "malformed",
            "R": "risk", "G": "general", "total": "total"}  # fmt: skip
 
 

@@ -213,7 +213,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
-    assert outline.tags["svg"] == html.count('role="img"') == 10
+    assert outline.tags["svg"] == html.count('role="img"') == 11
     assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
     assert "<image" not in html and "<style" in html and html.count("<style") == 1
     addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]

@@ -1,7 +1,7 @@
 """A checkpoint is saved beside the next round: what goes on meanwhile, what waits, and what a failure stops."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ class NoWatchers:
 
     def canaries(self, number: int, report: CanaryReport, canaries: int) -> None:
         """Ignore a measurement."""
+
+    def alarms(self, number: int, active: Mapping[str, bool]) -> None:
+        """Ignore the alarms."""
 
 
 class SlowlySaving(World):
