@@ -150,7 +150,7 @@ def cell(text: str) -> str:
 def modules() -> str:
     """The page of all modules, folder by folder."""
     lines = [MODULES]
-    for folder in (ROOT / "rapo_ray", *sorted((ROOT / "rapo_ray").glob("*/")), ROOT / "actors"):
+    for folder in (*sorted((ROOT / "rapo_ray").glob("**/")), ROOT / "actors"):
         summaries = {source.stem: summary(source) for source in sorted(folder.glob("*.py"))}
         if not summaries:
             continue
