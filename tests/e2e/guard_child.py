@@ -33,7 +33,7 @@ def main() -> None:
         tensor_parallel=1, memory_share=0.9, enforce_eager=True, chunked_prefill=False, seed=0,
     )  # fmt: skip
     engine = VllmEngine(settings)
-    tokenizer = engine._llm.get_tokenizer()
+    tokenizer: Any = engine._tokenizer
     apply, submit = tokenizer.apply_chat_template, engine.submit
     prompts: list[str] = []
 
@@ -44,7 +44,7 @@ def main() -> None:
     engine.submit = recording  # type: ignore[method-assign]
 
     def judged(family: GuardFamily, template: str) -> dict[str, Any]:
-        tokenizer.apply_chat_template = partial(apply, chat_template=template)  # vLLM's copies keep the model's own
+        tokenizer.apply_chat_template = partial(apply, chat_template=template)
         prompts.clear()
         judge = GuardJudge(VllmAsk(engine, AskLimits(4096, 8)), JudgeSettings("vllm:tiny"), family)
         completion = Completion(Form.OK, "A trace.", "A trace.", ANSWER)
