@@ -16,7 +16,8 @@ pytestmark = pytest.mark.e2e
 
 OF_A_RUN = {
     "Harm against needless refusals", "Rewards over the rounds", "Cases by level over the rounds",
-    "Trace length against level", "Time of a round", "The update",
+    "Trace length against level", "Time of a round", "The update", "The mechanism over the rounds",
+    "Decisions over the rounds",
 }  # fmt: skip
 STUDY = "Refusal against the depth of a forced trace"
 
