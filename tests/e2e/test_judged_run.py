@@ -51,7 +51,7 @@ def test_dpo_with_a_flaky_judge_trains_on_the_survivors_and_judges_nothing_twice
             "risk": http,
             "second": {"backend": "rules"},
             "second_share": 1.0,
-            "failure_budget": 0.9,
+            "failure_budget": 1.0,  # all calls of a measurement may be among those that fail
             "canaries": {
                 "every": 1, "min_true_positive_rate": 0, "max_false_positive_rate": 1, "max_flip_rate": 1,
             },

@@ -84,9 +84,9 @@ def test_a_corrupt_checkpoint_is_named(finished: FinishedRun, cluster: Cluster, 
 
 
 def test_synthesis_without_a_usable_trace_is_one_clear_error(tiny: Path, cluster: Cluster, tmp_path: Path) -> None:
-    recipe = tiny_recipe(
-        tiny, tmp_path, warmup={"source": "synthesis", "recipe": "tiny:all", "path": None, "max_new_tokens": 32}
-    )
+    warmup = {"source": "synthesis", "recipe": "tiny:all", "path": None, "max_new_tokens": 32}
+    marks = {"open": "<think>\n", "close": "\n</think>\n\n"}  # which the tiny model's template does not show
+    recipe = tiny_recipe(tiny, tmp_path, warmup=warmup, model={"thinking": marks})
     done = train(recipe, joining=cluster)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: synthesis: none of 2 prompts")
