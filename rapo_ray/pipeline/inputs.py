@@ -85,10 +85,14 @@ def say_formats(config: RunConfig) -> None:
 
 
 def check_judge_formats(config: RunConfig, folders: dict[str, Path]) -> None:
-    """Show the chat formats of vllm judges, by part; raises ModelError where one cannot be told."""
+    """Show the chat formats of vllm judges, by part; raises ModelError where one cannot be told.
+
+    A guard has a form of its own, which its family says.
+    """
     for part, folder in folders.items():
-        chat = judge_format(config.judge.named()[part], part, folder)
-        console.say(f"chat format of judge.{part}: {describe(chat)}")
+        judge = config.judge.named()[part]
+        if judge.guard is None:
+            console.say(f"chat format of judge.{part}: {describe(judge_format(judge, part, folder))}")
 
 
 def check_temperature(config: RunConfig) -> None:

@@ -25,8 +25,11 @@ def test_unknown_key(tiny: Path, tmp_path: Path) -> None:
     assert "override" in line
 
 
-def test_missing_model(tiny: Path, tmp_path: Path) -> None:
-    assert "no/such/model" in fails(tiny_recipe(tiny, tmp_path), "model.path=/no/such/model")
+def test_a_mistake_in_the_model_costs_no_name(tiny: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny, tmp_path)
+    assert "no/such/model" in fails(recipe, "model.path=/no/such/model")
+    assert "nothing in its chat template shows how it thinks" in fails(recipe, "warmup.source=none", "warmup.path=null")
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_missing_data_file(tiny: Path, tmp_path: Path) -> None:
