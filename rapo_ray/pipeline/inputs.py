@@ -1,6 +1,7 @@
 """The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rapo_ray import console
@@ -69,8 +70,11 @@ def chat_format(config: RunConfig, base: Path) -> ChatFormat:
 def say_formats(config: RunConfig) -> None:
     """Show the chat formats of the model and of the vllm judges, as far as they are on this machine; fetches nothing.
 
-    Raises ModelError as `chat_format` does.
+    A machine that only plans runs has no transformers to read them with. Raises ModelError as `chat_format` does.
     """
+    if find_spec("transformers") is None:
+        console.say("chat formats: not read, for transformers is not installed here")
+        return
     folder = local_model(config.model.path, config.model.revision)
     if folder is None:
         console.say(f"chat format: read once {config.model.path} is fetched")

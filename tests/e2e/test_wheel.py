@@ -92,6 +92,7 @@ def test_it_works_outside_the_source_tree_without_an_engine(programs: Path, tmp_
     assert set(run([str(programs / "python"), "-c", recipes], tmp_path).stdout.split()) == names
     dry = run([str(programs / "rapo"), "train", "--config", "quickstart", "--dry-run"], tmp_path)
     assert "name: quickstart" in dry.stdout and "rollout" in dry.stdout
+    assert "chat formats: not read, for transformers is not installed here" in dry.stdout
     assert list(tmp_path.iterdir()) == []
 
 
