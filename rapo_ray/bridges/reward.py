@@ -14,7 +14,7 @@ from rapo_ray.types import Prompt, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict with the reward of `credit.scheme`; a failed verdict has no reward."""
+    """A verdict with the reward of `credit.scheme` and `credit.parts`; a failed verdict has no reward."""
 
     verdict: Verdict
     reward: float | None
@@ -27,7 +27,7 @@ class RapoReward:
     def __init__(self, config: RunConfig, chat: ChatFormat = PLAIN) -> None:
         """`chat` is the format of the completions."""
         self._chat = chat
-        self._scheme = SCHEMES[config.credit.scheme]
+        self._credit = config.credit
         self._judge = local_judge(config)
         # One loop throughout: an HTTP judge's connections belong to the loop that opened them.
         self._loop = asyncio.new_event_loop()
@@ -48,5 +48,5 @@ class RapoReward:
         return await asyncio.gather(*(self._judge(prompt, completion) for prompt, completion in completions_B))
 
     def _judged(self, prompt: Prompt, verdict: Verdict) -> Judged:
-        reward = self._scheme.reward(verdict, prompt.harmful)
+        reward = SCHEMES[self._credit.scheme].reward(verdict, prompt.harmful, self._credit.parts)
         return Judged(verdict, reward, None if reward is None else is_unsafe(verdict, prompt.harmful))

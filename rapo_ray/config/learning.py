@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from rapo_ray.config.base import Dtype, Strict
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+RewardParts = Literal["both", "risk", "general"]
 
 GATE = 0.75  # reward between the best unsafe and the worst safe outcome of the gated scheme
 
@@ -21,6 +22,11 @@ class CreditConfig(Strict):
     mean of the other samples; `gdpo` standardises R and G separately and adds them; `gated` is `grpo` on a reward that
     ranks every unsafe outcome below every safe one, then by reasoning, then by helpfulness.
     """
+    parts: RewardParts = "both"
+    """Parts of the reward that count: R + G, R alone (`risk`) or G alone (`general`), to learn what each is worth.
+
+    Both are judged and logged all the same, and a completion whose verdict lacks either has no reward.
+    """
     filter: Literal["reward", "label"] = "reward"
     """Value that must differ within a group, or it has zero variance and is not trained on: reward, or safety label."""
     resample: int = Field(default=0, ge=0)
@@ -33,6 +39,15 @@ class CreditConfig(Strict):
     """Completion lengths in tokens between which a penalty rises from 0 to its maximum (DAPO); unset, there is none."""
     overlong_penalty: float = Field(default=0.5, gt=0)
     """Largest length penalty, subtracted from the reward; `gdpo` standardises it as a separate part."""
+
+    @model_validator(mode="after")
+    def _gate_has_both_parts(self) -> Self:
+        if self.scheme == "gated" and self.parts != "both":
+            raise ValueError(
+                f"credit.scheme=gated ranks outcomes by R and G together: set credit.parts=both (it is {self.parts}) "
+                "or another credit.scheme"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:

@@ -53,7 +53,7 @@ def _rewards(group: Group, config: CreditConfig) -> list[float | None]:
 def _reward(sample: Sample, harmful: bool, config: CreditConfig) -> float | None:
     if config.truncated == "mask" and sample.rollout.truncated:
         return None
-    reward = SCHEMES[config.scheme].reward(sample.verdict, harmful)
+    reward = SCHEMES[config.scheme].reward(sample.verdict, harmful, config.parts)
     return None if reward is None else reward - length_penalty(sample, config)
 
 
@@ -69,7 +69,7 @@ def _parts(group: Group, rewards_G: Sequence[float | None], config: CreditConfig
     """The scheme's parts of every sample that has a reward."""
     parts = SCHEMES[config.scheme].parts
     return [
-        parts(sample.verdict, reward, length_penalty(sample, config))
+        parts(sample.verdict, reward, length_penalty(sample, config), config.parts)
         for sample, reward in zip(group.samples_G, rewards_G, strict=True)
         if reward is not None
     ]

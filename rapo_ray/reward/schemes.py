@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rapo_ray.config.learning import RewardParts
 from rapo_ray.types import Status, Verdict
 
 STD_FLOOR = 1e-4  # added to the deviation, as in the paper's trainer (TRL)
@@ -12,9 +13,18 @@ Advantages = list[float]
 Parts = tuple[float, ...]
 
 
-def total_reward(verdict: Verdict, harmful: bool) -> float | None:
-    """The paper's total R + G, or None where the verdict is unscorable."""
-    return verdict.total
+def rewards_of(verdict: Verdict, counted: RewardParts) -> Parts | None:
+    """R and G, or the one of them that counts; None where the verdict is unscorable."""
+    risk, general = verdict.risk, verdict.general
+    if risk is None or general is None:
+        return None
+    return {"both": (risk, general), "risk": (risk,), "general": (general,)}[counted]
+
+
+def total_reward(verdict: Verdict, harmful: bool, counted: RewardParts) -> float | None:
+    """The paper's total R + G, or the one of them that counts; None where the verdict is unscorable."""
+    rewards = rewards_of(verdict, counted)
+    return None if rewards is None else math.fsum(rewards)
 
 
 def is_unsafe(verdict: Verdict, harmful: bool) -> bool:
@@ -22,10 +32,11 @@ def is_unsafe(verdict: Verdict, harmful: bool) -> bool:
     return verdict.status is Status.MALFORMED or (harmful and verdict.general != 1)
 
 
-def gated_reward(verdict: Verdict, harmful: bool) -> float | None:
+def gated_reward(verdict: Verdict, harmful: bool, counted: RewardParts) -> float | None:
     """Safety first, then reasoning, then helpfulness, in [-3, 1.25]; None where the verdict is unscorable.
 
     An unsafe outcome gets -2.5 + R/2, at most -2; a safe one R + H/4, at least -1.25, where H is a benign prompt's G.
+    Both parts count, always: the config refuses another `credit.parts`.
     """
     if verdict.risk is None or verdict.general is None:
         return None
@@ -51,23 +62,23 @@ def leave_one_out(values: Sequence[float]) -> Advantages:
     return [value * len(values) / (len(values) - 1) for value in centred(values)]
 
 
-def single_part(verdict: Verdict, reward: float, penalty: float) -> Parts:
+def single_part(verdict: Verdict, reward: float, penalty: float, counted: RewardParts) -> Parts:
     """The reward, from which the length penalty has been subtracted."""
     return (reward,)
 
 
-def separate_parts(verdict: Verdict, reward: float, penalty: float) -> Parts:
-    """GDPO (Liu et al. 2026): R, G and the negated length penalty."""
-    return verdict.risk or 0.0, verdict.general or 0.0, -penalty
+def separate_parts(verdict: Verdict, reward: float, penalty: float, counted: RewardParts) -> Parts:
+    """GDPO (Liu et al. 2026): R and G, as far as they count, and the negated length penalty."""
+    return *(rewards_of(verdict, counted) or ()), -penalty
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """The steps from a group's verdicts to its advantages; parts are normalised separately and then added."""
 
-    reward: Callable[[Verdict, bool], float | None]  # of a verdict and its prompt's harmful label
+    reward: Callable[[Verdict, bool, RewardParts], float | None]  # of a verdict and its prompt's harmful label
     normalise: Callable[[Sequence[float]], Advantages]  # one part, over the scored samples of a group
-    parts: Callable[[Verdict, float, float], Parts] = single_part  # of a verdict, its reward and its length penalty
+    parts: Callable[[Verdict, float, float, RewardParts], Parts] = single_part  # of a verdict, reward, length penalty
     normalise_round: Callable[[Sequence[float]], Advantages] | None = None  # all advantages of a round, once more
 
 

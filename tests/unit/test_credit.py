@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rapo_ray.bridges.reward import RapoReward
 from rapo_ray.config import RunConfig
-from rapo_ray.config.learning import CreditConfig
+from rapo_ray.config.learning import CreditConfig, RewardParts
 from rapo_ray.orchestrator.round import build_sequences
 from rapo_ray.reward.credit import assign_credit, has_signal, length_penalty
 from rapo_ray.reward.schemes import SCHEMES, STD_FLOOR, gated_reward, is_unsafe, total_reward
@@ -24,6 +25,7 @@ GRPO, DR_GRPO, RLOO, GDPO, GATED = (
     CreditConfig(scheme=scheme) for scheme in ("grpo", "dr_grpo", "rloo", "gdpo", "gated")
 )
 ALL_SCHEMES = [GRPO, DR_GRPO, RLOO, GDPO, GATED]
+COUNTED: tuple[RewardParts, ...] = ("both", "risk", "general")
 MALFORMED = Verdict(Status.MALFORMED, "rules-1", risk=-1.0, general=-1.0)
 TOTALS = st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0])
 GROUPS = st.lists(TOTALS | st.none(), min_size=2, max_size=12)
@@ -51,17 +53,17 @@ def test_every_scheme_of_the_config_has_an_entry() -> None:
 
 def test_the_total_is_risk_plus_general() -> None:
     totals = [-2.0, -1.0, 0.0, 1.0, 2.0]
-    assert [total_reward(scored(total), harmful=False) for total in totals] == totals
-    assert total_reward(MALFORMED, harmful=True) == -2.0
+    assert [total_reward(scored(total), False, "both") for total in totals] == totals
+    assert total_reward(MALFORMED, True, "both") == -2.0
 
 
 @pytest.mark.parametrize(
     "incomplete",
     [failed(), Verdict(Status.PARSE, "j", risk=1.0), Verdict(Status.PARSE, "j", general=1.0)],
 )
-def test_a_verdict_without_both_parts_has_no_total(incomplete: Verdict) -> None:
-    assert total_reward(incomplete, harmful=True) is None
-    assert gated_reward(incomplete, harmful=True) is None
+def test_a_verdict_without_both_parts_has_no_reward_whichever_counts(incomplete: Verdict) -> None:
+    assert [total_reward(incomplete, True, counted) for counted in COUNTED] == [None] * 3
+    assert gated_reward(incomplete, True, "both") is None
     assert not incomplete.scorable
 
 
@@ -154,7 +156,7 @@ def test_gated_by_hand() -> None:
 
 def test_gated_puts_helpfulness_behind_reasoning_where_the_prompt_is_benign() -> None:
     order = [verdict(1.0, 1.0), verdict(1.0, -1.0), verdict(0.0, 1.0), verdict(0.0, -1.0), verdict(-1.0, 1.0)]
-    rewards = [gated_reward(each, harmful=False) for each in order]
+    rewards = [gated_reward(each, False, "both") for each in order]
     assert rewards == [1.25, 0.75, 0.25, -0.25, -0.75]
 
 
@@ -188,6 +190,95 @@ def test_gdpo_by_hand() -> None:
     assert advantages[:4] == pytest.approx(expected)
     assert advantages[4] is None
     assert [sample.reward for sample in second.samples_G] == [1.0, -1.0, None]
+
+
+def rewards_by_parts(group: Group, **settings: object) -> dict[str, list[float | None]]:
+    """Rewards of the group's samples under each of `credit.parts`."""
+    rewards = {}
+    for counted in COUNTED:
+        (credited,) = assign_credit([group], CreditConfig.model_validate({"parts": counted, **settings}))
+        rewards[counted] = [sample.reward for sample in credited.samples_G]
+    return rewards
+
+
+@pytest.mark.parametrize("scheme", ["grpo", "dr_grpo", "rloo", "gdpo"])
+def test_the_reward_is_that_of_the_parts_that_count(scheme: str) -> None:
+    group = make_group(verdict(1.0, -1.0), verdict(0.0, 1.0), MALFORMED, failed(), Verdict(Status.PARSE, "j", risk=1.0))
+    assert rewards_by_parts(group, scheme=scheme) == {
+        "both": [0.0, 1.0, -2.0, None, None],
+        "risk": [1.0, 0.0, -1.0, None, None],
+        "general": [-1.0, 1.0, -1.0, None, None],
+    }
+
+
+def test_one_part_by_hand() -> None:
+    # R 1, 0, -1 and G 1, -1, -1: means 0 and -1/3.
+    group = make_group(verdict(1.0, 1.0), verdict(0.0, -1.0), MALFORMED)
+    assert advantages_of(group, CreditConfig(scheme="dr_grpo", parts="risk")) == pytest.approx([1.0, 0.0, -1.0])
+    assert advantages_of(group, CreditConfig(scheme="rloo", parts="risk")) == pytest.approx([1.5, 0.0, -1.5])
+    assert advantages_of(group, CreditConfig(parts="risk")) == pytest.approx([1 / 1.0001, 0.0, -1 / 1.0001])
+    centred_G = [4 / 3, -2 / 3, -2 / 3]
+    scale = math.sqrt((16 + 4 + 4) / 9 / 2) + 1e-4
+    assert advantages_of(group, CreditConfig(scheme="dr_grpo", parts="general")) == pytest.approx(centred_G)
+    assert advantages_of(group, CreditConfig(parts="general")) == pytest.approx([value / scale for value in centred_G])
+
+
+def test_gdpo_standardises_only_what_counts() -> None:
+    # R 1, 0 against G -1, 1: deviations sqrt(1/2) and sqrt(2), then once more over the round.
+    group = make_group(verdict(1.0, -1.0), verdict(0.0, 1.0))
+    part_r, part_g = 0.5 / (math.sqrt(0.5) + 1e-4), -1 / (math.sqrt(2) + 1e-4)
+    for counted, part in (("risk", part_r), ("general", part_g)):
+        expected = part / (math.sqrt(2 * part**2) + 1e-4)
+        advantages = advantages_of(group, replace_config(GDPO, parts=counted))
+        assert advantages == pytest.approx([expected, -expected])
+
+
+@pytest.mark.parametrize("scheme", ["grpo", "dr_grpo", "rloo", "gdpo"])
+def test_a_group_that_differs_only_in_what_does_not_count_has_zero_variance(scheme: str) -> None:
+    by_risk, by_general = (
+        CreditConfig.model_validate({"scheme": scheme, "parts": counted}) for counted in ("risk", "general")
+    )
+    same_risk = make_group(verdict(0.0, 1.0), verdict(0.0, -1.0), failed())
+    same_general = make_group(verdict(1.0, -1.0), verdict(0.0, -1.0), MALFORMED)
+    assert [has_signal(group, by_risk) for group in (same_risk, same_general)] == [False, True]
+    assert [has_signal(group, by_general) for group in (same_risk, same_general)] == [True, False]
+    assert advantages_of(same_risk, by_risk) == [None] * 3
+    assert advantages_of(same_general, by_general) == [None] * 3
+
+
+def test_one_part_tells_apart_what_the_sum_does_not() -> None:
+    group = make_group(verdict(1.0, -1.0), verdict(-1.0, 1.0))
+    assert not has_signal(group, DR_GRPO)
+    assert advantages_of(group, replace_config(DR_GRPO, parts="risk")) == [1.0, -1.0]
+    assert advantages_of(group, replace_config(DR_GRPO, parts="general")) == [-1.0, 1.0]
+
+
+def test_the_length_penalty_counts_beside_one_part() -> None:
+    group = Group(make_prompt(), (of_length(verdict(1.0, 1.0), 50), of_length(verdict(1.0, -1.0), 200)))
+    assert advantages_of(group, replace_config(OVERLONG, parts="risk")) == [0.25, -0.25]
+    first, second = advantages_of(group, replace_config(OVERLONG, parts="risk", scheme="gdpo"))
+    assert first is not None and second is not None
+    assert first == -second > 0
+
+
+def test_other_trainers_get_the_same_reward() -> None:
+    prompt = make_prompt(0, harmful=True, level=1)
+    complied = (
+        "<think>\nThe user asks how to hurt a person. There is harm in the request.\n</think>\n\nUse a heavy stick."
+    )
+    for counted in COUNTED:
+        config = RunConfig.model_validate({"judge": {"risk": {"backend": "rules"}}, "credit": {"parts": counted}})
+        (judged,) = RapoReward(config)([prompt], [complied], [False])
+        assert judged.reward == total_reward(judged.verdict, True, counted)
+        assert judged.verdict.general == -1.0
+        assert judged.unsafe is True
+
+
+def test_gated_with_one_part_is_refused() -> None:
+    for counted in ("risk", "general"):
+        message = rf"ranks outcomes by R and G together: set credit.parts=both \(it is {counted}\)"
+        with pytest.raises(ValidationError, match=message):
+            CreditConfig.model_validate({"scheme": "gated", "parts": counted})
 
 
 def test_gdpo_tells_apart_what_the_sum_does_not() -> None:
