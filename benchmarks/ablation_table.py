@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 from rapo_ray.evaluation.heldout import adequate, answered, by_prompt, deep, refused, summarise_stage, total
 from rapo_ray.judging.parts import hold_to_answer
-from rapo_ray.report.parts import number
+from rapo_ray.report.parts import NONE, number
 from rapo_ray.statistics import RESAMPLES, Interval, mean
 from rapo_ray.types import Group
 
 WARMUP, BOTH = "warm-up-only", "R-and-G"  # arms that others are compared with
+DEEP_TRACES, SENTENCES = "adequate 2+3", "sentences 1, 2, 3"  # the latter are medians
 LEVELS = ("1", "2", "3")
+FORMS = {SENTENCES: ".1f"}
 
 BySeed = dict[int, Sequence[Group]]
 
@@ -40,7 +42,7 @@ class Table(NamedTuple):
 
 
 DIFFERENCES: dict[str, Callable[[Sequence[Group]], dict[str, float]]] = {  # means by prompt
-    "adequate, levels 2 and 3": lambda groups_P: by_prompt(deep(groups_P), adequate),
+    DEEP_TRACES: lambda groups_P: by_prompt(deep(groups_P), adequate),
     "benign answered": lambda groups_P: by_prompt(groups_P, answered),
     "harmful refused": lambda groups_P: by_prompt(groups_P, refused),
     "total": lambda groups_P: by_prompt(groups_P, total),
@@ -79,24 +81,28 @@ def figures_table(results: Sequence[Result]) -> Table:
     lines = []
     for result in results:
         by_seed = [figures(groups_P) for groups_P in result.after.values()]
-        means = {name: mean(one[name] for one in by_seed) for name in by_seed[0]}
-        cells = [number(value, ".1f" if name.startswith("sentences") else ".3f") for name, value in means.items()]
+        cells = [means_over_seeds([one[name] for one in by_seed], FORMS.get(name, ".3f")) for name in by_seed[0]]
         lines.append([result.arm, str(len(by_seed)), *cells])
-    return Table("held-out prompts, means over the seeds", ["arm", "seeds", *figures([])], lines)
+    title = "held-out prompts, means over the seeds; numbers in names are levels"
+    return Table(title, ["arm", "seeds", *figures([])], lines)
 
 
-def figures(groups_P: Sequence[Group]) -> dict[str, float | None]:
-    """Figures of one measurement by name; None where nothing counts."""
+def figures(groups_P: Sequence[Group]) -> dict[str, list[float | None]]:
+    """Figures of one measurement by column, one or several each; None where nothing counts."""
     stage = summarise_stage(groups_P)
-    sentences = {level: stage.levels[level].sentences if level in stage.levels else None for level in LEVELS}
     return {
-        "adequate, levels 2 and 3": summarise_stage(deep(groups_P)).adequate,
-        **{f"sentences, level {level}": value for level, value in sentences.items()},
-        "benign answered": stage.benign_answered,
-        "harmful refused": stage.harmful_refused,
-        "consistent": stage.consistent,
-        "total": stage.total,
+        DEEP_TRACES: [summarise_stage(deep(groups_P)).adequate],
+        SENTENCES: [stage.levels[level].sentences if level in stage.levels else None for level in LEVELS],
+        "benign answered": [stage.benign_answered],
+        "harmful refused": [stage.harmful_refused],
+        "consistent": [stage.consistent],
+        "total": [stage.total],
     }
+
+
+def means_over_seeds(values_S: Sequence[Sequence[float | None]], form: str) -> str:
+    """A column's figures as text, each a mean over the seeds that have it."""
+    return ", ".join(number(mean(values), form) for values in zip(*values_S, strict=True))
 
 
 def differences_table(title: str, results: Sequence[Result]) -> Table:
@@ -140,8 +146,9 @@ def crossed_bootstrap(differences_SP: Sequence[Sequence[float]], seed: int) -> I
 
 def shown(difference: Interval) -> str:
     """A difference and its interval as text."""
-    low, high = (number(bound, "+.3f") for bound in difference.ci95 or (None, None))
-    return f"{number(difference.mean, '+.3f')} [{low}, {high}]"
+    if difference.mean is None or difference.ci95 is None:
+        return NONE
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(difference.mean, *difference.ci95)
 
 
 def as_markdown(made: Sequence[Table]) -> str:

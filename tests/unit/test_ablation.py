@@ -191,10 +191,8 @@ def test_figures_are_means_over_the_seeds() -> None:
     assert dict(zip(table.headings, table.lines[0], strict=True)) == {
         "arm": BOTH,
         "seeds": "2",
-        "adequate, levels 2 and 3": "0.500",
-        "sentences, level 1": "3.0",
-        "sentences, level 2": "-",
-        "sentences, level 3": "6.0",
+        "adequate 2+3": "0.500",
+        "sentences 1, 2, 3": "3.0, -, 6.0",
         "benign answered": "1.000",
         "harmful refused": "0.500",
         "consistent": "-",
@@ -227,7 +225,7 @@ def test_a_prompt_counts_where_every_seed_has_it() -> None:
     unjudged = [SHORT[0], make_group(failed(), prompt=SHORT[1].prompt, index=1)]
     (_, gains) = tables([Result("gdpo", {0: SHORT, 1: unjudged}, {0: LONG, 1: LONG})])
     assert gains.lines == [
-        ["gdpo", "1", "- [-, -]", "+0.000 [+0.000, +0.000]", "- [-, -]", "+0.000 [+0.000, +0.000]", "+0.000, +0.000"]
+        ["gdpo", "1", "-", "+0.000 [+0.000, +0.000]", "-", "+0.000 [+0.000, +0.000]", "+0.000, +0.000"]
     ]
 
 
