@@ -131,7 +131,7 @@ def header(evidence: Evidence) -> list[tuple[str, str]]:
         ("seed", str(config.seed)),
         ("rounds", f"{len(evidence.metrics)} of {config.rounds}{'' if evidence.summary else ', not finished'}"),
         ("a round", f"{config.prompts_per_round} prompts x {config.samples_per_prompt} samples"),
-        ("learns by", f"{config.policy.objective}, credit {config.credit.scheme}"),
+        ("learns by", f"{config.policy.objective}, credit {config.credit.scheme}, parts {config.credit.parts}"),
         *((f"judge, {part}", judge_name(judge)) for part, judge in config.judge.named().items()),
         ("weights", f"versions {min(versions)}-{max(versions) + 1}" if versions else NONE),
         ("config", config_hash(config)[:16]),
