@@ -97,11 +97,20 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
     if status.summary is not None:
         rapo = status.summary.stages.get(Stage.RAPO)
         delta = number(status.summary.delta.total.mean, "+.3f")
+        rows += [("held-out", line) for line in _traces(status.summary)]
         rows += [("held-out", line) for line in terminal.mechanism_lines(status.summary.delta)]
         rows.append(("held-out", f"total, rapo - sft: {delta} (n {rapo.n if rapo else NONE})"))
     report = RunLayout(status.folder.resolve()).report
     rows.append(("report", report.as_uri() if report.is_file() else f"python -m rapo_ray.report {status.folder}"))
     return rows
+
+
+def _traces(summary: RunSummary) -> list[str]:
+    """Causality and monitorability of the traces, of each stage."""
+    rows = terminal.traces(list(summary.stages.values()))
+    return [
+        f"{label}: {_several(dict(zip(summary.stages, values, strict=True)), '.2f')}" for label, values in rows.items()
+    ]
 
 
 def _mechanism(metrics: RoundMetrics) -> list[tuple[str, str]]:
