@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ReportError
+from rapo_ray.evaluation.swaps import OPPOSITE
 from rapo_ray.report import terminal
 from rapo_ray.report.parts import NONE, number
 from rapo_ray.storage.checkpoint import complete_rounds
@@ -106,8 +107,9 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
 
 
 def _traces(summary: RunSummary) -> list[str]:
-    """Causality and monitorability of the traces, of each stage."""
-    rows = terminal.traces(list(summary.stages.values()))
+    """Causality and monitorability of the traces of each stage."""
+    measured = terminal.traces(list(summary.stages.values()))
+    rows = {label: measured[label] for label in (terminal.SWAPS[OPPOSITE], terminal.MONITOR) if label in measured}
     return [
         f"{label}: {_several(dict(zip(summary.stages, values, strict=True)), '.2f')}" for label, values in rows.items()
     ]

@@ -79,9 +79,8 @@ def _parts(evidence: Evidence) -> list[Part]:
     )
     parts: list[Part] = [Table("Held-out figures by stage", columns, rows), Notice(note)]
     if evidence.swaps:
-        parts.append(
-            trace_charts.swaps("heldout-swaps", {stage: swap_figures(swaps) for stage, swaps in evidence.swaps.items()})
-        )
+        by_stage = {stage.value: swap_figures(swaps) for stage, swaps in evidence.swaps.items()}
+        parts.append(trace_charts.swaps("heldout-swaps", "Answers after swapped traces", by_stage))
     return parts
 
 

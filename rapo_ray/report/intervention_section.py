@@ -25,7 +25,11 @@ def section(evidence: Evidence) -> Section:
 
 
 def _parts(study: InterventionResults) -> list[Part]:
-    swapped = [trace_charts.swaps("study-swaps", {"the model": study.swaps})] if study.swaps else []
+    swapped = (
+        [trace_charts.swaps("study-swaps", "Swapped traces of the study", {"the model": study.swaps})]
+        if study.swaps
+        else []
+    )
     return [chart(study.cells), *swapped]
 
 

@@ -57,7 +57,7 @@ def _differences(evidence: Evidence, seed: int) -> dict[str, Cell]:
     }
 
 
-def swaps(identity: str, figures_by_name: Mapping[str, SwapFigures]) -> Chart:
+def swaps(identity: str, title: str, figures_by_name: Mapping[str, SwapFigures]) -> Chart:
     """Shares of the answers that follow, by kind of swap, models side by side."""
     names = list(figures_by_name)
 
@@ -77,7 +77,7 @@ def swaps(identity: str, figures_by_name: Mapping[str, SwapFigures]) -> Chart:
         for kind in KINDS
     ]
     return Chart(
-        "Answers after swapped traces",
+        title,
         draw(identity, "Shares of answers that follow a swapped trace, with 95 % intervals", (8.2, 3.3), fill),
         "Bars are 95 % intervals. A trace for show leaves the share of the opposite trace at 0; a model that decides "
         "before its trace ends answers as before after a cut one.",
@@ -130,6 +130,8 @@ def _metric(metric: Metric | None) -> Cell:
 
 def _bars(axes: "Axes", measured: Sequence[Measured], label: str, index: int, **more: Any) -> None:
     points = [(x, one.mean, *one.ci95) for x, one in measured if one.mean is not None and one.ci95 is not None]
+    if not points:
+        return
     arms = [[max(0.0, y - low) for _, y, low, _ in points], [max(0.0, high - y) for _, y, _, high in points]]
     axes.errorbar(
         [x for x, *_ in points], [y for _, y, *_ in points], yerr=arms, label=label, color=COLOURS[index],
