@@ -71,6 +71,8 @@ def _judged(rows: Sequence[SwapRow], prompts: Mapping[str, Prompt], judge: Judge
     out = list(rows)
     open_rows = [index for index, row in enumerate(rows) if row.outcome in ("planned", "unscorable")]
     some = [rows[index] for index in open_rows]
+    if not some:
+        return out
     responses = [Response(place, 0, row.prompt_id, row.completion, row.truncated) for place, row in enumerate(some)]
     for response, completion, verdict in judge.score([prompts[row.prompt_id] for row in some], [responses]):
         index = open_rows[response.group]

@@ -153,11 +153,12 @@ def _evaluation(status: RunStatus) -> str:
     if status.evaluation is None:
         return "none"
     results = status.evaluation.results
-    asr = results.overall(results.model, "asr")
+    asr, follows = (results.overall(results.model, name) for name in ("asr", "trace_follows"))
     success = number(asr.value if asr else None, ".3f")
+    causal = f", {terminal.SWAPS[OPPOSITE]} {number(follows.value)}" if follows else ""
     gate = results.gate.verdict if results.gate else "none"
     best = "" if status.best is None else f"; best so far: round {status.best.round}"
-    return f"after round {status.evaluation.round_number}: attack success {success}, gate {gate}{best}"
+    return f"after round {status.evaluation.round_number}: attack success {success}{causal}, gate {gate}{best}"
 
 
 def _ago(seconds: float) -> str:

@@ -55,6 +55,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert heldout[1].startswith("monitor's accuracy: base ")
     assert shown_facts["checkpoint"] == "after round 8"
     assert shown_facts["evaluation"].startswith("after round 8: attack success 0.")
+    assert ", opposite trace followed 0." in shown_facts["evaluation"]
     assert "gate inconclusive; best so far: round 4" in shown_facts["evaluation"]
     assert "generate and judge 32.0" in shown_facts["seconds"]
     assert shown_facts["report"] == (folder / "report.html").as_uri()
