@@ -121,7 +121,7 @@ def watched(
     judge = {"risk": {"backend": "rules"}, "second": {"backend": "rules"}, "second_share": 1.0,
              "canaries": {"every": 1, **loose}}  # fmt: skip
     recipe = tiny_recipe(
-        tiny, out, rounds=ROUNDS, judge=judge, sinks={"tensorboard": True}, data={"heldout_samples": 4}, **warmed
+        tiny, out, rounds=ROUNDS, judge=judge, sinks={"tensorboard": True}, data={"heldout_samples": 16}, **warmed
     )
     env = environment(**cluster.env)
     endpoint = subprocess.Popen([sys.executable, "-c", ENDPOINT], env=env, cwd=REPOSITORY)
