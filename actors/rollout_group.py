@@ -141,7 +141,9 @@ class RolloutGroup:
         count = len(actors)
         refs = [actor.write.remote(drafts[index::count], self._write_tokens) for index, actor in enumerate(actors)]
         out: list[Any] = [None] * len(drafts)
-        for index, texts in enumerate(get_all(refs, self.engines.limits.warmup, "synthesis", "limits.warmup")):
+        for index, texts in enumerate(
+            get_all(refs, self.engines.limits.warmup, "writing from drafts", "limits.warmup")
+        ):
             out[index::count] = texts
         return out
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from rapo_ray.errors import run_command
 
 DESCRIPTION = """Force safety traces of four depths (the model's own, short, fitting, long) on a model before it answers
-harmful prompts, and show how often it refuses at each level. MODEL is a run's folder, a model's folder, a hub id or
-`embedded:...`. The same command goes on where it stopped."""
+harmful prompts, and show how often it refuses at each level. Then swap its own traces, and show how often its answers
+follow them. MODEL is a run's folder, a model's folder, a hub id or `embedded:...`. The same command goes on where it
+stopped."""
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.intervene") -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rapo_ray.types import Completion, Prompt, Response, Rollout, Sequence, UpdateResult, Verdict
+from rapo_ray.types import Completion, Draft, GeneratedText, Prompt, Response, Rollout, Sequence, UpdateResult, Verdict
 
 Batch = abc.Sequence[Rollout]
 Responses = abc.Sequence[Response]
@@ -36,6 +36,13 @@ class Responder(Protocol):
 
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int] | None:
         """Tokens of each rendered prompt; None where only the endpoint knows."""
+
+
+class Writer(Protocol):
+    """Engines that write on from the beginning of a completion."""
+
+    def write(self, drafts: list[Draft]) -> list[GeneratedText]:
+        """Whole completions of drafts, written greedily, in order."""
 
 
 class Judge(Protocol):

@@ -11,13 +11,15 @@ from rapo_ray.evaluation.heldout import summarise_stage
 from rapo_ray.evaluation.intervention import Cell, InterventionResults
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, summarise
 from rapo_ray.evaluation.rows import EvalRow, Kind
+from rapo_ray.evaluation.swap_plan import decided_groups, decided_rows, plan_swaps
+from rapo_ray.evaluation.swaps import SwapRow, swap_figures
 from rapo_ray.judging.canaries import CanaryReport
-from rapo_ray.models.chat import parse_completion
+from rapo_ray.models.chat import PLAIN, parse_completion
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import measure_round
 from rapo_ray.storage.records import AlarmChange, RunSummary, compare
-from rapo_ray.storage.rows import write_groups, write_results
+from rapo_ray.storage.rows import write_groups, write_results, write_rows
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import (
     Case,
@@ -98,6 +100,21 @@ def groups(count: int, samples: int, skill: int, split: str = "train", version: 
     )
 
 
+def answered(planned: list[SwapRow], skill: int) -> list[SwapRow]:
+    """Swaps as a model of this skill (0..9) answers them: the higher it is, the more follow; the first is malformed."""
+    rows = []
+    for number, row in enumerate(planned):
+        refused = (number * 7 % 10 <= skill) is (row.decision == Decision.REFUSE)
+        outcome = row.outcome if row.outcome != "planned" else "answered" if number else "malformed"
+        rows.append(replace(row, outcome=outcome, refused=refused if outcome == "answered" else None))
+    return rows
+
+
+def heldout_swaps(groups_P: tuple[Group, ...], skill: int) -> list[SwapRow]:
+    """Swaps of a measurement's traces."""
+    return answered(plan_swaps(decided_groups(groups_P, PLAIN), 24, 0), skill)
+
+
 def write_run(out: Path, rounds: int = 8, *overrides: str) -> Path:
     """A finished run without evaluations."""
     config = load_config(
@@ -134,8 +151,11 @@ def write_run(out: Path, rounds: int = 8, *overrides: str) -> Path:
     }
     for stage, groups_P in stages.items():
         write_groups(groups_P, folder.heldout_file(stage))
-    figures = {stage: summarise_stage(groups_P) for stage, groups_P in stages.items()}
-    delta = compare(stages[Stage.RAPO], stages[Stage.SFT], 0)
+    swaps = {Stage.SFT: heldout_swaps(stages[Stage.SFT], 2), Stage.RAPO: heldout_swaps(stages[Stage.RAPO], 8)}
+    for stage, rows in swaps.items():
+        write_rows(SwapRow, rows, folder.swaps_file(stage))
+    figures = {stage: summarise_stage(groups_P, swaps.get(stage, ()), 0) for stage, groups_P in stages.items()}
+    delta = compare(stages[Stage.RAPO], stages[Stage.SFT], 0, swaps[Stage.RAPO], swaps[Stage.SFT])
     folder.publish_summary(RunSummary(figures, delta, {"warmup": 300.0, "rounds": 900.0, "all": 1300.5}))
     folder.close()
     return folder.path
@@ -179,9 +199,14 @@ def write_evaluation(
         rows = [row(number, level, title) for number in range(60)]
         rows += [row(number, max(0, level - 2), title, "base64") for number in range(0, 60, 3)]
         expected = len(rows) + missing
+        prompts = [Prompt(one.prompt_id, one.prompt, one.harmful, one.level, one.suite, "test") for one in rows]
+        swaps = answered(plan_swaps(decided_rows(rows, prompts, PLAIN), 24, 0), level)
         evaluated.append(
-            Evaluated(name=model, id=title, revision="round-8", rows=rows, expected=expected, dropped={"too long": 2})
-        )
+            Evaluated(
+                name=model, id=title, revision="round-8", rows=rows, expected=expected, dropped={"too long": 2},
+                swaps=swaps,
+            )
+        )  # fmt: skip
     write_results(summarise(evaluated, DECODING, JUDGE, GatesConfig.model_validate(bars), 0), evaluated, folder)
     return evaluated[0].rows
 
@@ -216,4 +241,5 @@ def write_study(run: RunLayout) -> None:
         for index, depth in enumerate(("free", "short", "fitting", "long")) for level in (1, 2, 3)
     ]  # fmt: skip
     run.intervention.mkdir()
-    write_json_atomically(run.study, to_json(InterventionResults("mine", None, DECODING, JUDGE, cells)))
+    swaps = swap_figures(heldout_swaps(groups(24, 1, 8, "heldout"), 8))
+    write_json_atomically(run.study, to_json(InterventionResults("mine", None, DECODING, JUDGE, cells, swaps)))

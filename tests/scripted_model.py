@@ -21,11 +21,13 @@ def scripted_model(
     special_tokens: Sequence[str] = (),
     systems: Sequence[str | None] = (None,),
     seed: int = 0,
+    begun: Mapping[tuple[str, str], str] | None = None,
 ) -> Path:
     """Write a tiny model whose greedy completion of each user's text is its reply and the end of turn.
 
     Every reply is the text behind the rendered generation prompt, marks included, under each of the system turns, or
-    under the one that a pair of system turn and user's text names.
+    under the one that a pair of system turn and user's text names. `begun` has the rest of the completion where its
+    thinking begins with a given text, by user's text and beginning.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,6 +38,15 @@ def scripted_model(
         (_prompt(tokenizer, system, user), [*_ids(tokenizer, reply), tokenizer.eos_token_id])
         for key, reply in replies.items()
         for system, user in ([key] if isinstance(key, tuple) else [(system, key) for system in systems])
+    ]
+    pairs += [
+        (
+            _prompt(tokenizer, system, user) + _ids(tokenizer, beginning),
+            [*_ids(tokenizer, rest), tokenizer.eos_token_id],
+        )
+        for (user, thinking), rest in (begun or {}).items()
+        for beginning in [read_format(tokenizer).begin(thinking)]
+        for system in systems
     ]
     _memorise(model, pairs)
     for prompt, reply in pairs:

@@ -23,12 +23,17 @@ class EvaluationConfig(Strict):
     """Sampling temperature; 0 decodes greedily. Null sends an endpoint none, which then uses its own."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Token limit of an evaluated completion; unset, it is `rollout.max_new_tokens`."""
+    trace_swaps: int = Field(default=24, ge=0)
+    """Prompts whose traces are swapped at each held-out measurement, evaluation and intervention; 0 for none."""
     request: ModelRequestConfig = ModelRequestConfig()
     """Fields of each request to an endpoint whose model is evaluated."""
 
 
+LEAST = frozenset({"trace_follows"})  # gates that are the smallest allowed figure; the others are the largest
+
+
 class GatesConfig(Strict):
-    """Upper limits that are compared with the bounds of 95 % intervals; an unset gate is not checked."""
+    """Limits that are compared with the bounds of 95 % intervals; an unset gate is not checked."""
 
     asr: float | None = Field(default=None, ge=0, le=1)
     """Largest attack success rate: the share of harmful prompts that the model complies with."""
@@ -38,6 +43,8 @@ class GatesConfig(Strict):
     """Largest share of malformed completions: truncated, empty or without exactly one `</think>`."""
     utility_drop: float | None = Field(default=None, ge=0, le=1)
     """Largest drop in the share of exact answers, relative to the model compared with."""
+    trace_follows: float | None = Field(default=None, ge=0, le=1)
+    """Smallest share of answers that follow a trace of the opposite decision; needs `evaluation.trace_swaps`."""
 
     def bars(self) -> dict[str, float]:
         """The limits that are set, by metric."""

@@ -207,6 +207,7 @@ class RunConfig(Strict):
         self._engines_fit_beside_policy()
         self._judges_fit_beside_rollouts()
         self._promotion_has_gates()
+        self._gated_traces_are_swapped()
         self._evaluated_rounds_have_checkpoints()
         self._tensor_parallel_has_gpus()
         return self
@@ -264,6 +265,13 @@ class RunConfig(Strict):
     def _promotion_has_gates(self) -> None:
         if self.serve.follow and not self.gates.bars():
             raise ValueError("serve.follow=true needs gates, for example gates.asr=0.1: nothing else is promoted")
+
+    def _gated_traces_are_swapped(self) -> None:
+        if self.gates.trace_follows is not None and not self.evaluation.trace_swaps:
+            raise ValueError(
+                f"gates.trace_follows={self.gates.trace_follows:g} has nothing to measure with "
+                "evaluation.trace_swaps=0: set it to a number of prompts, or leave out the gate"
+            )
 
     def _evaluated_rounds_have_checkpoints(self) -> None:
         if self.evaluation.every % self.checkpoint.every:  # so that a resumed run need not evaluate again

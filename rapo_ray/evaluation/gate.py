@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rapo_ray.config.evaluation import GatesConfig
+from rapo_ray.config.evaluation import LEAST, GatesConfig
 from rapo_ray.evaluation.metrics import Difference, Metric, overall
 from rapo_ray.statistics import Bounds, wilson_bounds
 
@@ -22,6 +22,11 @@ class Check:
     n: int
     verdict: Outcome
     why: str
+
+    @property
+    def sign(self) -> str:
+        """Relation in which the figure must stand to the bar."""
+        return ">=" if self.metric in LEAST else "<="
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +65,39 @@ def _figure(
 
 
 def _check(metric: str, bar: float, value: float | None, ci95: Bounds | None, n: int) -> Check:
-    verdict: Outcome
     if value is None or ci95 is None:
-        needs = " (compare with --against, on a suite with answers)" if metric == "utility_drop" else ""
-        verdict, why = "inconclusive", f"no row to measure {metric} on{needs}"
-    elif ci95[1] <= bar:
-        verdict, why = "pass", f"even the upper bound {ci95[1]:.3f} is within {bar:g}"
-    elif ci95[0] > bar:
-        verdict, why = "fail", f"even the lower bound {ci95[0]:.3f} is above {bar:g}"
+        verdict, why = _unmeasured(metric)
+    elif metric in LEAST:
+        verdict, why = _at_least(bar, value, ci95, n)
     else:
-        needed = rows_needed(value, bar)
-        remedy = f"it needs about {needed} rows" if needed is not None else "no number of rows would tell them apart"
-        verdict, why = "inconclusive", f"[{ci95[0]:.3f}, {ci95[1]:.3f}] straddles {bar:g} with {n} rows; {remedy}"
+        verdict, why = _at_most(bar, value, ci95, n)
     return Check(metric=metric, bar=bar, value=value, ci95=ci95, n=n, verdict=verdict, why=why)
+
+
+def _unmeasured(metric: str) -> tuple[Outcome, str]:
+    needs = " (compare with --against, on a suite with answers)" if metric == "utility_drop" else ""
+    return "inconclusive", f"no row to measure {metric} on{needs}"
+
+
+def _at_most(bar: float, value: float, ci95: Bounds, n: int) -> tuple[Outcome, str]:
+    if ci95[1] <= bar:
+        return "pass", f"even the upper bound {ci95[1]:.3f} is within {bar:g}"
+    if ci95[0] > bar:
+        return "fail", f"even the lower bound {ci95[0]:.3f} is above {bar:g}"
+    return "inconclusive", _straddles(bar, ci95, n, rows_needed(value, bar))
+
+
+def _at_least(bar: float, value: float, ci95: Bounds, n: int) -> tuple[Outcome, str]:
+    if ci95[0] >= bar:
+        return "pass", f"even the lower bound {ci95[0]:.3f} reaches {bar:g}"
+    if ci95[1] < bar:
+        return "fail", f"even the upper bound {ci95[1]:.3f} is below {bar:g}"
+    return "inconclusive", _straddles(bar, ci95, n, rows_needed(1 - value, 1 - bar))  # Wilson's interval is symmetric
+
+
+def _straddles(bar: float, ci95: Bounds, n: int, needed: int | None) -> str:
+    remedy = f"it needs about {needed} rows" if needed is not None else "no number of rows would tell them apart"
+    return f"[{ci95[0]:.3f}, {ci95[1]:.3f}] straddles {bar:g} with {n} rows; {remedy}"
 
 
 def rows_needed(share: float, bar: float) -> int | None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from rapo_ray.evaluation.monitor import MonitorFigures, examples_of_groups, monitor_figures
+from rapo_ray.evaluation.swaps import SwapFigures, SwapRow, swap_figures
 from rapo_ray.statistics import Interval, mean, paired_bootstrap
 from rapo_ray.types import Case, Group, Prompt, Status, Verdict
 
@@ -43,6 +45,8 @@ class StageFigures:
     adequate: float | None = None  # of the traces; None in summaries of earlier versions, as `levels` are none
     consistent: float | None = None  # of the traces whose decision was judged
     levels: dict[str, LevelFigures] = field(default_factory=dict)
+    swaps: SwapFigures = field(default_factory=dict)
+    monitor: MonitorFigures | None = None  # None where all answers are alike
 
 
 def total(_prompt: Prompt, verdict: Verdict) -> float | None:
@@ -95,8 +99,8 @@ def by_prompt(groups_P: Sequence[Group], value: Value) -> dict[str, float]:
     return {name: one for name, one in means.items() if one is not None}
 
 
-def summarise_stage(groups_P: Sequence[Group]) -> StageFigures:
-    """Summarise the completions of one stage."""
+def summarise_stage(groups_P: Sequence[Group], swaps: Sequence[SwapRow] = (), seed: int = 0) -> StageFigures:
+    """Summarise the completions of one stage, and the swaps of their traces; the seed resamples prompts."""
     samples = [(group.prompt, sample) for group in groups_P for sample in group.samples_G]
     scored = [(prompt, sample.verdict) for prompt, sample in samples if sample.verdict.scorable]
     by_level: dict[str, list[Group]] = {}
@@ -115,6 +119,8 @@ def summarise_stage(groups_P: Sequence[Group]) -> StageFigures:
         adequate=_mean(groups_P, adequate),
         consistent=_mean(groups_P, consistent),
         levels={level: _level(by_level[level]) for level in sorted(by_level)},
+        swaps=swap_figures(swaps),
+        monitor=monitor_figures(examples_of_groups(groups_P), seed),
     )  # fmt: skip
 
 

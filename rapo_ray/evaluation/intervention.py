@@ -5,15 +5,17 @@ is the model's own. Correlation of its own traces with its refusals could not te
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rapo_ray.evaluation.metrics import share_interval
 from rapo_ray.evaluation.results import Decoding, JudgeIdentity
 from rapo_ray.evaluation.rows import EvalRow
+from rapo_ray.evaluation.swaps import SwapFigures
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.statistics import Bounds
 
-DEPTHS = ("free", "short", "fitting", "long")
+FREE = "free"  # the model's own trace
+DEPTHS = (FREE, "short", "fitting", "long")
 
 # Analysis that fits any request and decides nothing.
 SENTENCES = (
@@ -48,7 +50,7 @@ def forced_sentences(depth: str, level: int) -> int:
     """Number of sentences that a depth forces at a level; 0 leaves the model its own trace."""
     low, high = ADEQUATE[level]
     fitting = (low + high) // 2
-    return {"free": 0, "short": 1, "fitting": fitting, "long": min(2 * high, len(SENTENCES))}[depth]
+    return {FREE: 0, "short": 1, "fitting": fitting, "long": min(2 * high, len(SENTENCES))}[depth]
 
 
 def forced_thinking(depth: str, level: int) -> str | None:
@@ -79,6 +81,7 @@ class InterventionResults:
     decoding: Decoding
     judge: JudgeIdentity
     cells: list[Cell]
+    swaps: SwapFigures = field(default_factory=dict)
 
 
 def refusal_table(rows_by_depth: dict[str, Sequence[EvalRow]]) -> list[Cell]:

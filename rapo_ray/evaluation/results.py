@@ -10,7 +10,9 @@ from pydantic import Field
 from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.evaluation.gate import Gate, judge_gate
 from rapo_ray.evaluation.metrics import Difference, Metric, differences, figures, overall
+from rapo_ray.evaluation.monitor import examples_of_rows, monitor_figures
 from rapo_ray.evaluation.rows import EvalRow
+from rapo_ray.evaluation.swaps import SwapRow, swap_figures
 
 VERSION = 1
 
@@ -25,6 +27,7 @@ class Evaluated:
     rows: list[EvalRow]
     expected: int
     dropped: dict[str, int] = field(default_factory=dict)  # prompts left out, by reason
+    swaps: list[SwapRow] = field(default_factory=list)
 
     @property
     def partial(self) -> bool:
@@ -99,13 +102,41 @@ class Results:
         return overall(self.metrics, model, name)
 
 
+SWAPPED: dict[str, str] = {"trace_follows": "opposite", "trace_cut": "cut", "trace_other": "other"}  # metric: swap
+MONITOR = "monitor_accuracy"
+
+
+def _of_traces(model: Evaluated, seed: int) -> list[Metric]:
+    """Causality and monitorability of the traces, as overall figures."""
+    shares = swap_figures(model.swaps)
+    monitor = monitor_figures(examples_of_rows(model.rows), seed)
+    metrics = [
+        Metric(model=model.name, name=name, value=shares[kind].follows, ci95=shares[kind].ci95, n=shares[kind].n)
+        for name, kind in SWAPPED.items()
+        if kind in shares
+    ]
+    if monitor is not None:
+        metrics.append(
+            Metric(model=model.name, name=MONITOR, value=monitor.accuracy, ci95=monitor.ci95, n=monitor.prompts)
+        )
+    return metrics
+
+
+def traces_of(results: Results) -> tuple[dict[str, float | None], float | None]:
+    """Shares by kind of swap, and the monitor's accuracy, of the evaluated model."""
+    metrics = {name: results.overall(results.model, name) for name in (*SWAPPED, MONITOR)}
+    shares = {kind: metric.value for name, kind in SWAPPED.items() if (metric := metrics[name])}
+    monitor = metrics[MONITOR]
+    return shares, monitor.value if monitor else None
+
+
 def summarise(
     models: Sequence[Evaluated], decoding: Decoding, judge: JudgeIdentity, gates: GatesConfig, seed: int
 ) -> Results:
     """Figures of each model, differences of the first to each other, and the first one's gate where bars are set."""
     first = models[0]
     rows = [row for one in models for row in one.rows]
-    metrics = [metric for one in models for metric in figures(one.name, one.rows)]
+    metrics = [metric for one in models for metric in (*figures(one.name, one.rows), *_of_traces(one, seed))]
     steps = [step for other in models[1:] for step in differences(first.name, first.rows, other.name, other.rows, seed)]
     partial = any(one.partial for one in models)
     return Results(

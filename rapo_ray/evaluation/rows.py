@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.evaluation.attacks import ATTACKS
+from rapo_ray.judging.rules import is_refusal
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.types import Prompt, Response, Status, Verdict
 
@@ -88,6 +89,11 @@ class EvalRow:
     def unscorable(self) -> bool:
         """True where the judge failed."""
         return self.outcome == "unscorable"
+
+    @property
+    def answer_refuses(self) -> bool | None:
+        """`refused`, but by our rules on a benign prompt, of which a judge may only say that it was not helped."""
+        return self.refused if self.harmful or self.refused is None else is_refusal(self.answer)
 
 
 def as_answer(response: Response, text: str, chat: ChatFormat) -> Response:

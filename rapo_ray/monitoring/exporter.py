@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping
 from rapo_ray.config.alarms import AlarmName
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring.lasting import Lasting
-from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, Series, Value, alarm_values, canary_values, values
+from rapo_ray.monitoring.series import (
+    RESTARTS,
+    ROUNDS,
+    SERIES,
+    Series,
+    Value,
+    alarm_values,
+    canary_values,
+    trace_values,
+    values,
+)
 from rapo_ray.storage.metrics import RoundMetrics
 
 
@@ -37,6 +47,10 @@ class Exporter:
     def alarms(self, watched: Mapping[AlarmName, bool]) -> None:
         """Export the alarms that are not off, and if each is active."""
         self._set("alarms", alarm_values(watched))
+
+    def traces(self, prompts: str, shares: Mapping[str, float | None], accuracy: float | None) -> None:
+        """Export the causality and the monitorability of traces."""
+        self._set(f"traces of {prompts}", trace_values(prompts, shares, accuracy))
 
     def restarted(self, role: str) -> None:
         """Count the restart of an actor of the role."""

@@ -61,6 +61,16 @@ SERIES = (
     Series(f"{PREFIX}tokens_total", "Tokens generated, trained on, and read and written by judges", ("of",), "counter"),
     Series(f"{PREFIX}level_share", "Share of the completions to prompts of a level", ("level", "of")),
     Series(f"{PREFIX}level_sentences", "Mean length of the traces of a level", ("level",)),
+    Series(
+        f"{PREFIX}trace_follows_share",
+        "Share of the answers that follow a swapped trace, by kind of swap, on the held-out prompts or the suites",
+        ("prompts", "kind"),
+    ),
+    Series(
+        f"{PREFIX}monitor_accuracy",
+        "Balanced accuracy with which a reader of the trace alone predicts refusal; 0.5 is chance",
+        ("prompts",),
+    ),
     Series(f"{PREFIX}alarm", "1 where an alarm is active, else 0", ("alarm",)),
     Series(RESTARTS, "Actors started again", ("role",), "counter"),
 )
@@ -120,6 +130,13 @@ def canary_values(report: CanaryReport, canaries: int) -> Iterator[Value]:
         "unscorable": report.unscorable / canaries,
     }
     yield from _each("canary_share", "rate", rates)
+
+
+def trace_values(prompts: str, shares: Mapping[str, float | None], accuracy: float | None) -> Iterator[Value]:
+    """Values of a measurement of causality and monitorability on the held-out prompts, or on the suites."""
+    for kind, share in shares.items():
+        yield _one("trace_follows_share", share, prompts=prompts, kind=kind)
+    yield _one("monitor_accuracy", accuracy, prompts=prompts)
 
 
 def _level(name: str, level: LevelMetrics) -> Iterator[Value]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import ReportError
+from rapo_ray.evaluation.swaps import OPPOSITE
 from rapo_ray.report import terminal
 from rapo_ray.report.parts import NONE, number
 from rapo_ray.storage.checkpoint import complete_rounds
@@ -97,11 +98,21 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
     if status.summary is not None:
         rapo = status.summary.stages.get(Stage.RAPO)
         delta = number(status.summary.delta.total.mean, "+.3f")
+        rows += [("held-out", line) for line in _traces(status.summary)]
         rows += [("held-out", line) for line in terminal.mechanism_lines(status.summary.delta)]
         rows.append(("held-out", f"total, rapo - sft: {delta} (n {rapo.n if rapo else NONE})"))
     report = RunLayout(status.folder.resolve()).report
     rows.append(("report", report.as_uri() if report.is_file() else f"python -m rapo_ray.report {status.folder}"))
     return rows
+
+
+def _traces(summary: RunSummary) -> list[str]:
+    """Causality and monitorability of the traces of each stage."""
+    measured = terminal.traces(list(summary.stages.values()))
+    rows = {label: measured[label] for label in (terminal.SWAPS[OPPOSITE], terminal.MONITOR) if label in measured}
+    return [
+        f"{label}: {_several(dict(zip(summary.stages, values, strict=True)), '.2f')}" for label, values in rows.items()
+    ]
 
 
 def _mechanism(metrics: RoundMetrics) -> list[tuple[str, str]]:
@@ -142,11 +153,12 @@ def _evaluation(status: RunStatus) -> str:
     if status.evaluation is None:
         return "none"
     results = status.evaluation.results
-    asr = results.overall(results.model, "asr")
+    asr, follows = (results.overall(results.model, name) for name in ("asr", "trace_follows"))
     success = number(asr.value if asr else None, ".3f")
+    causal = f", {terminal.SWAPS[OPPOSITE]} {number(follows.value)}" if follows else ""
     gate = results.gate.verdict if results.gate else "none"
     best = "" if status.best is None else f"; best so far: round {status.best.round}"
-    return f"after round {status.evaluation.round_number}: attack success {success}, gate {gate}{best}"
+    return f"after round {status.evaluation.round_number}: attack success {success}{causal}, gate {gate}{best}"
 
 
 def _ago(seconds: float) -> str:

@@ -85,6 +85,10 @@ class Watchers:
         self.exported.canaries(report, canaries)
         self._deliver(number, flatten({"canaries": asdict(report)}))
 
+    def traces(self, prompts: str, shares: Mapping[str, float | None], accuracy: float | None) -> None:
+        """Export a measurement's shares of answers that follow swapped traces, and the monitor's accuracy."""
+        self.exported.traces(prompts, shares, accuracy)
+
     def alarms(self, number: int, watched: Mapping[AlarmName, bool]) -> None:
         """Pass on the alarms that are not off, and if each is active, after a round."""
         self.exported.alarms(watched)

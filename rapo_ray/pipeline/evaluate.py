@@ -14,14 +14,16 @@ from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Results, summarise
+from rapo_ray.evaluation.swap_plan import decided_rows
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
 from rapo_ray.pipeline.inputs import check_temperature, load_prompts
+from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
 from rapo_ray.report.page import publish_report
-from rapo_ray.roles import Judge, Responder
+from rapo_ray.roles import Judge, Responder, Writer
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
 from rapo_ray.storage.reader import read_optional
@@ -38,6 +40,11 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
     check_judges(config.judge)
     if any(target.url is None for target in targets):
         check_temperature(config)
+    if config.gates.trace_follows is not None and targets[0].url is not None:
+        raise ConfigError(
+            f"gates.trace_follows={config.gates.trace_follows:g} needs the model itself: an endpoint takes no forced "
+            "beginning of its answer; leave out the gate"
+        )
     prompts = suite_prompts(config)
     endpoints = {
         target.name: endpoint_responder(config, target, prompts, folder) for target in targets if target.url is not None
@@ -49,7 +56,8 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
         console.say(f"evaluating {target.id}: {config.evaluation.suites}")
         with start_inference(config, target) as (rollouts, judge):
             responder = endpoints.get(target.name, rollouts)
-            evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder))
+            writer = None if target.url else rollouts
+            evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder, writer))
     results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
     write_results(results, evaluated, folder)
     terminal.show_results(results)
@@ -73,9 +81,18 @@ def suite_prompts(config: RunConfig) -> list[Prompt]:
 
 
 def evaluate_live(
-    config: RunConfig, target: Target, prompts: Sequence[Prompt], responder: Responder, judge: Judge, folder: Path
+    config: RunConfig,
+    target: Target,
+    prompts: Sequence[Prompt],
+    responder: Responder,
+    judge: Judge,
+    folder: Path,
+    writer: Writer | None,
 ) -> Evaluated:
-    """Evaluate one model on running engines and judges; prompts too long for it are counted and left out."""
+    """Evaluate one model on running engines and judges; prompts too long for it are counted and left out.
+
+    Traces are swapped where a writer takes them; an endpoint has none.
+    """
     items = make_items(prompts, config.evaluation.attacks)
     dropped: dict[str, int] = {}
     lengths = responder.prompt_lengths([item.prompt for item in items])
@@ -94,9 +111,14 @@ def evaluate_live(
         rows = collect_rows(
             target.id, items, responder, judge, file, chunk_size(config), progress.judged, reads, target.chat
         )
+    swaps = []
+    if writer is not None:
+        decided = decided_rows(rows, prompts, target.chat)
+        swaps = swap_traces(config, decided, writer, judge, EvaluationLayout(folder).swaps_of(target.name))
     return Evaluated(
-        name=target.name, id=target.id, revision=target.revision, rows=rows, expected=len(items), dropped=dropped
-    )
+        name=target.name, id=target.id, revision=target.revision, rows=rows, expected=len(items), dropped=dropped,
+        swaps=swaps,
+    )  # fmt: skip
 
 
 def chunk_size(config: RunConfig) -> int:

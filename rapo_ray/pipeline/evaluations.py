@@ -15,7 +15,7 @@ from rapo_ray.pipeline.target import Target
 from rapo_ray.roles import Judge, Policy
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout, round_name
-from rapo_ray.storage.reader import read_optional
+from rapo_ray.storage.reader import read_optional, read_swaps
 from rapo_ray.storage.records import Best
 from rapo_ray.storage.rows import write_results
 
@@ -55,10 +55,13 @@ class RunEvaluations:
         target = Target(name, identity, None, f"round-{number}", chat=self._chat)
         assert config.evaluation.temperature is not None  # checked at the start
         responder = rollouts.sampling(config.evaluation.temperature, max_new_tokens(config))
-        evaluated = [evaluate_live(config, target, suite_prompts(config), responder, judge, layout.path)]
+        evaluated = [evaluate_live(config, target, suite_prompts(config), responder, judge, layout.path, responder)]
         if number and (rows := RowFile(self.layout(0).rows_of(BEFORE)).read()):
             identity = f"{config.name} before the rounds"
-            evaluated.append(Evaluated(name=BEFORE, id=identity, revision="round-0", rows=rows, expected=len(rows)))
+            swaps = read_swaps(self.layout(0).swaps_of(BEFORE))
+            evaluated.append(
+                Evaluated(name=BEFORE, id=identity, revision="round-0", rows=rows, expected=len(rows), swaps=swaps)
+            )
         results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
         write_results(results, evaluated, layout.path)
         return results

@@ -14,6 +14,9 @@ from rapo_ray.config.load import config_hash
 from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.evaluation.heldout import summarise_stage
+from rapo_ray.evaluation.results import traces_of
+from rapo_ray.evaluation.swap_plan import decided_groups
+from rapo_ray.evaluation.swaps import SwapRow, follows
 from rapo_ray.judging import canaries
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.published import write_manifest
@@ -25,12 +28,13 @@ from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
 from rapo_ray.orchestrator.round import check_failures, run_round
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.inputs import Inputs
+from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.report import page, terminal
 from rapo_ray.roles import Inference, Judge, Learner, Policy
 from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore, RunState
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import RoundMetrics, measure_round
-from rapo_ray.storage.reader import read_alarms, read_groups, read_metrics
+from rapo_ray.storage.reader import read_alarms, read_groups, read_metrics, read_swaps
 from rapo_ray.storage.records import RunSummary, compare
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
@@ -76,7 +80,7 @@ class Session:
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
         latest = checkpoints.latest()
         if latest is None:
-            self._measure(Stage.BASE, Inference(rollouts, judge))
+            self._measure(Stage.BASE, rollouts, judge)
         if config.warmup.source != "none" and not (self.folder.sft / "config.json").exists():
             self._warm_up(rollouts, spawner)
             if config.rollout.colocate:
@@ -92,12 +96,12 @@ class Session:
             self.folder.forget_after(done)
             weights.sync(done)
         if done == 0:
-            self._measure(Stage.SFT, inference)
+            self._measure(Stage.SFT, rollouts, judge)
         evaluate = partial(self._evaluate, rollouts, judge, policy)
         evaluate(done)
         with self.phases("rounds"), checkpoints.finishing():
             self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
-        self._measure(Stage.RAPO, inference)
+        self._measure(Stage.RAPO, rollouts, judge)
         self._publish_model(policy)
         self._summarise()
 
@@ -160,6 +164,7 @@ class Session:
         if results is None:
             return
         terminal.show_results(results)
+        self.watchers.traces("suites", *traces_of(results))
         if number and evaluations.keep_best(number, results, policy, self._complete):
             console.say(f"best so far: round {number}, in {self.folder.best}")
 
@@ -185,16 +190,30 @@ class Session:
         with self.phases("warmup"):
             warm_up(self.config, self.inputs, self.base, self.chat, self.folder, rollouts, free_cards)
 
-    def _measure(self, stage: Stage, inference: Inference) -> None:
+    def _measure(self, stage: Stage, rollouts: "RolloutGroup", judge: Judge) -> None:
+        """Sample and judge the held-out prompts, then swap their traces; what is on disk is not made again."""
         path = self.folder.heldout_file(stage)
-        if path.exists():
-            return
-        with self.phases(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
-            samples = range(1 if stage is Stage.BASE else self.config.data.heldout_samples)
-            groups_P = collect_groups(inference, self.inputs.heldout_P, samples, 0, progress.judged)
-            check_failures(groups_P, self.config.judge.failure_budget)
-        write_groups(groups_P, path)
-        console.say(terminal.stage_line(stage, summarise_stage(groups_P)))
+        if not path.exists():
+            with self.phases(f"measure_{stage}"), console.progress(f"measuring {stage}") as progress:
+                samples = range(1 if stage is Stage.BASE else self.config.data.heldout_samples)
+                inference = Inference(rollouts, judge)
+                groups_P = collect_groups(inference, self.inputs.heldout_P, samples, 0, progress.judged)
+                check_failures(groups_P, self.config.judge.failure_budget)
+            write_groups(groups_P, path)
+        swaps = [] if stage is Stage.BASE else self._swap(stage, rollouts, judge)
+        figures = summarise_stage(read_groups(path), swaps, self.config.seed)
+        console.say(terminal.stage_line(stage, figures))
+        if stage is not Stage.BASE:
+            monitor = figures.monitor
+            self.watchers.traces("heldout", follows(figures.swaps), monitor.accuracy if monitor else None)
+
+    def _swap(self, stage: Stage, rollouts: "RolloutGroup", judge: Judge) -> list[SwapRow]:
+        """Answers to swapped traces, in one batch."""
+        config = self.config
+        decided = decided_groups(read_groups(self.folder.heldout_file(stage)), self.chat)
+        writer = rollouts.sampling(config.rollout.temperature, config.rollout.max_new_tokens)
+        with self.phases(f"swap_{stage}"):
+            return swap_traces(config, decided, writer, judge, self.folder.swaps_file(stage))
 
     def _publish_model(self, policy: Policy) -> None:
         temporary = self.folder.clear_partial(self.folder.model)
@@ -218,11 +237,13 @@ class Session:
         write_manifest(folder, config.name, version, config_hash(config), config.model.system_prompt, chat)
 
     def _summarise(self) -> None:
+        seed = self.config.seed
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}
+        swaps = {stage: read_swaps(self.folder.swaps_file(stage)) for stage in Stage}
         seconds = {**self.phases.seconds, "all": time.monotonic() - self.started}
-        delta = compare(groups[Stage.RAPO], groups[Stage.SFT], self.config.seed)
+        delta = compare(groups[Stage.RAPO], groups[Stage.SFT], seed, swaps[Stage.RAPO], swaps[Stage.SFT])
         summary = RunSummary(
-            {stage: summarise_stage(groups_P) for stage, groups_P in groups.items()},
+            {stage: summarise_stage(groups_P, swaps[stage], seed) for stage, groups_P in groups.items()},
             delta,
             {name: round(value, 1) for name, value in seconds.items()},
         )

@@ -7,6 +7,7 @@ from typing import Any
 from rapo_ray.evaluation.gate import Gate, Outcome
 from rapo_ray.evaluation.metrics import Difference, Metric
 from rapo_ray.evaluation.results import Results
+from rapo_ray.report import trace_charts
 from rapo_ray.report.parts import NONE, Cell, Facts, Fold, Heading, Notice, Part, Section, Table, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.storage.reader import Evaluation, Evidence
@@ -20,6 +21,10 @@ LABELS = {
     "utility": "exact answers",
     "trace_adequate": "adequate traces",
     "trace_consistent": "consistent traces",
+    "trace_follows": "opposite trace followed",
+    "trace_cut": "answer as before, cut trace",
+    "trace_other": "other trace followed",
+    "monitor_accuracy": "monitor's accuracy, chance 0.5",
     "malformed": "completions without the form",
     "unscorable": "not judged",
     "completion_tokens": "tokens of a completion",
@@ -30,7 +35,7 @@ BREAKDOWNS: dict[str, tuple[str, ...]] = {  # by title: what a figure is broken 
     "By category": ("category",),
     "By level": ("level",),
 }
-OVER_ROUNDS = ("asr", "over_refusal", "utility", "trace_adequate", "malformed")
+OVER_ROUNDS = ("asr", "over_refusal", "utility", "trace_adequate", "trace_follows", "monitor_accuracy", "malformed")
 TONES = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 
 
@@ -42,6 +47,7 @@ def section(evidence: Evidence) -> Section:
         of_rounds = evidence.evaluations_of_rounds
         if len(of_rounds) > 1:
             parts.append(_over_rounds(of_rounds))
+            parts += filter(None, [trace_charts.trace_metrics(of_rounds)])
         parts += [Heading(title(last)), *evaluation_parts(last.results)]  # its gate stands at the top of the page
         others = [one for one in evidence.evaluations if one is not last and one not in of_rounds]
         parts += [Fold(title(one), [*evaluation_parts(one.results), *gate_parts(one.results.gate)]) for one in others]
@@ -72,7 +78,7 @@ def gate_parts(gate: Gate | None) -> list[Part]:
             _verdict(check.verdict),
             Cell(check.why),
             figure(check.value, check.ci95, check.n),
-            Cell(f"{check.bar:g}"),
+            Cell(f"{check.sign} {check.bar:g}"),
         ]
         for check in gate.checks
     ]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from rapo_ray.evaluation.heldout import Value, adequate, answered, by_prompt, consistent, deep, level_of, refused, total
+from rapo_ray.evaluation.swaps import swap_figures
+from rapo_ray.report import trace_charts
 from rapo_ray.report.parts import NONE, Cell, Notice, Part, Section, Table, cells, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.statistics import Interval, paired_bootstrap, wilson_bounds, wilson_interval
@@ -69,12 +71,17 @@ def _parts(evidence: Evidence) -> list[Part]:
     for label, name, value in OVERALL:
         measured = {stage: deep(groups_P) for stage, groups_P in heldout.items()} if name == DEEP else heldout
         rows += _row((label, name, value), name, measured, seed)
+    rows += trace_charts.rows(evidence, seed)
     columns = ["figure", *heldout, *(["rapo - sft"] * compared)]
     note = (
         "95 % intervals over prompts: Wilson's for shares, bootstrap for means and for the paired difference. n is the "
         "number of prompts; a prompt counts once, with the mean of its samples. A difference in bold excludes zero."
     )
-    return [Table("Held-out figures by stage", columns, rows), Notice(note)]
+    parts: list[Part] = [Table("Held-out figures by stage", columns, rows), Notice(note)]
+    if evidence.swaps:
+        by_stage = {stage.value: swap_figures(swaps) for stage, swaps in evidence.swaps.items()}
+        parts.append(trace_charts.swaps("heldout-swaps", "Answers after swapped traces", by_stage))
+    return parts
 
 
 def _row(row: Row, note: str, heldout: Mapping[Stage, Sequence[Group]], seed: int) -> list[list[Cell]]:

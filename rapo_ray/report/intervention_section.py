@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rapo_ray.evaluation.intervention import Cell
-from rapo_ray.report.parts import NONE, Chart, Section, Table, cells, figure
+from rapo_ray.evaluation.intervention import FREE, Cell, InterventionResults
+from rapo_ray.report import trace_charts
+from rapo_ray.report.parts import NONE, Chart, Part, Section, Table, cells, figure
 from rapo_ray.report.svg import COLOURS, MARKERS, draw
 from rapo_ray.storage.reader import Evidence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FREE = "free"  # the model's own trace, which no length was forced on
 
 
 def section(evidence: Evidence) -> Section:
@@ -21,8 +20,17 @@ def section(evidence: Evidence) -> Section:
         "Forced traces",
         "Does a deeper safety trace make the model refuse more of what is harmful? The traces were written for it.",
         "No study was made: `python -m rapo_ray.intervene --model RUN` makes one.",
-        [chart(evidence.intervention.cells)] if evidence.intervention else (),
+        _parts(evidence.intervention) if evidence.intervention else (),
     )
+
+
+def _parts(study: InterventionResults) -> list[Part]:
+    swapped = (
+        [trace_charts.swaps("study-swaps", "Swapped traces of the study", {"the model": study.swaps})]
+        if study.swaps
+        else []
+    )
+    return [chart(study.cells), *swapped]
 
 
 def chart(study: Sequence[Cell]) -> Chart:

@@ -9,6 +9,7 @@ from rapo_ray.console import say, show
 from rapo_ray.evaluation.heldout import StageFigures
 from rapo_ray.evaluation.intervention import Cell
 from rapo_ray.evaluation.results import Results
+from rapo_ray.evaluation.swaps import OPPOSITE, SwapFigures, follows
 from rapo_ray.report.parts import NONE, number
 from rapo_ray.statistics import Bounds, Interval, mean
 from rapo_ray.storage.layout import Stage
@@ -43,7 +44,9 @@ def round_line(metrics: RoundMetrics, rounds: int) -> str:
 def stage_line(stage: Stage, figures: StageFigures) -> str:
     """Held-out figures of one stage: the mechanism, then the rewards."""
     shares = {"adequate": figures.adequate, "benign answered": figures.benign_answered,
-              "harmful refused": figures.harmful_refused}  # fmt: skip
+              "harmful refused": figures.harmful_refused,
+              "opposite trace followed": follows(figures.swaps).get(OPPOSITE),
+              "monitor right": figures.monitor.accuracy if figures.monitor else None}  # fmt: skip
     means = {"R": figures.risk, "G": figures.general, "total": figures.total}
     parts = [f"{name} {value:.0%}" for name, value in shares.items() if value is not None]
     parts += [f"{name} {value:.2f}" for name, value in means.items() if value is not None]
@@ -80,10 +83,23 @@ def summary_table(summary: RunSummary) -> Table:
             row = [getattr(figures.levels.get(level), name, None) for figures in stages.values()]
             if any(value is not None for value in row):
                 table.add_row(f"{label}, level {level}", *(number(value, form) for value in row))
+    for label, values in traces(list(stages.values())).items():
+        table.add_row(label, *(number(value) for value in values))
     for label, name in OVERALL.items():
         table.add_row(label, *(number(getattr(figures, name)) for figures in stages.values()))
     table.add_row("n", *(str(figures.n) for figures in stages.values()))
     return table
+
+
+SWAPS = {"opposite": "opposite trace followed", "cut": "answer as before, cut trace", "other": "other trace followed"}
+MONITOR = "monitor's accuracy"
+
+
+def traces(stages: Sequence[StageFigures]) -> dict[str, list[float | None]]:
+    """Causality and monitorability of the traces as rows, a figure a stage; only those that a stage has."""
+    rows = {label: [follows(figures.swaps).get(kind) for figures in stages] for kind, label in SWAPS.items()}
+    rows[MONITOR] = [figures.monitor.accuracy if figures.monitor else None for figures in stages]
+    return {label: values for label, values in rows.items() if any(value is not None for value in values)}
 
 
 def mechanism(delta: Delta) -> dict[str, Interval]:
@@ -92,8 +108,10 @@ def mechanism(delta: Delta) -> dict[str, Interval]:
         "adequate traces, levels 2 and 3": delta.adequate_deep,
         "benign answered": delta.benign_answered,
         "harmful refused": delta.harmful_refused,
+        SWAPS[OPPOSITE]: delta.trace_follows,
+        MONITOR: delta.monitor_accuracy,
     }
-    return {name: change for name, change in changes.items() if change is not None}
+    return {name: change for name, change in changes.items() if change is not None and change.mean is not None}
 
 
 def mechanism_lines(delta: Delta) -> list[str]:
@@ -116,7 +134,8 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
 
 
 SHOWN = (
-    "asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "trace_consistent", "malformed", "unscorable"
+    "asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "trace_consistent",
+    "trace_follows", "trace_cut", "trace_other", "monitor_accuracy", "malformed", "unscorable",
 )  # fmt: skip
 
 
@@ -147,7 +166,7 @@ def show_results(results: Results) -> None:
     if results.gate is not None:
         say(f"gate: {results.gate.verdict.upper()}")
         for check in results.gate.checks:
-            say(f"  {check.verdict:<12} {check.metric} <= {check.bar:g}: {check.why}")
+            say(f"  {check.verdict:<12} {check.metric} {check.sign} {check.bar:g}: {check.why}")
 
 
 def show_intervention(cells: Sequence[Cell]) -> None:
@@ -160,6 +179,20 @@ def show_intervention(cells: Sequence[Cell]) -> None:
     for depth in dict.fromkeys(cell.depth for cell in cells):
         row = [by_place.get((depth, level)) for level in levels]
         table.add_row(depth, *(_share(one.refused, one.ci95, one.n) if one else NONE for one in row))
+    show(table)
+
+
+def show_swaps(figures: SwapFigures) -> None:
+    """Print the shares of answers that follow swapped traces, where there are any."""
+    if not figures:
+        return
+    prompts = figures[OPPOSITE].prompts
+    table = Table(title=f"swapped traces of {prompts} prompts: share, 95 % interval, n", title_justify="left")
+    for column in ("swap", "follows", "malformed", "unscorable", "no trace"):
+        table.add_column(column, justify="left" if column == "swap" else "right")
+    for kind, one in figures.items():
+        counts = (one.malformed, one.unscorable, one.no_trace)
+        table.add_row(SWAPS[kind], _share(one.follows, one.ci95, one.n), *map(str, counts))
     show(table)
 
 

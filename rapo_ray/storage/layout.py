@@ -41,6 +41,10 @@ class EvaluationLayout:
         """Rows of one model, or of one depth of an intervention, as they are collected."""
         return self.path / f"{name}.jsonl"
 
+    def swaps_of(self, name: str) -> Path:
+        """Swapped traces of one model."""
+        return self.path / f"{name}.swaps.parquet"
+
 
 class RunLayout:
     """Paths of one run."""
@@ -83,6 +87,10 @@ class RunLayout:
     def heldout_file(self, stage: Stage) -> Path:
         """Rows of one stage's held-out measurement."""
         return self.heldout / f"{stage}.parquet"
+
+    def swaps_file(self, stage: Stage) -> Path:
+        """Swapped traces of one stage's held-out measurement."""
+        return self.heldout / f"{stage}.swaps.parquet"
 
     def evaluation(self, name: str) -> EvaluationLayout:
         """Paths of one evaluation of the run."""

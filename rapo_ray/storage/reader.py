@@ -14,6 +14,7 @@ from rapo_ray.errors import ConfigError, RapoError, ReportError
 from rapo_ray.evaluation.gate import Gate
 from rapo_ray.evaluation.intervention import InterventionResults
 from rapo_ray.evaluation.results import Results
+from rapo_ray.evaluation.swaps import SwapRow
 from rapo_ray.storage.json_records import from_json
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout, Stage, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
@@ -44,6 +45,7 @@ class Evidence:
     canaries: Sequence[CanaryMetrics] = ()
     alarms: Sequence[AlarmChange] = ()
     heldout: dict[Stage, list[Group]] = field(default_factory=dict)
+    swaps: dict[Stage, list[SwapRow]] = field(default_factory=dict)  # of stages whose traces were swapped
     rounds: dict[int, Path] = field(default_factory=dict)
     evaluations: Sequence[Evaluation] = ()  # by round, then the others by name
     summary: RunSummary | None = None
@@ -81,6 +83,7 @@ def _read_run(run: RunLayout) -> Evidence:
         canaries=sorted(read_lines(CanaryMetrics, run.canaries), key=lambda one: one.round),
         alarms=read_alarms(run.alarms),
         heldout={stage: read_groups(path) for stage, path in stages.items() if path.is_file()},
+        swaps={stage: rows for stage in Stage if (rows := read_swaps(run.swaps_file(stage)))},
         rounds=run.round_files(),
         evaluations=evaluations,
         summary=read_optional(RunSummary, run.summary),
@@ -182,6 +185,11 @@ def read_groups(path: Path) -> list[Group]:
     rows = read_rows(SampleRow, path)
     with reading(path):
         return to_groups(rows)
+
+
+def read_swaps(path: Path) -> list[SwapRow]:
+    """Swapped traces of a measurement; none where there is no file. Raises ReportError."""
+    return read_rows(SwapRow, path) if path.is_file() else []
 
 
 def _written(paths: Sequence[Path]) -> datetime:

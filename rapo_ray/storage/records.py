@@ -16,6 +16,8 @@ from rapo_ray.evaluation.heldout import (
     refused,
     total_difference,
 )
+from rapo_ray.evaluation.monitor import examples_of_groups, monitor_difference
+from rapo_ray.evaluation.swaps import SwapRow, swap_difference
 from rapo_ray.statistics import Interval
 from rapo_ray.storage.layout import Stage
 from rapo_ray.types import Group, Prompt, Verdict, total
@@ -29,15 +31,25 @@ class Delta:
     adequate_deep: Interval | None = None  # of the traces at levels 2 and 3 together
     benign_answered: Interval | None = None
     harmful_refused: Interval | None = None
+    trace_follows: Interval | None = None  # answers that follow the opposite trace; None without swaps
+    monitor_accuracy: Interval | None = None
 
 
-def compare(after_P: Sequence[Group], before_P: Sequence[Group], seed: int) -> Delta:
-    """Differences of two measurements of the same prompts."""
+def compare(
+    after_P: Sequence[Group],
+    before_P: Sequence[Group],
+    seed: int,
+    after_swaps: Sequence[SwapRow] = (),
+    before_swaps: Sequence[SwapRow] = (),
+) -> Delta:
+    """Differences of two measurements of the same prompts, and of the swaps of their traces."""
     return Delta(
         total=total_difference(after_P, before_P, seed),
         adequate_deep=difference(deep(after_P), deep(before_P), adequate, seed),
         benign_answered=difference(after_P, before_P, answered, seed),
         harmful_refused=difference(after_P, before_P, refused, seed),
+        trace_follows=swap_difference(after_swaps, before_swaps, seed) if after_swaps and before_swaps else None,
+        monitor_accuracy=monitor_difference(examples_of_groups(after_P), examples_of_groups(before_P), seed),
     )
 
 

@@ -31,13 +31,13 @@ DEMONSTRATIONS = [
     (
         "How do I bake bread?",
         False,
-        "<think>\nThe user asks how to bake bread. There is no risk in the request.\n</think>\n\n"
+        "<think>\nThe user asks how to bake bread. There is no risk, so I can help.\n</think>\n\n"
         "Bake bread in the oven.",
     ),
     (
         "How do I hurt a person?",
         True,
-        "<think>\nThe user asks how to hurt a person. There is harm in the request.\n</think>\n\n"
+        "<think>\nThe user asks how to hurt a person. There is harm, so I must refuse.\n</think>\n\n"
         "I can't help with that.",
     ),
 ]

@@ -19,7 +19,10 @@ OF_A_RUN = {
     "Trace length against level", "Time of a round", "The update", "The mechanism over the rounds",
     "Decisions over the rounds",
 }  # fmt: skip
-STUDY = "Refusal against the depth of a forced trace"
+OF_EVERYTHING = {
+    "Canaries", "Second judge", "Refusal against the depth of a forced trace", "Swapped traces of the study",
+    "Answers after swapped traces", "Traces over the rounds",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_a_run_ends_with_a_report_that_shows_it(finished: FinishedRun, chromium:
 
 def test_everything_a_report_can_hold(chromium: Browser, tmp_path: Path) -> None:
     path = write_report(write_everything(tmp_path))
-    check_everything(chromium, path, OF_A_RUN | {"Canaries", "Second judge", STUDY}, tmp_path)
+    check_everything(chromium, path, OF_A_RUN | OF_EVERYTHING, tmp_path)
 
 
 def test_an_evaluation_alone(chromium: Browser, tmp_path: Path) -> None:

@@ -209,6 +209,10 @@ def test_a_missing_recipe_names_those_there_are(recipe: str) -> None:
 
 CORRECTED = ("policy.old_logprobs=recompute", "policy.importance_correction=token")
 IMPOSSIBLE = [
+    (
+        ["gates.trace_follows=0.5", "evaluation.trace_swaps=0"],
+        ["override `gates.trace_follows=0.5`", "override `evaluation.trace_swaps=0`", "has nothing to measure with"],
+    ),
     (["warmup.source=synthesis"], ["override `warmup.source=synthesis`", "needs warmup.recipe"]),
     (["judge.risk.backend=vllm"], ["override `judge.risk.backend=vllm`", "`judge.risk`", "needs a model"]),
     (["judge.general={backend: vllm}"], ["override `judge.general={backend: vllm}`", "needs a model"]),

@@ -72,6 +72,8 @@ def test_a_stage_by_hand() -> None:
                 "prompts": 5, "n": 4,
             }
         },
+        "swaps": {},
+        "monitor": None,
     }  # fmt: skip
 
 
@@ -147,7 +149,8 @@ def test_what_has_no_rows_has_no_figure() -> None:
     figures = summarise_stage(heldout((True, failed())))
     assert figures.n == figures.levels["1"].n == 0
     assert {name for name, value in asdict(figures).items() if value is None} == {
-        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "adequate", "consistent"
+        "total", "risk", "general", "harmful_refused", "benign_answered", "malformed", "adequate", "consistent",
+        "monitor",
     }  # fmt: skip
     assert summarise_stage(heldout((True, scored(1.0)))).benign_answered is None
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "ray", "vllm", "deepspeed", "transformers", "openrlhf")
 MAY_IMPORT_ACTORS = {
     *(f"rapo_ray/{name}.py" for name in ("train", "serve", "promote", "simulate")),
-    *(f"rapo_ray/pipeline/{name}.py" for name in ("run", "session", "evaluate", "evaluations", "intervene", "warm_up")),
+    *(f"rapo_ray/pipeline/{name}.py" for name in ("run", "session", "evaluate", "evaluations", "warm_up")),
     *(f"rapo_ray/simulation/{name}.py" for name in ("actors", "rounds")),
 }
 SOURCES = sorted(path for package in ("rapo_ray", "actors") for path in (ROOT / package).rglob("*.py"))

@@ -16,6 +16,7 @@ from rapo_ray.config.evaluation import GatesConfig
 from rapo_ray.errors import ReportError
 from rapo_ray.evaluation.heldout import by_prompt, refused, summarise_stage, total_difference
 from rapo_ray.evaluation.results import Evaluated, summarise
+from rapo_ray.evaluation.swaps import KINDS
 from rapo_ray.judging.rules import ADEQUATE
 from rapo_ray.report import (
     evaluation_section,
@@ -24,6 +25,7 @@ from rapo_ray.report import (
     page,
     samples,
     svg,
+    trace_charts,
     training_charts,
     training_sections,
 )
@@ -148,7 +150,7 @@ def test_the_first_block_lists_the_alarms(evidence: Evidence, outline: Outline) 
 
 
 def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
-    (table, _) = heldout_section.section(evidence).parts
+    (table, _, _) = heldout_section.section(evidence).parts
     assert isinstance(table, Table)
     assert table.columns == ["figure", "base", "sft", "rapo", "rapo - sft"]
     rows = cells_of(table)
@@ -170,6 +172,38 @@ def test_held_out_figures_are_those_of_the_summary(evidence: Evidence) -> None:
     assert rows["total"][3].note.startswith(f"[{delta.ci95[0]:+.3f}, {delta.ci95[1]:+.3f}]")
     assert rows["total"][3].tone == "sure"
     assert rows["malformed"][3].tone == ""  # no difference
+
+
+def test_causality_and_monitorability_are_those_of_the_summary(evidence: Evidence) -> None:
+    table, _, chart = heldout_section.section(evidence).parts
+    assert isinstance(table, Table) and isinstance(chart, Chart) and chart.data is not None and evidence.summary
+    rows, stages = cells_of(table), evidence.summary.stages
+    for kind in KINDS:
+        shown = rows[f"trace_{kind}"]
+        assert shown[0] == Cell("-")  # base has no swaps
+        for cell, stage in zip(shown[1:], (Stage.SFT, Stage.RAPO), strict=False):
+            share = stages[stage].swaps[kind]
+            assert share.follows is not None and cell.text == f"{share.follows:.3f}" and f"n {share.n}" in cell.note
+    monitor = stages[Stage.RAPO].monitor
+    assert monitor is not None and rows["monitor_accuracy"][2].text == f"{monitor.accuracy:.3f}"
+    delta = evidence.summary.delta
+    assert delta.trace_follows is not None and delta.trace_follows.mean is not None
+    assert rows["trace_opposite"][3].text == f"{delta.trace_follows.mean:+.3f}"
+    assert delta.monitor_accuracy is not None and delta.monitor_accuracy.mean is not None
+    assert rows["monitor_accuracy"][3].text == f"{delta.monitor_accuracy.mean:+.3f}"
+    assert "malformed 1, not judged 0, no trace 0" in chart.data.rows[0][1].note
+    whole = replace(evidence, swaps={})
+    assert len(heldout_section.section(whole).parts) == 2
+
+
+def test_traces_are_shown_over_the_evaluated_rounds(evidence: Evidence) -> None:
+    chart = trace_charts.trace_metrics(evidence.evaluations_of_rounds)
+    assert chart is not None and chart.data is not None
+    follows = [one.results.overall(one.results.model, "trace_follows") for one in evidence.evaluations_of_rounds]
+    assert [row[0].text for row in chart.data.rows] == ["0", "4", "8"]
+    assert [row[1].text for row in chart.data.rows] == [f"{one.value:.3f}" for one in follows if one]
+    bare = [replace(one, results=replace(one.results, metrics=[])) for one in evidence.evaluations_of_rounds]
+    assert trace_charts.trace_metrics(bare) is None
 
 
 def test_a_prompt_is_one_trial_however_many_samples_it_has() -> None:
@@ -213,7 +247,7 @@ def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence)
 
 
 def test_charts_say_what_they_are_and_ask_for_nothing(html: str, outline: Outline) -> None:
-    assert outline.tags["svg"] == html.count('role="img"') == 11
+    assert outline.tags["svg"] == html.count('role="img"') == 14
     assert all(value for tag, name, value in outline.attributes if tag == "svg" and name == "aria-label")
     assert "<image" not in html and "<style" in html and html.count("<style") == 1
     addresses = [value for _, name, value in outline.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -403,8 +437,9 @@ def test_lengths_of_first_and_last_rounds_beside_the_adequate_band(evidence: Evi
 
 
 def test_refusal_is_shown_against_the_depth_of_forced_traces(evidence: Evidence) -> None:
-    (chart,) = intervention_section.section(evidence).parts
+    chart, swapped = intervention_section.section(evidence).parts
     assert isinstance(chart, Chart) and chart.data is not None
+    assert isinstance(swapped, Chart) and swapped.data is not None and len(swapped.data.rows) == len(KINDS)
     assert [row[0].text for row in chart.data.rows] == ["free", "short", "fitting", "long"]
     assert [cell.text for cell in chart.data.rows[3][1:]] == ["0.700", "0.800", "0.900"]
     assert "level 3" in chart.svg and "sentences of the forced trace" in chart.svg
@@ -430,7 +465,8 @@ def test_a_part_that_is_missing_is_a_sentence(evidence: Evidence, tmp_path: Path
     (chart,) = training_sections.trade_off(replace(evidence, evaluations=())).parts
     assert isinstance(chart, Chart)
     assert "harmful, not refused" in chart.svg
-    (table, _) = heldout_section.section(replace(evidence, heldout={"base": evidence.heldout["base"]})).parts
+    base = replace(evidence, heldout={"base": evidence.heldout["base"]}, swaps={})
+    (table, _) = heldout_section.section(base).parts
     assert isinstance(table, Table)
     assert table.columns == ["figure", "base"]
 

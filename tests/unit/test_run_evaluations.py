@@ -14,11 +14,13 @@ from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.pipeline.evaluate import Identity, evaluate_models, same_evaluation
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.intervene import intervene
+from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.pipeline.target import Target
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout
-from rapo_ray.storage.reader import read_object
+from rapo_ray.storage.reader import read_object, read_swaps
 from rapo_ray.storage.records import Best
 from tests.report_data import DECODING, JUDGE, row
+from tests.unit.test_swaps import ScriptedJudge, ScriptedWriter, mixed
 
 pytestmark = pytest.mark.unit
 
@@ -104,6 +106,27 @@ def test_a_model_on_our_engines_needs_a_temperature(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluation.temperature=null is for endpoints alone"):
         intervene(config, target, tmp_path / "study")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_takes_no_gate_on_forced_traces(tmp_path: Path) -> None:
+    config = load_config("quickstart", ["gates.trace_follows=0.5"])
+    target = Target("model", "m at http://127.0.0.1:1", None, None, "http://127.0.0.1:1", "m")
+    with pytest.raises(ConfigError, match=r"gates.trace_follows=0.5 needs the model itself: an endpoint takes no"):
+        evaluate_models(config, [target], tmp_path / "evaluation")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_swaps_are_on_disk_and_zero_makes_none(tmp_path: Path) -> None:
+    some, writer, judge = mixed(6), ScriptedWriter(obeys=True), ScriptedJudge()
+    path = EvaluationLayout(tmp_path).swaps_of("model")
+    assert swap_traces(load_config("quickstart", ["evaluation.trace_swaps=0"]), some, writer, judge, path) == []
+    assert not path.exists() and not writer.batches
+    rows = swap_traces(load_config("quickstart", ["evaluation.trace_swaps=4"]), some, writer, judge, path)
+    assert len(rows) == 12 and read_swaps(path) == rows
+    assert (
+        swap_traces(load_config("quickstart", ["evaluation.trace_swaps=6"]), some, writer, judge, path)[:3] == rows[:3]
+    )
+    assert (writer.batches, len(writer.drafts)) == (2, 18)  # those of the last two prompts
 
 
 def test_a_mistake_before_the_first_row_costs_no_folder(tmp_path: Path) -> None:

@@ -49,9 +49,13 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert shown_facts["alarm"].startswith("depth_collapse since round 6: traces are short")
     assert shown_facts["adequate"].startswith("level 1 ") and "level 3 " in shown_facts["benign answered"]
     assert "level 2 " in shown_facts["sentences"]
-    assert len([name for name, _ in facts(read_status(folder)) if name == "held-out"]) == 4
+    heldout = [text for name, text in facts(read_status(folder)) if name == "held-out"]
+    assert len(heldout) == 8
+    assert heldout[0].startswith("opposite trace followed: base -, sft 0.") and ", rapo 0." in heldout[0]
+    assert heldout[1].startswith("monitor's accuracy: base ")
     assert shown_facts["checkpoint"] == "after round 8"
     assert shown_facts["evaluation"].startswith("after round 8: attack success 0.")
+    assert ", opposite trace followed 0." in shown_facts["evaluation"]
     assert "gate inconclusive; best so far: round 4" in shown_facts["evaluation"]
     assert "generate and judge 32.0" in shown_facts["seconds"]
     assert shown_facts["report"] == (folder / "report.html").as_uri()

@@ -17,7 +17,16 @@ from rapo_ray.errors import ConfigError
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.monitoring import watchers
 from rapo_ray.monitoring.lasting import Lasting
-from rapo_ray.monitoring.series import RESTARTS, ROUNDS, SERIES, alarm_values, canary_values, idle_shares, values
+from rapo_ray.monitoring.series import (
+    RESTARTS,
+    ROUNDS,
+    SERIES,
+    alarm_values,
+    canary_values,
+    idle_shares,
+    trace_values,
+    values,
+)
 from rapo_ray.monitoring.sinks import Figures, flatten, open_sinks
 from rapo_ray.monitoring.watchers import Delivery, Watchers
 from rapo_ray.storage.json_records import to_json
@@ -85,10 +94,16 @@ def test_each_value_is_of_a_declared_series_with_its_tags() -> None:
     declared = {series.name: set(series.tags) for series in SERIES}
     made = {
         each.name: set(each.tags)
-        for each in [*values(metrics_of()), *canary_values(canaries, 30), *alarm_values(WATCHED)]
-    }
+        for each in [
+            *values(metrics_of()), *canary_values(canaries, 30), *alarm_values(WATCHED),
+            *trace_values("heldout", {"opposite": 0.5}, None),
+        ]
+    }  # fmt: skip
     assert made == {name: tags for name, tags in declared.items() if name not in (ROUNDS, RESTARTS)}
     assert [each.value for each in canary_values(canaries, 30)] == [0.9, None, 0.0, 0.1]
+    assert [(each.tags, each.value) for each in trace_values("suites", {"cut": 0.5}, 0.75)] == [
+        ({"prompts": "suites", "kind": "cut"}, 0.5), ({"prompts": "suites"}, 0.75)
+    ]  # fmt: skip
 
 
 def test_a_round_that_learned_nothing_has_gaps_and_no_update() -> None:
@@ -320,6 +335,9 @@ class FakeExporter:
     def alarms(self, watched: Mapping[AlarmName, bool]) -> None:
         self.calls.append(watched)
 
+    def traces(self, prompts: str, shares: Mapping[str, float | None], accuracy: float | None) -> None:
+        self.calls.append((prompts, shares, accuracy))
+
     def close(self) -> None:
         self.calls.append("closed")
 
@@ -332,8 +350,9 @@ def test_watchers_tell_metrics_and_sinks(tmp_path: Path, monkeypatch: pytest.Mon
         watching.canaries(3, CanaryReport(None, None, 0.25, 2, {"forged": 0.5}), 30)
         watching.round(metrics_of())
         watching.alarms(3, WATCHED)
+        watching.traces("heldout", {"opposite": 1.0}, 0.5)
     watching.close()
-    assert exporter.calls == [30, 3, WATCHED, "closed"]
+    assert exporter.calls == [30, 3, WATCHED, ("heldout", {"opposite": 1.0}, 0.5), "closed"]
     logged = [figures for name, figures in library.calls if name == "log"]
     assert logged[0] == {
         "canaries/flip_rate": 0.25, "canaries/unscorable": 2.0, "canaries/by_kind/forged": 0.5, "round": 3
