@@ -1,6 +1,7 @@
 """All rollout engines behind one object: control calls, restarts, and the calls of a generation."""
 
 import logging
+import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -136,14 +137,17 @@ class RolloutGroup:
             yield [rollout.response for rollout in batch]
 
     def write(self, drafts: list[Draft]) -> list[GeneratedText]:
-        """Whole completions of drafts, written greedily, dealt over the engines; results in order."""
+        """Whole completions of drafts, written greedily, dealt over the engines; results in order.
+
+        An engine answers once for all of them, so it has `limits.generate` for as many as it writes at once.
+        """
         actors = self.engines.actors
         count = len(actors)
+        waves = math.ceil(len(drafts) / (count * max(1, self.engines.capacity)))
+        seconds = self.engines.limits.generate * waves
         refs = [actor.write.remote(drafts[index::count], self._write_tokens) for index, actor in enumerate(actors)]
         out: list[Any] = [None] * len(drafts)
-        for index, texts in enumerate(
-            get_all(refs, self.engines.limits.warmup, "writing from drafts", "limits.warmup")
-        ):
+        for index, texts in enumerate(get_all(refs, seconds, "writing from drafts", f"{waves} x limits.generate")):
             out[index::count] = texts
         return out
 

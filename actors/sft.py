@@ -90,7 +90,9 @@ def train_sft(config: RapoConfig, job: SftJob) -> float:
         ),
     )
     try:
-        result = _fit(trainer)
+        result = fit_in_thread(trainer, config.limits.warmup)
+    except TrainingError:
+        raise
     except Exception as error:
         raise TrainingError(f"the warm-up failed: {_root_line(error)}") from error
     if result.checkpoint is None or result.metrics is None:
@@ -100,8 +102,8 @@ def train_sft(config: RapoConfig, job: SftJob) -> float:
     return float(result.metrics["loss"])
 
 
-def _fit(trainer: TorchTrainer) -> Result:
-    """Fit in a thread of its own; an interrupt reaches the caller.
+def fit_in_thread(trainer: TorchTrainer, limit: float) -> Result:
+    """Fit apart from the main thread; an interrupt reaches the caller. Raises TrainingError after `limit` seconds.
 
     In the main thread Ray 2.60 puts its own handler in the place of Python's, and never takes it back
     (train/v2/api/data_parallel_trainer.py): every later Ctrl-C would end the run with status 0, or not at all.
@@ -115,7 +117,12 @@ def _fit(trainer: TorchTrainer) -> Result:
             outcome.set_exception(error)
 
     threading.Thread(target=fit, name="warm-up", daemon=True).start()
-    return outcome.result()
+    try:
+        return outcome.result(limit)
+    except TimeoutError:
+        if outcome.done():  # it is the warm-up's own
+            raise
+        raise TrainingError(f"the warm-up took longer than limits.warmup={limit:g} s: raise it") from None
 
 
 def _root_line(error: BaseException) -> str:
