@@ -1,5 +1,6 @@
 """Callers of an endpoint: a single request, and a load of requests for as long as a block runs."""
 
+import itertools
 import json
 import threading
 import time
@@ -50,9 +51,10 @@ class Load:
             thread.join(timeout=120)
 
     def _call(self, number: int) -> None:
+        turns = itertools.count(number)  # by caller: callers in step would all see the same number of answers
         with httpx.Client(timeout=120, headers=self._at.headers()) as client:
             while not self._stop.is_set():
-                self.answers.append(self._one(client, stream=len(self.answers) % 2 == 0))
+                self.answers.append(self._one(client, stream=next(turns) % 2 == 0))
                 time.sleep(self._pause)
 
     def _one(self, client: httpx.Client, stream: bool) -> tuple[str, set[str]]:
