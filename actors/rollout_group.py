@@ -141,6 +141,8 @@ class RolloutGroup:
 
         An engine answers once for all of them, so it has `limits.generate` for as many as it writes at once.
         """
+        if not drafts:
+            return []
         actors = self.engines.actors
         count = len(actors)
         waves = math.ceil(len(drafts) / (count * max(1, self.engines.capacity)))
