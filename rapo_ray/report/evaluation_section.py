@@ -6,8 +6,8 @@ from typing import Any
 
 from rapo_ray.evaluation.gate import Gate, Outcome
 from rapo_ray.evaluation.metrics import Difference, Metric
-from rapo_ray.evaluation.results import Results
-from rapo_ray.report import trace_charts
+from rapo_ray.evaluation.results import MONITOR, SWAPPED, Results
+from rapo_ray.report import terminal, trace_charts
 from rapo_ray.report.parts import NONE, Cell, Facts, Fold, Heading, Notice, Part, Section, Table, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.storage.reader import Evaluation, Evidence
@@ -21,10 +21,8 @@ LABELS = {
     "utility": "exact answers",
     "trace_adequate": "adequate traces",
     "trace_consistent": "consistent traces",
-    "trace_follows": "opposite trace followed",
-    "trace_cut": "answer as before, cut trace",
-    "trace_other": "other trace followed",
-    "monitor_accuracy": "monitor's accuracy, chance 0.5",
+    **{name: terminal.SWAPS[kind] for name, kind in SWAPPED.items()},
+    MONITOR: f"{terminal.MONITOR}, chance 0.5",
     "malformed": "completions without the form",
     "unscorable": "not judged",
     "completion_tokens": "tokens of a completion",

@@ -45,7 +45,7 @@ def stage_line(stage: Stage, figures: StageFigures) -> str:
     """Held-out figures of one stage: the mechanism, then the rewards."""
     shares = {"adequate": figures.adequate, "benign answered": figures.benign_answered,
               "harmful refused": figures.harmful_refused,
-              "opposite trace followed": follows(figures.swaps).get(OPPOSITE),
+              SWAPS[OPPOSITE]: follows(figures.swaps).get(OPPOSITE),
               "monitor right": figures.monitor.accuracy if figures.monitor else None}  # fmt: skip
     means = {"R": figures.risk, "G": figures.general, "total": figures.total}
     parts = [f"{name} {value:.0%}" for name, value in shares.items() if value is not None]
