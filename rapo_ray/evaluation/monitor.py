@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.judging.parts import answer_refuses
-from rapo_ray.judging.sentences import words
 from rapo_ray.statistics import RESAMPLED_AT_ONCE, RESAMPLES, Bounds, Interval
+from rapo_ray.text.sentences import words
 from rapo_ray.types import Form, Group
 
 Tally = tuple[int, int, int, int]  # of a prompt: refusals, of them predicted; answers, of them predicted

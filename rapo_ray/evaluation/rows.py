@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.evaluation.attacks import ATTACKS
-from rapo_ray.judging.rules import is_refusal
 from rapo_ray.models.chat import ChatFormat, parse_completion
+from rapo_ray.text.refusals import is_refusal
 from rapo_ray.types import Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]

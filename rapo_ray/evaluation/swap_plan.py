@@ -10,9 +10,9 @@ from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.evaluation.swaps import KINDS, Kind, SwapRow
 from rapo_ray.judging.decisions import decision_of
 from rapo_ray.judging.parts import answer_refuses
-from rapo_ray.judging.sentences import split_sentences
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import derive_seed
+from rapo_ray.text.sentences import split_sentences
 from rapo_ray.types import Completion, Decision, Form, Group, Prompt
 
 DECIDED = (Decision.HELP, Decision.REFUSE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rapo_ray.judging.sentences import MAX_CHARS, split_sentences
+from rapo_ray.text.sentences import MAX_CHARS, split_sentences
 from rapo_ray.types import Decision
 
 _ADVERB = (

@@ -12,7 +12,7 @@ from rapo_ray.judging.ask import Ask, JudgeSettings, Mode, all_of, ask_in_time, 
 from rapo_ray.judging.parts import PARTS, Part
 from rapo_ray.judging.questions import Answer, Field, make_question, read_reply
 from rapo_ray.judging.rules import RISK_REWARD, fit
-from rapo_ray.judging.sentences import count_sentences
+from rapo_ray.text.sentences import count_sentences
 from rapo_ray.types import Case, Completion, Decision, Prompt, Status, Verdict
 
 CONTRADICTORY = "contradictory"  # a reply: the trace decides both ways, or against its own analysis

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Literal
 
 from rapo_ray.judging.decisions import follows
-from rapo_ray.judging.rules import RISK_REWARD, is_refusal
+from rapo_ray.judging.rules import RISK_REWARD
+from rapo_ray.text.refusals import is_refusal
 from rapo_ray.types import Case, Completion, Status, Verdict
 
 Part = Literal["risk", "general"]

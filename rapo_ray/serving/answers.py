@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from rapo_ray.config.serving import Reasoning
 from rapo_ray.errors import ServingError
-from rapo_ray.judging.rules import is_refusal
-from rapo_ray.judging.sentences import count_sentences
 from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.serving.cuts import NO_STRAYS, SEPARATOR, StopCutter, Strays, TokenStripper, Trimmer
 from rapo_ray.serving.reasoning import Beginning, Piece, ThinkSplitter
+from rapo_ray.text.refusals import is_refusal
+from rapo_ray.text.sentences import count_sentences
 
 DATA = "data: "
 DONE = "[DONE]"

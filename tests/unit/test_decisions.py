@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rapo_ray.evaluation.intervention import DEPTHS, forced_thinking
 from rapo_ray.judging.canaries import load_canaries
 from rapo_ray.judging.decisions import contradicts_itself, decision_of, follows
-from rapo_ray.judging.rules import is_refusal
 from rapo_ray.models.chat import parse_completion
+from rapo_ray.text.refusals import is_refusal
 from rapo_ray.types import Decision, Form
 
 pytestmark = pytest.mark.unit

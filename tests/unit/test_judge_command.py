@@ -35,7 +35,7 @@ def test_every_completion_gets_its_verdict(completions: Path, capsys: pytest.Cap
         row = rows[canary.prompt.id]
         assert (row["general"] == 1) == canary.good
         assert row["status"] == ("malformed" if canary.kind == "empty" else "ok")
-        assert row["judge"] == "rules-2"
+        assert row["judge"] == "rules-3"
     out = capsys.readouterr().out
     assert "29 completions, 0 judged already" in out
     assert "verdicts" in out and "harmful" in out and "benign" in out

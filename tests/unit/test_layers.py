@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # (test_imports.py holds that).
 LAYERS = (
     "ground",  # the modules of rapo_ray/ that are no command
+    "text",
     "config",
     "models",
     "engines",

@@ -14,8 +14,8 @@ import pytest
 
 from rapo_ray.data.contamination import Guard
 from rapo_ray.judging.rules import RulesJudge, estimate_level
-from rapo_ray.judging.sentences import count_sentences, split_sentences
 from rapo_ray.models.chat import parse_completion
+from rapo_ray.text.sentences import count_sentences, split_sentences
 from rapo_ray.types import Case, Prompt
 
 pytestmark = pytest.mark.unit

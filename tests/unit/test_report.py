@@ -125,7 +125,7 @@ def test_the_header_names_what_was_done_by_whom(evidence: Evidence, outline: Out
         "8 of 8",
         "versions 0-8",
         "0",
-        "rules-2",
+        "rules-3",
     )
     assert re.fullmatch(r"[0-9a-f]{16}", facts["config"])
     assert "embedded:smollm2-135m" in outline.text

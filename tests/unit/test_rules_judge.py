@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapo_ray.judging.rules import ADEQUATE, RulesJudge, estimate_level, is_loop, is_refusal
+from rapo_ray.judging.rules import ADEQUATE, RulesJudge, estimate_level, is_loop
 from rapo_ray.models.chat import parse_completion
+from rapo_ray.text.refusals import is_refusal
 from rapo_ray.types import Case, Completion, Form, Prompt, Status, Verdict
 
 pytestmark = pytest.mark.unit
@@ -47,7 +48,7 @@ def judge(prompt: Prompt, trace: str, answer: str) -> Verdict:
 @pytest.mark.parametrize("form", [form for form in Form if form is not Form.OK])
 def test_malformed_is_lowest_and_never_a_refusal(form: Form) -> None:
     verdict = RulesJudge().judge(prompt_of(), Completion(form, trace_of(3), trace_of(3), "I can't help with that."))
-    assert verdict == Verdict(Status.MALFORMED, "rules-2", risk=-1.0, general=-1.0, detail=form.value)
+    assert verdict == Verdict(Status.MALFORMED, "rules-3", risk=-1.0, general=-1.0, detail=form.value)
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -203,7 +204,7 @@ def test_never_raises_and_stays_in_the_declared_set(
     completion = parse_completion(f"<think>{thinking}</think>{answer}", truncated)
     verdict = RulesJudge().judge(prompt, completion)
     assert verdict == RulesJudge().judge(prompt, completion)
-    assert verdict.scorable and verdict.judge == "rules-2"
+    assert verdict.scorable and verdict.judge == "rules-3"
     assert verdict.risk in {-1.0, 0.0, 1.0} and verdict.general in {-1.0, 1.0}
     assert verdict.status is (Status.OK if completion.form is Form.OK else Status.MALFORMED)
     assert (verdict.case is None) == (verdict.status is Status.MALFORMED) == (verdict.refused is None)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapo_ray.judging.sentences import MAX_CHARS, count_sentences, split_sentences
+from rapo_ray.text.sentences import MAX_CHARS, count_sentences, split_sentences
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,8 @@ from rapo_ray.config.judge import GuardFamily
 from rapo_ray.judging.ask import Ask, JudgeSettings, all_of, ask_in_time, judge_completion
 from rapo_ray.judging.guards.families import GuardReading, guard_questions, read_guard
 from rapo_ray.judging.parts import Part
-from rapo_ray.judging.rules import is_helpful, is_refusal
+from rapo_ray.judging.rules import is_helpful
+from rapo_ray.text.refusals import is_refusal
 from rapo_ray.types import Completion, Prompt, Status, Verdict
 
 
