@@ -18,11 +18,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import httpx
 
 from benchmarks.rows import Row, add_rows_option, print_table, value_range, write_rows
+from rapo_ray.text.lines import LineReader
 
 KEY = "benchmark-key-0123456789"
 MAX_TOKENS = 96
@@ -167,7 +169,8 @@ def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]
     started = time.monotonic()
     first, tokens, done = None, 0, False
     with client.stream("POST", f"{measured.url}/chat/completions", json=body) as response:
-        for line in response.iter_lines():
+        reader = LineReader()
+        for line in chain.from_iterable(map(reader.feed, response.iter_bytes())):
             if line == "data: [DONE]":
                 done = True
             elif line.startswith("data: "):

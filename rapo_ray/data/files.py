@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray.errors import DataError
+from rapo_ray.text.lines import split_lines
 
 # The csv module's limit (128 KiB a cell) would refuse a whole file for one long prompt; rows.py refuses only the row.
 CSV_CELL_LIMIT = 2**31 - 1
@@ -35,8 +36,7 @@ def read_table(path: Path) -> list[RawRow]:
 
 
 def _read_jsonl(path: Path) -> list[RawRow]:
-    # Only "\n" ends a line: str.splitlines would also split at U+2028, which JSON strings may contain.
-    lines = enumerate(_decode(path).split("\n"), start=1)
+    lines = enumerate(split_lines(_decode(path)), start=1)
     return [_object(_parse_json(path, line, number), path, f"line {number}") for number, line in lines if line.strip()]
 
 

@@ -15,6 +15,7 @@ from rapo_ray.errors import EngineError
 from rapo_ray.evaluation.rows import EvalRow, Item, as_answer, from_dict, make_row
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.roles import Judge, Responder, Responses
+from rapo_ray.text.lines import whole_lines
 from rapo_ray.types import Form, Prompt, Response, Verdict
 
 
@@ -40,15 +41,13 @@ class RowFile:
         text = self._path.read_text(encoding="utf-8")
         rows: list[EvalRow] = []
         whole = ""
-        for line in text.splitlines(keepends=True):
+        for line in whole_lines(text):
             try:
                 chunk = [from_dict(row) for row in json.loads(line)]
             except (ValueError, TypeError):
                 break
-            if not line.endswith("\n"):
-                break
             rows += chunk
-            whole += line
+            whole += f"{line}\n"
         if whole != text:
             write_text_atomically(self._path, whole)
         return rows

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rapo_ray.judging.ask import Ask
 from rapo_ray.judging.questions import Question, Reply
+from rapo_ray.text.lines import split_lines
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class JudgementStore:
 
     def _read(self, path: Path) -> None:
         torn = 0
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in split_lines(path.read_text(encoding="utf-8", errors="replace")):
             try:
                 row = json.loads(line)
                 values = row["probabilities"]

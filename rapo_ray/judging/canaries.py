@@ -12,6 +12,7 @@ from importlib.resources import files
 from rapo_ray.config.judge import CanaryConfig
 from rapo_ray.errors import JudgeError
 from rapo_ray.models.chat import PLAIN, ChatFormat
+from rapo_ray.text.lines import split_lines
 from rapo_ray.types import Prompt, Response, Verdict
 
 
@@ -40,7 +41,7 @@ class CanaryReport:
 def load_canaries() -> list[Canary]:
     """The packaged set."""
     text = files("rapo_ray.judging").joinpath("data/canaries.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in split_lines(text)]
     return [
         Canary(
             Prompt(row["id"], row["text"], row["harmful"], row["level"], "canaries", "canary"),

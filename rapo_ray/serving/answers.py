@@ -1,7 +1,6 @@
 """Answers as callers get them: with thinking split off, inline or withheld, and stamped with the weights' version."""
 
 import json
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,12 +10,12 @@ from rapo_ray.errors import ServingError
 from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.serving.cuts import NO_STRAYS, SEPARATOR, StopCutter, Strays, TokenStripper, Trimmer
 from rapo_ray.serving.reasoning import Beginning, Piece, ThinkSplitter
+from rapo_ray.text.lines import LineReader
 from rapo_ray.text.refusals import is_refusal
 from rapo_ray.text.sentences import count_sentences
 
-DATA = "data: "
+DATA = "data:"
 DONE = "[DONE]"
-LINE_END = re.compile(r"\r\n|\n|\r")  # of server-sent events; JSON may hold other line separators as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +257,21 @@ class _Usage:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def read_events(batch: str) -> list[dict[str, Any]]:
-    """Parse the server-sent events in a piece of a stream, without the closing `[DONE]`."""
-    lines = (line[len(DATA) :] for line in LINE_END.split(batch) if line.startswith(DATA))
-    return [json.loads(line) for line in lines if line.strip() != DONE]
+class EventReader:
+    """Server-sent events of a stream that arrives in pieces, without the closing `[DONE]`."""
+
+    def __init__(self) -> None:
+        self._lines = LineReader()
+
+    def feed(self, piece: str | bytes) -> list[dict[str, Any]]:
+        """The events that end in this piece; each is one line, as vLLM writes them."""
+        lines = (line.removeprefix(DATA).strip() for line in self._lines.feed(piece) if line.startswith(DATA))
+        return [json.loads(line) for line in lines if line != DONE]
 
 
 def write_event(event: dict[str, Any]) -> str:
     """Format one server-sent event."""
-    return f"{DATA}{json.dumps(event, ensure_ascii=False)}\n\n"
+    return f"{DATA} {json.dumps(event, ensure_ascii=False)}\n\n"
 
 
 def _joined(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:

@@ -182,9 +182,10 @@ class RapoIngress:
         """
 
         async def events() -> AsyncIterator[dict[str, Any]]:
+            reader = answers.EventReader()
             async for batch in _chain(first, rest):
                 _raise_errors(batch)
-                for event in answers.read_events("".join(batch) if isinstance(batch, list) else batch):
+                for event in reader.feed("".join(batch) if isinstance(batch, list) else batch):
                     if "error" in event:
                         raise Problem(503, "the engine failed")
                     yield event
@@ -229,7 +230,7 @@ class RapoIngress:
 async def _written(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     async for event in events:
         yield answers.write_event(event)
-    yield f"{answers.DATA}{answers.DONE}\n\n"
+    yield f"{answers.DATA} {answers.DONE}\n\n"
 
 
 async def _chain(first: Any, rest: Any) -> AsyncIterator[Any]:

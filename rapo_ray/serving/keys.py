@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rapo_ray.errors import ConfigError
+from rapo_ray.text.lines import split_lines
 
 MIN_LENGTH = 16
 CHECK_SECONDS = 1.0  # between two checks for a changed file
@@ -56,7 +57,7 @@ class KeyStore:
 def read_keys(path: Path) -> dict[str, str]:
     """Keys by name, from lines `name:key`; raises ConfigError, which never shows a key."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = split_lines(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"api_keys: cannot read {path} ({type(error).__name__}): give a file of `name:key` lines"

@@ -11,6 +11,7 @@ from rapo_ray.atomic import write_text_atomically
 from rapo_ray.config.serving import ServeConfig
 from rapo_ray.errors import ConfigError
 from rapo_ray.serving.versions import Serving
+from rapo_ray.text.lines import split_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class State:
         """All changes, oldest first."""
         if not self._history.exists():
             return []
-        rows = [json.loads(line) for line in self._history.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in split_lines(self._history.read_text(encoding="utf-8"))]
         return [Change(row["at"], row["action"], row["model"], Serving.from_json(row["serving"])) for row in rows]
 
     def add(self, action: str, model: Path, serving: Serving) -> None:

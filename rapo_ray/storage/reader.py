@@ -20,6 +20,7 @@ from rapo_ray.storage.layout import EvaluationLayout, RunLayout, Stage, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.records import AlarmChange, RunSummary, VerdictRow
 from rapo_ray.storage.rows import SampleRow, to_groups
+from rapo_ray.text.lines import split_lines, whole_lines
 from rapo_ray.types import Group
 
 T = TypeVar("T")
@@ -149,8 +150,10 @@ def read_optional(kind: type[T], path: Path) -> T | None:
 
 def read_lines(kind: type[T], path: Path) -> list[T]:
     """One record a line, without a torn last line of a run that was killed or still writes; raises ReportError."""
+    with reading(path):
+        lines = whole_lines(path.read_text(encoding="utf-8")) if path.is_file() else []
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.is_file() else (), start=1):
+    for number, line in enumerate(lines, start=1):
         with reading(f"{path}, line {number}"):
             records.append(from_json(kind, line))
     return records
@@ -159,7 +162,7 @@ def read_lines(kind: type[T], path: Path) -> list[T]:
 def read_verdicts(path: Path) -> dict[str, VerdictRow]:
     """Scorable verdicts of the judge command by id, without lines that a kill has torn; raises ReportError."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in split_lines(path.read_text(encoding="utf-8")) if path.is_file() else ():
         with reading(path), suppress(json.JSONDecodeError):
             rows.append(from_json(VerdictRow, line))
     return {row.id: row for row in rows if row.total is not None}

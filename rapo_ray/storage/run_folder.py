@@ -21,6 +21,7 @@ from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.reader import read_optional
 from rapo_ray.storage.records import AlarmChange, RunSummary, contamination_row
 from rapo_ray.storage.rows import write_groups
+from rapo_ray.text.lines import split_lines
 from rapo_ray.types import RoundResult
 
 
@@ -65,7 +66,7 @@ class RunFolder(RunLayout):
         """Drop the records of later rounds; they will be made again, the same."""
         for path in (self.metrics, self.canaries, self.alarms):
             if path.exists():
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = split_lines(path.read_text(encoding="utf-8"))
                 write_text_atomically(path, "".join(f"{line}\n" for line in lines if _round_in(line) <= round_number))
         for path in self.rounds.glob("round-*.parquet*"):
             number = round_of(path.name.removesuffix(".tmp").removesuffix(".parquet"))

@@ -16,10 +16,10 @@ from rapo_ray.errors import ServingError
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.serving.answers import (
     ChoiceText,
+    EventReader,
     Seen,
     Shape,
     collect,
-    read_events,
     shape_plain,
     shape_plain_stream,
     shape_stream,
@@ -549,7 +549,7 @@ class Engine:
     """A stream of an engine, which knows what has been read of it."""
 
     def __init__(self, text: str) -> None:
-        self.left = read_events(text)
+        self.left = EventReader().feed(text)
 
     async def events(self) -> Any:
         while self.left:
@@ -778,9 +778,19 @@ def test_log_probs_of_text_that_is_held_back_come_with_the_next_text(size: int) 
     assert sum(len(one["content"]) for one in logprobs) == -(-len(WHOLE) // size) + 1
 
 
-def test_a_line_of_a_stream_ends_at_no_other_separator() -> None:
-    event = {"choices": [{"index": 0, "delta": {"content": "a\u2028b\x85c"}}]}
-    assert read_events(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\ndata: [DONE]\n\n") == [event]
+SEPARATED = "a\u2028b\u2029c\x85d \u00fc\U0001f600"  # JSON holds these as they are
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+def test_events_of_a_stream_that_is_cut_anywhere(end: str, size: int) -> None:
+    event = {"choices": [{"index": 0, "delta": {"content": SEPARATED}}]}
+    line = json.dumps(event, ensure_ascii=False)
+    text = f"data: {line}{end}{end}: a comment{end}data:{line}{end}{end}data: [DONE]{end}{end}"
+    for whole in (text, text.encode()):
+        reader = EventReader()
+        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+        assert [one for piece in pieces for one in reader.feed(piece)] == [event, event]
 
 
 # --- withheld thinking ----------------------------------------------------------------------------------------------
