@@ -1,55 +1,92 @@
-"""Exact answers: the last answer that a completion gives, compared with the one that a suite expects (pure)."""
+"""Exact answers: the answer that a completion announces, compared with the one that a suite expects (pure)."""
 
 import re
 
-_CHOICE = re.compile(r"answer\s*(?:is|:)?\s*\**\s*\(?([A-J])\b", re.IGNORECASE)
+from rapo_ray.evaluation.expressions import same_answer
+from rapo_ray.text.lines import split_lines
+
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_SPACING = re.compile(r"\\[!,;: ]|\\left|\\right|\s+")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[\w\\-]))")
+_OPEN, _CLOSE = r"[\s\"'`*_$({\[]*(?:\\(?:text|mathrm|textbf|mathbf)\{)?\(?", r"(?![\w'’-]|\s*/\s*[A-J]\b)"
+_LETTER = rf"{_OPEN}(?P<letter>[A-J])(?P<after>[\"'`*_$)}}\]]*){_CLOSE}(?!\s*(?:or|and)\s+\(?[A-J]\b)"
+_ANNOUNCED = re.compile(
+    r"(?:\b(?i:(?:answer|option|choice|one|letter|solution|conclusion)(?:\s+(?:here|to\s+the\s+question|to\s+this))?)[*_]*"
+    r"(?:\s+(?i:is|was|seems to be|(?:would|should|must|has to|can only|will) be)|\s*[*_]*[:=]|\s+(?i:is)\s*:)[*_]*"
+    r"(?:\s*(?i:therefore|thus|clearly|then|indeed|most likely|probably))?|"
+    r"\b(?i:(?:i|we)(?:'d|'ll| would| will| must| should| can)?(?:\s+(?:therefore|thus))?\s+"
+    r"(?:choose|pick|select|say|answer|conclude|go with|go for|opt for|choosing)))"
+    rf"(?:\s*(?i:the\s+)?[*_]*(?i:option|choice|answer|letter))?{_LETTER}"
+)
+_JUDGED = re.compile(  # "(B) is correct"
+    rf"(?:^|(?<=[\s(*]))(?:(?i:option|choice|answer|letter)\s+)?{_LETTER}\s*"
+    r"(?:\s[^.?!;\n]{0,60}?)?\b(?i:is|must be|has to be)\s+(?:(?i:the|therefore|thus|clearly|indeed)\s+)*"
+    r"(?i:correct|right|best|answer|one that (?:fits|works|holds))\b"
+)
+_CONCLUDED = re.compile(
+    rf"\b(?i:so|thus|therefore|hence|it's|it is|that's|that is|which is|gives|leaves|leaving|only|"
+    rf"rather|think|guess)[,:]?\s*(?:(?i:option|choice|the answer)\s+)?{_LETTER}(?=\s*(?:[.,;:!)]|$))"
+)
+_LINE = re.compile(rf"^{_OPEN}(?P<letter>[A-J])[\"'`*_$)}}\]]*(?:\s*[.):]\s*\S.*|\s*[.)]?[*_\"'`$}}]*)$", re.MULTILINE)
+_SMALL = re.compile(
+    r"\(([a-j])\)|(?<=\b)(?:(?<=option )|(?<=choice )|(?<=answer ))([a-j])\b(?=[.,;:)]|\s*$)", re.IGNORECASE
+)
+_STATED = re.compile(
+    r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)|\s*:)[*_:\s]*(?P<what>[^\n]+)", re.IGNORECASE
+)
+_FIRST_SENTENCE = re.compile(r"(?:(?!\.(?:\s|$))[^\n])+")
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 
 
 def is_correct(answer: str, expected: str) -> bool:
-    """True where the answer ends with the expected one: an option's letter, a boxed term, or a number."""
+    """True where the answer gives the expected one: an option's letter, or a term, boxed or announced, or a number."""
     if re.fullmatch("[A-J]", expected):
-        letters = _CHOICE.findall(answer) or re.findall(r"\b([A-J])\b", answer)
-        return bool(letters) and letters[-1].upper() == expected
-    given = _boxed(answer)
-    if given is None:
-        numbers = _NUMBER.findall(answer)
-        given = numbers[-1] if numbers else answer
-    return _same(given, expected)
+        return chosen_option(answer) == expected
+    return any(same_answer(given, expected) for given in _given(answer))
+
+
+def chosen_option(answer: str) -> str | None:
+    """The letter of the option that an answer announces last; None where it announces none."""
+    boxed = _boxed(answer)
+    if boxed is not None and (match := re.match(_LETTER, boxed)):
+        return match["letter"]
+    text = _SMALL.sub(lambda match: match.group().upper(), answer)
+    announced = [match for pattern in (_ANNOUNCED, _JUDGED) for match in pattern.finditer(text)]
+    if announced:
+        return max(announced, key=lambda match: match.start("letter"))["letter"]
+    lines = [line for line in split_lines(text.strip()) if line.strip()]
+    alone = [match for line in (lines[-1:] + lines[:1]) if (match := _LINE.match(line.strip()))]
+    if alone:
+        return alone[0]["letter"]
+    concluded = list(_CONCLUDED.finditer(text))
+    return concluded[-1]["letter"] if concluded else None
+
+
+def _given(answer: str) -> list[str]:
+    """The term that is boxed, else the one announced, else the last formula or number."""
+    boxed = _boxed(answer)
+    if boxed is not None:
+        return [boxed]
+    stated = list(_STATED.finditer(answer))
+    text = stated[-1]["what"] if stated else answer
+    spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
+    if stated:
+        sentence = "".join(_FIRST_SENTENCE.findall(text)[:1])
+        numbers = _NUMBER.findall(sentence.rpartition("=")[2])
+        return [*spans[:1], sentence, *numbers[:1]]
+    return spans[-1:] or _NUMBER.findall(answer)[-1:] or [answer]
 
 
 def _boxed(text: str) -> str | None:
-    """Content of the last \\boxed{...}, braces balanced."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
+    """Content of the last box, braces balanced; without braces, its one token."""
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
         return None
-    depth = 0
-    for position in range(start + len("\\boxed"), len(text)):
+    start = boxes[-1].end()
+    if not boxes[-1].group().endswith("{"):
+        return re.match(r"\\?\w+|.", text[start:])[0]  # type: ignore[index]
+    depth = 1
+    for position in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[position], 0)
         if depth == 0:
-            return text[start + len("\\boxed{") : position]
+            return text[start:position]
     return None
-
-
-def _same(given: str, expected: str) -> bool:
-    one, other = _plain(given), _plain(expected)
-    if one == other:
-        return True
-    try:
-        return abs(_value(one) - _value(other)) <= 1e-9 * max(1.0, abs(_value(other)))
-    except (ValueError, ZeroDivisionError):
-        return False
-
-
-def _plain(text: str) -> str:
-    text = re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac\{(-?\d+)\}\{(-?\d+)\}", r"\1/\2", text)
-    text = _SPACING.sub("", text).strip("$.").replace("\\$", "").replace("$", "").replace("\\%", "").rstrip("%")
-    return re.sub(r"(?<=\d),(?=\d{3})", "", text)
-
-
-def _value(text: str) -> float:
-    numerator, slash, denominator = text.partition("/")
-    return float(numerator) / float(denominator) if slash else float(numerator)

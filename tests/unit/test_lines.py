@@ -80,11 +80,10 @@ def test_json_lines_keep_their_separators(tmp_path: Path) -> None:
 def test_no_reader_of_data_cuts_lines_in_another_way() -> None:
     """Only words of an error, of a program's output or of this machine may be cut by str.splitlines."""
     allowed = {
-        "actors/ray_calls.py", "actors/sft.py", "benchmarks/__main__.py", "benchmarks/gpu_check/runner.py", "benchmarks/rollout.py",
-        "rapo_ray/config/base.py", "rapo_ray/data/files.py", "rapo_ray/data/jailbreak_artifacts.py",
-        "rapo_ray/models/embedded.py", "rapo_ray/models/folder.py", "rapo_ray/serving/deploy.py",
-        "rapo_ray/simulation/profile.py",
+        "actors/ray_calls.py", "actors/sft.py", "rapo_ray/config/base.py", "rapo_ray/data/files.py",
+        "rapo_ray/data/jailbreak_artifacts.py", "rapo_ray/models/embedded.py", "rapo_ray/models/folder.py",
+        "rapo_ray/serving/deploy.py", "rapo_ray/simulation/profile.py",
     }  # fmt: skip
-    paths = [path for top in ("rapo_ray", "actors", "benchmarks") for path in (ROOT / top).rglob("*.py")]
+    paths = [path for top in ("rapo_ray", "actors") for path in (ROOT / top).rglob("*.py")]
     cutting = re.compile(r"\.(?:splitlines|iter_lines|aiter_lines|readlines?)\(")
     assert {str(path.relative_to(ROOT)) for path in paths if cutting.search(path.read_text("utf-8"))} <= allowed
