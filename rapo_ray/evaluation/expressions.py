@@ -95,12 +95,11 @@ def _same(one: str, other: str) -> bool:
     if "\\pm" in one or "\\pm" in other:
         both = [("", _signs(text)) if "\\pm" in text else _parts(text) for text in (one, other)]
         return both[0] is not None and both[1] is not None and _same_parts(both[0], both[1])
-    for split in (_sides, _parts):
-        left, right = split(one), split(other)
-        if left is None and right is None:
-            continue
-        if split is _sides:
-            return _same_sides(one, other, left, right)
+    sides = _sides(one), _sides(other)
+    if sides != (None, None):
+        return _same_sides(one, other, *sides)
+    left, right = _parts(one), _parts(other)
+    if left is not None or right is not None:
         return left is not None and right is not None and _same_parts(left, right)
     return _same_value(one, other)
 
