@@ -2,6 +2,9 @@
 
 There are four kinds of match, from strict to loose: the same text, the same words, a run of 13 shared words (as in
 Brown et al., arXiv 2005.14165, appendix C), and word sets with a Jaccard index of at least 0.8, for short prompts.
+
+Chinese, Japanese, Thai and other scripts without spaces have characters with their accents in the place of words, and
+runs of about twice as many, which say as much.
 """
 
 import re
@@ -11,11 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rapo_ray.text.scripts import CLUSTERS, MARKS, UNSPACED
 from rapo_ray.types import Prompt
 
 NGRAM = 13
 SIMILAR = 0.8
 MIN_CONTAINED = 6  # words of a suite prompt contained in a longer training prompt; shorter ones match by chance
+NGRAM_UNSPACED, MIN_CONTAINED_UNSPACED = 24, 10  # the same of prompts in scripts without spaces
+
+_WORD = re.compile(rf"[^\W_](?:[^\W_]|[{MARKS}])*")
 
 
 class Match(StrEnum):
@@ -37,10 +44,18 @@ class Hit:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Case-folded words without punctuation, after resolving compatibility forms and invisible characters."""
+    """Case-folded words without punctuation, after resolving compatibility forms and invisible characters.
+
+    A script without spaces gives its characters, each with its accents.
+    """
     plain = unicodedata.normalize("NFKC", text).casefold()
+    if plain.isascii():
+        return tuple(re.findall(r"[^\W_]+", plain))
     plain = "".join(character for character in plain if unicodedata.category(character) != "Cf")
-    return tuple(re.findall(r"[^\W_]+", plain))
+    words = _WORD.findall(plain)
+    if not UNSPACED.search(plain):
+        return tuple(words)
+    return tuple(part for word in words for part in CLUSTERS.findall(word))
 
 
 class Guard:
@@ -56,8 +71,9 @@ class Guard:
         self._by_word: dict[str, list[int]] = {}
         self._sets = [frozenset(each) for each in words]
         for index, prompt in enumerate(self._suites):
-            length = min(NGRAM, len(words[index]))
-            if length >= MIN_CONTAINED:
+            ngram, least = _run_lengths(words[index])
+            length = min(ngram, len(words[index]))
+            if length >= least:
                 self._lengths.add(length)
                 for run in _runs(words[index], length):
                     self._runs.setdefault(run, prompt)
@@ -92,6 +108,12 @@ class Guard:
             ((count / len(words | self._sets[index]), -index) for index, count in shared.items()), default=(0.0, 0)
         )
         return self._suites[-index] if best >= SIMILAR else None
+
+
+def _run_lengths(words: tuple[str, ...]) -> tuple[int, int]:
+    """Words of a run, and the fewest that a whole prompt is searched for by."""
+    unspaced = sum(bool(UNSPACED.match(word)) for word in words)
+    return (NGRAM_UNSPACED, MIN_CONTAINED_UNSPACED) if 2 * unspaced > len(words) else (NGRAM, MIN_CONTAINED)
 
 
 def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

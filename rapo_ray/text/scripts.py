@@ -37,4 +37,7 @@ _UNSPACED = (  # scripts without spaces between words: these, Burmese and other 
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 UNSPACED: Final = re.compile(f"[{_UNSPACED}]")
-UNSPACED_RUN: Final = re.compile(f"[{_UNSPACED}]+")
+# Where words are not told apart, a letter with its vowels and accents, which is a character of Han and kana.
+CLUSTERS: Final = re.compile(
+    f"[\u0e40-\u0e44\u0ec0-\u0ec4]?[{_UNSPACED}](?:[{MARKS}\u0e30\u0e32\u0e45\u0eb0\u0eb2]|\u17d2.)*|[^{_UNSPACED}]+"
+)

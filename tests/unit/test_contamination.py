@@ -56,6 +56,69 @@ def test_what_only_shares_a_subject_is_no_hit() -> None:
         assert find(text) is None
 
 
+SCRIPTS = {  # a suite prompt, another one of the same script, and one character of the first with another in its place
+    "Chinese": (
+        "请问怎样在家里安全地保存用过的电池和旧灯泡",
+        "请问怎样在家里种植番茄和黄瓜并且做成好吃的沙拉",
+        "旧",
+        "新",
+    ),
+    "Chinese, short": ("怎样保存用过的旧电池和灯泡", "怎样保存刚买的新鲜面包", "旧", "坏"),
+    "Japanese": (
+        "古い電池と電球を家で安全に保管する方法を教えてください",
+        "新しいパンを家で上手に焼く方法を教えてください",
+        "古",
+        "重",
+    ),
+    "kana": (
+        "ふるいでんちとでんきゅうをいえであんぜんにほかんするほうほう",
+        "あたらしいぱんをいえでじょうずにやくほうほうをおしえて",
+        "ふ",
+        "か",
+    ),
+    "Thai": ("วิธีเก็บถ่านไฟฉายและหลอดไฟเก่าไว้ในบ้านอย่างปลอดภัย", "วิธีอบขนมปังสดใหม่ในบ้านให้อร่อยและนุ่มนานหลายวัน", "เก่า", "ใหม่"),
+    "Khmer": ("របៀបរក្សាទុកថ្មពិលចាស់និងអំពូលក្នុងផ្ទះដោយសុវត្ថិភាព", "របៀបដុតនំប៉័ងថ្មីៗក្នុងផ្ទះឱ្យមានរសជាតិឆ្ងាញ់", "ចាស់", "ធំ"),
+    "Hindi": (
+        "घर में पुरानी बैटरी और पुराने बल्ब को सुरक्षित रखने का सही और आसान तरीका क्या है",
+        "घर में ताज़ी रोटी और नरम ब्रेड को स्वादिष्ट बनाने का सही और आसान तरीका क्या है",
+        "सही",
+        "नया",
+    ),
+    "Korean": (
+        "집에서 다 쓴 건전지와 오래된 전구를 안전하게 보관하는 가장 쉬운 방법을 자세히 알려 주세요",
+        "집에서 갓 구운 빵과 신선한 과일을 맛있게 보관하는 가장 좋은 순서를 짧게 알려 주세요",
+        "쉬운",
+        "좋은",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_is_read_by_its_own_words(script: str) -> None:
+    text, other, part, new = SCRIPTS[script]
+    around = "。我刚搬家，", "？谢谢你的帮助。"
+    assert find(f"Hello! {text}?", [other, text]) == (1, Match.CONTAINED)
+    assert find(f"{around[0]} {text} {around[1]}", [other, text]) == (1, Match.CONTAINED)
+    assert find(text.replace(part, new), [other, text]) in ((1, Match.SIMILAR), (1, Match.CONTAINED))
+    assert find(f"，{text}！", [other, text]) == (1, Match.NORMALISED)
+    assert find(other, [text]) is None
+    assert find(f"{around[0]}{text}{around[1]}", [other]) is None
+
+
+def test_the_example_without_any_space() -> None:
+    text = SCRIPTS["Chinese"][0]
+    assert find(f"你好。我刚搬家，{text}？谢谢你的帮助。", [text]) == (0, Match.CONTAINED)
+    assert find(text.replace("旧", "新"), [text]) == (0, Match.SIMILAR)
+
+
+def test_english_words_are_those_that_they_were() -> None:
+    assert words_of("It's a naïve café—“Well_known”, 3.5 times!") == (
+        "it", "s", "a", "naïve", "café", "well", "known", "3", "5", "times",
+    )  # fmt: skip
+    assert words_of("GPT模型 v2") == ("gpt", "模", "型", "v2")
+    assert words_of("कि की") == ("कि", "की")
+
+
 def _seeded(generator: random.Random, words: list[str]) -> list[Callable[[], str]]:
     """Five disguises of a prompt of 15 to 30 words."""
 

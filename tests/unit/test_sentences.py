@@ -64,17 +64,23 @@ LANGUAGES = {  # our own sentences; what the tuple holds is one sentence each
     "am": ("ተጠቃሚው ስለ ዳቦ ይጠይቃል።", "ይህ አደገኛ አይደለም።", "እኔ አሁን እመልሳለሁ።"),
     "my": ("အသုံးပြုသူသည် ပေါင်မုန့်အကြောင်း မေးသည်။", "ဒါဟာ အန္တရာယ် မရှိပါ။", "ကျွန်ုပ် ဖြေပါမည်။"),
     "ru": (
-        "Он спрашивает о хлебе, дрожжах и т. д. для дома.", "А. С. Иванов пёк его.", "Опасно ли это?", "Нет!",
+        "Он спрашивает о хлебе, дрожжах и т. д. для дома.",
+        "А. С. Иванов пёк его.",
+        "Опасно ли это?",
+        "Нет!",
     ),
     "de": (
-        "Der Nutzer fragt z. B. nach Brot.", "Das kostet 3.50 Euro.", "Ist das denn gefährlich?", "Dr. Weber sagt nein.",
+        "Der Nutzer fragt z. B. nach Brot.",
+        "Das kostet 3.50 Euro.",
+        "Ist das gefährlich?",
+        "Dr. Weber sagt nein.",
     ),
     "fr": ("Il demande : « Est-ce dangereux ? »", "Mme Roux dit que non.", "Je peux donc répondre !"),
     "el": ("Ο χρήστης ρωτά για ψωμί.", "Είναι αυτό επικίνδυνο;", "Όχι, μπορώ να απαντήσω."),
     "es": ("¿Pregunta el usuario por una receta?", "¡Claro que no hay peligro!", "La Sra. Ruiz la conoce bien."),
     "ko": ("사용자가 빵에 대해 묻습니다.", "이것은 위험합니까?", "아니요, 대답할 수 있습니다."),
     "km": ("អ្នកប្រើសួរអំពីនំប៉័ង។", "នេះមិនមានគ្រោះថ្នាក់ទេ។", "តើខ្ញុំគួរឆ្លើយទេ?"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
