@@ -112,7 +112,7 @@ class Guard:
 
 def _run_lengths(words: tuple[str, ...]) -> tuple[int, int]:
     """Words of a run, and the fewest that a whole prompt is searched for by."""
-    unspaced = sum(bool(UNSPACED.match(word)) for word in words)
+    unspaced = sum(bool(UNSPACED.match(word)) for word in words if not word.isascii())
     return (NGRAM_UNSPACED, MIN_CONTAINED_UNSPACED) if 2 * unspaced > len(words) else (NGRAM, MIN_CONTAINED)
 
 
