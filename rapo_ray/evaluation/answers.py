@@ -7,28 +7,36 @@ from rapo_ray.text.lines import split_lines
 
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=[\w\\-]))")
-_OPEN, _CLOSE = r"[\s\"'`*_$({\[]*(?:\\(?:text|mathrm|textbf|mathbf)\{)?\(?", r"(?![\w'’-]|\s*/\s*[A-J]\b)"
-_LETTER = rf"{_OPEN}(?P<letter>[A-J])(?P<after>[\"'`*_$)}}\]]*){_CLOSE}(?!\s*(?:or|and)\s+\(?[A-J]\b)"
+_OPEN = r"[\s\"'`*_$({\[<>]*(?:\\[(\[]\s*)?(?:\\boxed\{)?(?:\\(?:text|mathrm|textbf|mathbf)\{)?\(?"
+_CLOSE = r"(?![\w'’-]|\s*/\s*[A-J]\b)"
+_LETTER = rf"{_OPEN}(?P<letter>[A-J])[\"'`*_$)}}\]]*{_CLOSE}(?!\s*(?:or|and)\s+\(?[A-J]\b)"
+_NAME = r"(?i:option|choice|answer|letter)"
+_IS = r"(?i:is|was|to be|seems to be|(?:would|should|must|has to|can only|will) be)"
 _ANNOUNCED = re.compile(
-    r"(?:\b(?i:(?:answer|option|choice|one|letter|solution|conclusion)(?:\s+(?:here|to\s+the\s+question|to\s+this))?)[*_]*"
-    r"(?:\s+(?i:is|was|seems to be|(?:would|should|must|has to|can only|will) be)|\s*[*_]*[:=]|\s+(?i:is)\s*:)[*_]*"
-    r"(?:\s*(?i:therefore|thus|clearly|then|indeed|most likely|probably))?|"
+    r"(?:\b(?i:answer|option|choice|one|letter|solution|conclusion|correct|statement)"
+    r"(?:\s+(?i:here|(?:to|among|of|for|that|which)\s+(?:\w+\s+)?\w+))?[*_]*"
+    rf"(?:\s+{_IS}\s*:?|\s*[*_]*[:=])[*_]*(?:\s*(?i:therefore|thus|clearly|then|indeed|most likely|probably))?|"
     r"\b(?i:(?:i|we)(?:'d|'ll| would| will| must| should| can)?(?:\s+(?:therefore|thus))?\s+"
-    r"(?:choose|pick|select|say|answer|conclude|go with|go for|opt for|choosing)))"
-    rf"(?:\s*(?i:the\s+)?[*_]*(?i:option|choice|answer|letter))?{_LETTER}"
+    r"(?:choose|pick|select|say|answer|conclude|go with|go for|opt for)|let's go with|it (?:must|has to) be)|"
+    r"\b(?i:answer)(?=\s*\()|</?(?i:answer)>|答案\s*(?:是|为|：|:)?|选择?)"
+    rf"(?:\s*(?i:the\s+)?[*_]*{_NAME})?{_LETTER}"
 )
-_JUDGED = re.compile(  # "(B) is correct"
-    rf"(?:^|(?<=[\s(*]))(?:(?i:option|choice|answer|letter)\s+)?{_LETTER}\s*"
-    r"(?:\s[^.?!;\n]{0,60}?)?\b(?i:is|must be|has to be)\s+(?:(?i:the|therefore|thus|clearly|indeed)\s+)*"
+_JUDGED = re.compile(  # "(B) is correct", "(B) 12 metres is correct"
+    rf"(?:^|(?<=[\s(*]))(?:{_NAME}\s+)?{_LETTER}"
+    r"(?:(?:(?<=[)*])|[.:])(?:(?!\b(?:is|are|[A-J])\b)[^.?!;\n]){0,60}?)?\s*"
+    r"\b(?i:is|must be|has to be)\s+(?:(?i:the|only|therefore|thus|clearly|indeed)\s+)*"
     r"(?i:correct|right|best|answer|one that (?:fits|works|holds))\b"
 )
 _CONCLUDED = re.compile(
-    rf"\b(?i:so|thus|therefore|hence|it's|it is|that's|that is|which is|gives|leaves|leaving|only|"
-    rf"rather|think|guess)[,:]?\s*(?:(?i:option|choice|the answer)\s+)?{_LETTER}(?=\s*(?:[.,;:!)]|$))"
+    r"\b(?i:so|thus|therefore|hence|it's|it is|that's|that is|which is|gives|leaves|leaving|only|rather|think|guess)"
+    rf"[,:]?\s*(?:(?i:option|choice|the answer)\s+)?{_LETTER}(?=\s*(?:[.,;:!)]|$))"
 )
-_LINE = re.compile(rf"^{_OPEN}(?P<letter>[A-J])[\"'`*_$)}}\]]*(?:\s*[.):]\s*\S.*|\s*[.)]?[*_\"'`$}}]*)$", re.MULTILINE)
+_LINE = re.compile(
+    rf"^(?:(?i:my|final)\s+)?(?:{_NAME}\s*)?{_OPEN}(?P<letter>[A-J])[\"'`*_$)}}\]]*"
+    r"(?:\s*[.):]\s*\S.*|\s*[.)]?[*_\"'`$}]*)$"
+)
 _SMALL = re.compile(
-    r"\(([a-j])\)|(?<=\b)(?:(?<=option )|(?<=choice )|(?<=answer ))([a-j])\b(?=[.,;:)]|\s*$)", re.IGNORECASE
+    r"\(([a-j])\)|(?:(?<=option )|(?<=choice )|(?<=answer )|(?<=answer: ))([a-j])\b(?=[.,;:)]|\s*$)", re.IGNORECASE
 )
 _STATED = re.compile(
     r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)|\s*:)[*_:\s]*(?P<what>[^\n]+)", re.IGNORECASE

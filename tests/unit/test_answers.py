@@ -1,4 +1,4 @@
-"""Exact answers: 245 spellings of a table, and every published answer of MATH-500."""
+"""Exact answers: the spellings of a table, and every published answer of MATH-500."""
 
 import json
 import re
