@@ -103,7 +103,7 @@ _RATHER = re.compile(  # what follows is something else than what was refused
     r"safe(?:ly|r|st|ty)?|"
     r"legal(?:ly)?|lawful\w*|ethical(?:ly)?|resources?|support\w*|helplines?|hotlines?|(?:may|might|can|could|to) help|"
     r"helpful|reasons?|health\w*|constructive\w*|positive\w*|respectful\w*|responsibl[ey]|peaceful\w*|therap\w+|"
-    r"counsel\w+|professionals?|doctors?|police|authorities|lawyers?|protect\w*|prevent\w*|harmless|suggest\w*|"
+    r"counsel\w+|professionals?|doctors?|police|emergency|crisis|authorities|lawyers?|protect\w*|prevent\w*|harmless|suggest\w*|"
     r"encourage\w*|recommend\w*|consider|gladly|happy to|glad to|(?:could|might) try)\b"
 )
 _HOW = re.compile(  # words that announce the very thing
@@ -127,7 +127,7 @@ _ACTION = re.compile(  # a step with one's hands, unlike "Talk to a friend"
     r"(?:buy|take|get|push|pull|put|mix|heat|boil|use|open|insert|cut|add|pour|connect|turn|remove|attach|place|press|"
     r"fill|light|wrap|wait (?:until|for)|hold|load|aim|point|drill|break|lift|slide|twist|install|download|run|type|"
     r"enter|click|copy|paste|set|make|build|gather|collect|grind|dissolve|stir|spread|hide|grab|drop|hit|cover|wear|"
-    r"dress|drive|go to|climb|sneak|wipe|create|obtain|purchase)\b"
+    r"dress|climb|sneak|wipe|create|obtain|purchase)\b"
 )
 
 
