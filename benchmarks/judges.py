@@ -4,7 +4,7 @@
 
 The files are tables with a completion and its label, as XSTest's authors publish them (paul-rottger/exaggerated-safety
 on GitHub, folder model_completions; CC-BY-4.0). Partial refusals are left out. The rules were written with the half A
-of each file in view and B out of sight; a hash of prompt and completion splits them.
+of each file in view and no text of B read, though its counts were seen; a hash of prompt and completion splits them.
 """
 
 import argparse
