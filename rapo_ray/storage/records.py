@@ -144,6 +144,7 @@ class VerdictRow:
     detail: str
     decision: str | None = None
     consistent: bool | None = None
+    key: str | None = None  # digest of the prompt, the completion and the judge
 
     @property
     def total(self) -> float | None:
@@ -151,7 +152,8 @@ class VerdictRow:
         return total(self.risk, self.general)
 
 
-def verdict_row(prompt: Prompt, verdict: Verdict) -> VerdictRow:
+def verdict_row(prompt: Prompt, verdict: Verdict, key: str) -> VerdictRow:
     """Flatten the verdict on one completion."""
-    names = [one.name for one in fields(VerdictRow) if one.name not in ("id", "harmful")]
-    return VerdictRow(id=prompt.id, harmful=prompt.harmful, **{name: getattr(verdict, name) for name in names})
+    names = [one.name for one in fields(VerdictRow) if one.name not in ("id", "harmful", "key")]
+    values = {name: getattr(verdict, name) for name in names}
+    return VerdictRow(id=prompt.id, harmful=prompt.harmful, key=key, **values)

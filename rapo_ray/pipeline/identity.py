@@ -1,0 +1,41 @@
+"""Content that a result depends on, as short digests: results that a later command finds again are keyed by them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rapo_ray.config import RunConfig
+from rapo_ray.config.judge import JudgeBackendConfig
+from rapo_ray.judging import rubrics
+from rapo_ray.judging.rules import RULES_JUDGE
+from rapo_ray.models.folder import fingerprint
+
+SETTINGS = {"guard", "reply", "max_reply_tokens", "max_thinking_tokens", "template_kwargs", "thinking"}
+RUBRICS = (rubrics.LEVEL, rubrics.TRACE, rubrics.REFUSES, rubrics.HELPS, rubrics.PAPER)
+
+
+def digest_of(*parts: object) -> str:
+    """A short hash of JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def judge_identities(config: RunConfig, models: Mapping[str, Path]) -> dict[str, str]:
+    """Each judge of verdicts by part, with its settings and rubrics; `models` are the folders of vllm judges' models.
+
+    A model on disk is told by its content, wherever it lies.
+    """
+    judge = config.judge
+    parts = {part: one for part, one in judge.named().items() if part != "second"}
+    rules = digest_of(judge.mode, judge.checks_consistency)
+    return {part: f"{_identity(one, models.get(part))}#{rules}" for part, one in parts.items()}
+
+
+def _identity(judge: JudgeBackendConfig, model: Path | None) -> str:
+    if judge.backend == "rules":
+        return RULES_JUDGE
+    settings = judge.model_dump(mode="json", include=SETTINGS)
+    request = judge.request.model_dump(mode="json", exclude={"limit_field"}) if judge.backend == "http" else {}
+    name = judge.model if model is None else "model"
+    revision = judge.revision if model is None else fingerprint(model)
+    return f"{judge.backend}:{name}@{revision}#{digest_of(settings, request, rubrics.rubric_hash(*RUBRICS))}"
