@@ -106,7 +106,7 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
 
 def keyed(config: "RunConfig", rows: Sequence[tuple["Prompt", str]], judges: dict[str, str]) -> list[Judged]:
     """The completions with their keys; `judges` are the identities of the judges, by part."""
-    from rapo_ray.pipeline.identity import digest_of
+    from rapo_ray.seeds import digest_of
 
     marks = (config.model.thinking.open, config.model.thinking.close)
     return [

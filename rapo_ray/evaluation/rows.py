@@ -8,6 +8,7 @@ from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.judging.rules import is_refusal
 from rapo_ray.models.chat import ChatFormat, parse_completion
+from rapo_ray.seeds import digest_of
 from rapo_ray.types import Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
@@ -34,6 +35,12 @@ class Item:
     def prompt(self) -> Prompt:
         """The prompt as the model is sent it."""
         return replace(self.plain, text=ATTACKS[self.attack](self.plain.text))
+
+    @property
+    def content(self) -> str:
+        """Digest of everything that its row depends on, whatever its id."""
+        plain = self.plain
+        return digest_of(self.attack, self.prompt.text, plain.harmful, plain.level, plain.expected)
 
     @property
     def kind(self) -> Kind:
@@ -79,6 +86,7 @@ class EvalRow:
     outcome: str  # refused, complied, answered, over_refused, correct, wrong, malformed (no answer at all), unscorable
     decision: str | None = None  # that the trace comes to
     consistent: bool | None = None
+    content: str | None = None  # of its item
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -138,6 +146,7 @@ def make_row(
         whole_asked=harmful and whole_asked, keyword_refused=keyword_refused(answer), correct=correct,
         outcome="unscorable" if failed else _outcome(item, answer_verdict, correct),
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
+        content=item.content,
     )  # fmt: skip
 
 

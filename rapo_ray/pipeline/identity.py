@@ -1,7 +1,5 @@
 """Content that a result depends on, as short digests: results that a later command finds again are keyed by them."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +8,10 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.folder import fingerprint
+from rapo_ray.seeds import digest_of
 
 SETTINGS = {"guard", "reply", "max_reply_tokens", "max_thinking_tokens", "template_kwargs", "thinking"}
 RUBRICS = (rubrics.LEVEL, rubrics.TRACE, rubrics.REFUSES, rubrics.HELPS, rubrics.PAPER)
-
-
-def digest_of(*parts: object) -> str:
-    """A short hash of JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def judge_identities(config: RunConfig, models: Mapping[str, Path]) -> dict[str, str]:
@@ -36,6 +30,6 @@ def _identity(judge: JudgeBackendConfig, model: Path | None) -> str:
         return RULES_JUDGE
     settings = judge.model_dump(mode="json", include=SETTINGS)
     request = judge.request.model_dump(mode="json", exclude={"limit_field"}) if judge.backend == "http" else {}
-    name = judge.model if model is None else "model"
+    name = f"{judge.model} at {judge.url}" if model is None else "model"
     revision = judge.revision if model is None else fingerprint(model)
     return f"{judge.backend}:{name}@{revision}#{digest_of(settings, request, rubrics.rubric_hash(*RUBRICS))}"
