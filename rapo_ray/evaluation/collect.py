@@ -88,7 +88,7 @@ def collect_rows(
     Rows of items that there are no more leave the file.
     """
     stored = file.read()
-    rows = matched(items, stored)
+    rows = matched(items, [row for row in stored if not row.failed])
     rows |= _rejudged(model, items, rows, judge, reads_thinking, chat)
     if list(rows.values()) != stored:
         file.replace(list(rows.values()), chunk)
@@ -145,7 +145,7 @@ def _rejudged(
     if not failed:
         return {}
     answered = [
-        (items[place], Response(group, 0, row.prompt_id, row.completion, row.truncated, row.tokens))
+        (items[place], Response(group, 0, row.prompt_id, row.completion, row.truncated, row.tokens, row.reply))
         for group, place in enumerate(failed)
         for row in [rows[place]]
     ]
@@ -191,13 +191,14 @@ def _questions(
     item: Item, response: Response, reads_thinking: bool, chat: ChatFormat
 ) -> Iterator[tuple[str, Prompt, Response]]:
     """The texts of one response to judge; none where an exact answer decides, or there is no text."""
-    if item.kind == "utility":
+    if item.kind == "utility" or response.reply == "failed":
         return
     completion = parse_completion(response.text, response.truncated, chat)
     answer = chat.answer_of(response.text)
     if completion.form is Form.OK:
         yield TRACE, item.prompt, response
-    if answer and (completion.form is not Form.OK or item.attack != "none"):
+    judged = completion.form is Form.OK and item.attack == "none"
+    if answer and not judged and response.reply != "refused":  # a field of its own needs no judge
         yield ANSWER, item.plain, as_answer(response, answer, chat)
     if reads_thinking and item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
         yield WHOLE, item.plain, as_answer(response, response.text, chat)
