@@ -22,7 +22,6 @@ DESCRIPTION = """Judge completions with the judge of a recipe. The input has a J
 and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks
 in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
 it stopped. Verdicts on a prompt or a completion that has changed since, or of another judge, are made anew."""
-BAD_ROWS_SHOWN = 5
 AT_ONCE = 256  # completions that a model judge works on
 
 
@@ -77,7 +76,7 @@ def _judge(options: argparse.Namespace) -> int:
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:
     """Read the prompts and completions of the input; raises DataError that names the unusable rows."""
     from rapo_ray.data.files import read_table
-    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
+    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, named, text_of
     from rapo_ray.errors import DataError
     from rapo_ray.types import Prompt
 
@@ -97,8 +96,7 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
             continue
         rows[identity] = prompt, completion
     if bad:
-        shown = "; ".join(bad[:BAD_ROWS_SHOWN]) + ("; ..." if len(bad) > BAD_ROWS_SHOWN else "")
-        raise DataError(f"{path}: {shown} ({len(bad)} unusable); fix or remove them")
+        raise DataError(f"{path}: {named(bad)}; fix or remove them")
     if not rows:
         raise DataError(f"{path}: holds no rows; give a file with at least one")
     return list(rows.values())

@@ -143,7 +143,7 @@ def differences(
         pairs: list[tuple[str, float]] = []
         for row in rows:
             other = others_by_key.get(row.key)
-            if other is None:
+            if other is None or other.prompt != row.prompt:  # of a suite that has changed in between
                 continue
             (counts, value), (other_counts, other_value) = share(row), share(other)
             if counts and other_counts and value is not None and other_value is not None:

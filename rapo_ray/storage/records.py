@@ -122,6 +122,21 @@ def contamination_row(hit: Hit) -> ContaminationRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutRow:
+    """One line of left_out.jsonl: a prompt or a row of a file that the run goes on without."""
+
+    place: str  # the prompt's id, or file and row
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Content of failure.json: the reason for which the last process of a run failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
     """One line of the judge command's output."""
 

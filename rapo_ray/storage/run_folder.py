@@ -13,15 +13,17 @@ from rapo_ray.atomic import write_json_atomically, write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import hashed_tree, load_config, to_yaml
 from rapo_ray.data.contamination import Hit
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, RapoError
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.reader import read_optional
-from rapo_ray.storage.records import AlarmChange, RunSummary, contamination_row
+from rapo_ray.storage.records import AlarmChange, Failure, LeftOutRow, RunSummary, contamination_row
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.types import RoundResult
+
+Seconds = dict[str, float]
 
 
 class RunFolder(RunLayout):
@@ -49,7 +51,14 @@ class RunFolder(RunLayout):
             except ConfigError:
                 self.close()
                 raise
-        write_text_atomically(self.config, to_yaml(self._config))
+        if not self.summary.is_file():  # a finished run stays as it is
+            write_text_atomically(self.config, to_yaml(self._config))
+            self.failure.unlink(missing_ok=True)
+
+    def not_applied(self) -> list[str]:
+        """Settings of this config that a finished run was made without."""
+        before = load_config(str(self.config)).model_dump(mode="json")
+        return sorted(_differences(before, self._config.model_dump(mode="json")))
 
     def close(self) -> None:
         """Release the lock."""
@@ -83,6 +92,24 @@ class RunFolder(RunLayout):
     def record_contamination(self, hits: Iterable[Hit]) -> None:
         """Write the hits of the contamination guard; without any the file exists and is empty."""
         write_text_atomically(self.contamination, "".join(map(_line, map(contamination_row, hits))))
+
+    def record_left_out(self, rows: Iterable[LeftOutRow]) -> None:
+        """Write the rows and prompts that the run goes on without; without any the file is empty."""
+        write_text_atomically(self.left_out, "".join(map(_line, rows)))
+
+    def record_failure(self, error: BaseException) -> None:
+        """Write the reason for which this process fails; of an error that is not ours its name, as it may quote texts."""
+        ours = isinstance(error, RapoError | OSError)
+        reason = str(error) if ours else f"{type(error).__name__}, an error of the program: see its log"
+        write_json_atomically(self.failure, to_json(Failure(" ".join(reason.split()))))
+
+    def earlier_seconds(self) -> Seconds:
+        """Seconds of the run's earlier processes, by part."""
+        return read_optional(Seconds, self.seconds) or {}
+
+    def record_seconds(self, seconds: Seconds) -> None:
+        """Write the seconds of all processes, atomically."""
+        write_text_atomically(self.seconds, json.dumps(seconds) + "\n")
 
     def record_canaries(self, round_number: int, report: CanaryReport) -> None:
         """Write the judge's rates, measured before a round."""

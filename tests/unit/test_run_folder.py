@@ -9,11 +9,12 @@ import pytest
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_config
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, ReportError
+from rapo_ray.monitoring.status import facts, read_status
 from rapo_ray.statistics import Interval
 from rapo_ray.storage.metrics import measure_round
-from rapo_ray.storage.reader import read_alarms, read_groups
-from rapo_ray.storage.records import AlarmChange, Delta, RunSummary
+from rapo_ray.storage.reader import read_alarms, read_config, read_evidence, read_groups, read_lines
+from rapo_ray.storage.records import AlarmChange, Delta, LeftOutRow, RunSummary
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import make_group, scored
@@ -195,3 +196,61 @@ def test_a_half_filled_folder_is_cleared(folder: RunFolder) -> None:
     (temporary / "half.bin").write_bytes(b"half")
     assert folder.clear_partial(folder.model) == temporary
     assert not temporary.exists()
+
+
+def test_a_finished_run_is_not_written_to(folder: RunFolder, tmp_path: Path) -> None:
+    folder.publish_summary(RunSummary({}, Delta(Interval()), {}))
+    folder.close()
+    before = folder.config.read_bytes()
+    again = RunFolder(config(tmp_path, "evaluation.every=4", "gates.asr=0.1"))
+    again.open()
+    assert folder.config.read_bytes() == before
+    assert again.not_applied() == ["evaluation.every", "gates.asr"]
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConfigError("two\nlines of ours"), "two lines of ours"),
+        (OSError("disk full"), "disk full"),
+        (ValueError("a completion: do harm"), "ValueError, an error of the program: see its log"),
+    ],
+)
+def test_a_failure_leaves_its_reason_until_the_run_goes_on(
+    error: Exception, reason: str, folder: RunFolder, tmp_path: Path
+) -> None:
+    folder.record_failure(error)
+    folder.close()
+    status = read_status(folder.path)
+    assert (status.state, status.over) == ("failed", True)
+    assert ("reason", reason) in facts(status)
+    folder.open()
+    assert read_status(folder.path).state == "running"
+    folder.close()
+    assert read_status(folder.path).state == "stopped"
+
+
+def test_seconds_of_all_processes_are_there_for_the_next(folder: RunFolder, tmp_path: Path) -> None:
+    assert folder.earlier_seconds() == {}
+    folder.record_seconds({"rounds": 1.5, "all": 2.0})
+    assert RunFolder(config(tmp_path)).earlier_seconds() == {"rounds": 1.5, "all": 2.0}
+
+
+def test_a_folder_with_keys_of_another_version_stays_readable(folder: RunFolder, tmp_path: Path) -> None:
+    text = folder.config.read_text().replace("rollout:\n", "rollout:\n  of_tomorrow: 1\n") + "new_section:\n  a: 1\n"
+    folder.config.write_text(text)
+    folder.close()
+    assert read_config(folder.config) == config(tmp_path)
+    assert read_status(folder.path).state == "stopped"
+    assert read_evidence(folder.path).config == config(tmp_path)
+    folder.config.write_text(text.replace("seed: ", "seed: x"))
+    with pytest.raises(ReportError, match="seed"):
+        read_config(folder.config)
+
+
+def test_what_a_run_goes_on_without_is_listed(folder: RunFolder) -> None:
+    folder.record_left_out([LeftOutRow(place="mine/3", reason="too long")])
+    assert read_lines(LeftOutRow, folder.left_out) == [LeftOutRow(place="mine/3", reason="too long")]
+    folder.record_left_out([])
+    assert folder.left_out.read_text() == ""
