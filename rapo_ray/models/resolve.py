@@ -38,12 +38,11 @@ def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None
 def local_model(spec: str, revision: str | None = None) -> Path | None:
     """Folder of a model whose tokenizer is on this machine already; None where it would have to be fetched.
 
-    Raises ModelError for a name that is none, or a folder that holds no model.
+    Raises ModelError for a name that is none.
     """
     if spec.startswith(EMBEDDED_PREFIX):
         return cached_embedded(spec.removeprefix(EMBEDDED_PREFIX), cache_root())
     if (folder := _folder_of(spec)) is not None:
-        check_model_folder(folder)
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

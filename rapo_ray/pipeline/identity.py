@@ -8,10 +8,28 @@ from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.folder import fingerprint
+from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.seeds import digest_of
+from rapo_ray.types import Prompt
 
 SETTINGS = {"guard", "reply", "max_reply_tokens", "max_thinking_tokens", "template_kwargs", "thinking"}
 RUBRICS = (rubrics.LEVEL, rubrics.TRACE, rubrics.REFUSES, rubrics.HELPS, rubrics.PAPER)
+
+
+def run_content(inputs: Inputs, base: Path, judges: Mapping[str, Path]) -> dict[str, str]:
+    """Digests of what a run's config names by path: its prompts, demonstrations, model and judges' models."""
+    demonstrations = [[*_prompt(one.prompt)[1:], one.completion] for one in inputs.demonstrations]
+    return {
+        "model": fingerprint(base),
+        **{f"judge.{part}.model": fingerprint(folder) for part, folder in judges.items()},
+        "data.train": digest_of(*map(_prompt, inputs.train_P)),
+        "data.heldout": digest_of(*map(_prompt, inputs.heldout_P)),
+        "warmup": digest_of(demonstrations, *map(_prompt, inputs.synthesis_P)),
+    }
+
+
+def _prompt(prompt: Prompt) -> list[object]:
+    return [prompt.id, prompt.text, prompt.harmful, prompt.level, prompt.expected]
 
 
 def judge_identities(config: RunConfig, models: Mapping[str, Path]) -> dict[str, str]:

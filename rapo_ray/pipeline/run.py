@@ -12,6 +12,7 @@ from rapo_ray.errors import ActorDied, NonFiniteStep
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.resolve import judge_models, resolve_model
 from rapo_ray.monitoring.watchers import Watchers
+from rapo_ray.pipeline.identity import run_content
 from rapo_ray.pipeline.inputs import chat_format, check_judge_formats, load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
@@ -28,7 +29,7 @@ def run(config: RunConfig) -> None:
     folder = RunFolder(config)
     models = None if folder.finished() else load_models(config)
     with ExitStack() as stack:
-        folder.open()
+        folder.open(None if models is None else run_content(inputs, models[0], models[2]))
         stack.callback(folder.close)
         if (summary := folder.finished()) is not None:
             ignored = ", ".join(folder.not_applied())

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,9 @@ from rapo_ray.storage.rows import write_groups
 from rapo_ray.types import RoundResult
 
 Seconds = dict[str, float]
+Digests = dict[str, str]
+
+MOVABLE = ("model.path", "model.revision", "data.sources", "warmup.path")  # where something is, whose content is told
 
 
 class RunFolder(RunLayout):
@@ -34,8 +37,11 @@ class RunFolder(RunLayout):
         self._config = config
         self._lock: IO[str] | None = None
 
-    def open(self) -> None:
-        """Take the lock and write the config; raises ConfigError where it is held, or the config has changed."""
+    def open(self, content: Mapping[str, str] | None = None) -> None:
+        """Take the lock and write the config; raises ConfigError where it is held, or the config has changed.
+
+        `content` has digests of what the config names by path: with them a run may be renamed and its files moved.
+        """
         for folder in (self.path, self.rounds, self.heldout, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = self.lock.open("w")
@@ -47,12 +53,14 @@ class RunFolder(RunLayout):
             ) from None
         if self.config.exists():
             try:
-                self._check_same(load_config(str(self.config)))
+                self._check_same(load_config(str(self.config)), content or {})
             except ConfigError:
                 self.close()
                 raise
         if not self.summary.is_file():  # a finished run stays as it is
             write_text_atomically(self.config, to_yaml(self._config))
+            if content is not None:
+                write_json_atomically(self.content, dict(content))
             self.failure.unlink(missing_ok=True)
 
     def not_applied(self) -> list[str]:
@@ -98,7 +106,7 @@ class RunFolder(RunLayout):
         write_text_atomically(self.left_out, "".join(map(_line, rows)))
 
     def record_failure(self, error: BaseException) -> None:
-        """Write the reason for which this process fails; of an error that is not ours its name, as it may quote texts."""
+        """Write why this process fails; of an error that is not ours, which may quote texts, only its name."""
         ours = isinstance(error, RapoError | OSError)
         reason = str(error) if ours else f"{type(error).__name__}, an error of the program: see its log"
         write_json_atomically(self.failure, to_json(Failure(" ".join(reason.split()))))
@@ -130,8 +138,13 @@ class RunFolder(RunLayout):
             shutil.rmtree(temporary)
         return temporary
 
-    def _check_same(self, before: RunConfig) -> None:
-        changed = sorted(_differences(hashed_tree(before), hashed_tree(self._config)))
+    def _check_same(self, before: RunConfig, content: Mapping[str, str]) -> None:
+        recorded = read_optional(Digests, self.content) or {}
+        told = self.summary.is_file() or (recorded and content)
+        settings = _differences(hashed_tree(before), hashed_tree(self._config)) - {"name"}
+        moved = {key for key in settings if told and key.startswith(MOVABLE)}
+        other = {f"content of {name}" for name, one in content.items() if recorded.get(name, one) != one}
+        changed = sorted(settings - moved | other)
         if changed:
             raise ConfigError(
                 f"{self.path} was started with another config (changed: {', '.join(changed)}): "

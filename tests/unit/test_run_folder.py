@@ -254,3 +254,53 @@ def test_what_a_run_goes_on_without_is_listed(folder: RunFolder) -> None:
     assert read_lines(LeftOutRow, folder.left_out) == [LeftOutRow(place="mine/3", reason="too long")]
     folder.record_left_out([])
     assert folder.left_out.read_text() == ""
+
+
+CONTENT = {"model": "m1", "data.train": "t1", "data.heldout": "h1"}
+MOVES = ["name=other", "model.path=elsewhere/model", "data.sources.mine={kind: file, path: moved.csv}"]
+
+
+def moved(folder: RunFolder, tmp_path: Path, content: dict[str, str] | None, *settings: str) -> str:
+    """Rename the folder and open it under its new name with moved files; what is refused, or nothing."""
+    folder.path.rename(tmp_path / "other")
+    again = RunFolder(config(tmp_path, *(settings or MOVES)))
+    try:
+        again.open(content)
+    except ConfigError as error:
+        return str(error)
+    finally:
+        again.close()
+    return ""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> RunFolder:
+    made = RunFolder(config(tmp_path))
+    made.open(CONTENT)
+    made.close()
+    return made
+
+
+def test_a_renamed_run_with_moved_files_of_the_same_content_goes_on(started: RunFolder, tmp_path: Path) -> None:
+    assert moved(started, tmp_path, CONTENT) == ""
+
+
+def test_other_content_under_any_path_is_refused_by_name(started: RunFolder, tmp_path: Path) -> None:
+    line = moved(started, tmp_path, CONTENT | {"model": "m2", "data.heldout": "h2"}, "name=other")
+    assert "(changed: content of data.heldout, content of model)" in line
+
+
+def test_a_moved_file_whose_content_nobody_recorded_is_refused_but_a_new_name_is_not(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    folder.close()
+    assert "(changed: data.sources.mine, model.path)" in moved(folder, tmp_path, CONTENT)
+    (tmp_path / "other").rename(folder.path)
+    assert moved(folder, tmp_path, CONTENT, "name=other") == ""
+
+
+def test_a_refused_run_is_not_written_to(started: RunFolder, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in started.path.iterdir() if path.is_file()}
+    assert moved(started, tmp_path, CONTENT | {"model": "m2"})
+    other = tmp_path / "other"
+    assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == before
