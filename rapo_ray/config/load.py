@@ -55,6 +55,8 @@ def load_recorded(path: Path) -> RunConfig:
 
     Raises ConfigError.
     """
+    if not path.is_file():
+        raise ConfigError(f"no recipe `{path}`: give a YAML file")
     tree = _read_yaml(path)
     try:
         return RunConfig.model_validate(tree)
