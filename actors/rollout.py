@@ -40,11 +40,6 @@ class RolloutActor:
         """Answers once the engine runs."""
         return self._name
 
-    def check(self, prompts: list[Prompt]) -> None:
-        """Raises DataError for a prompt that is too long."""
-        for prompt in prompts:
-            self._encode(prompt)
-
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
         """Tokens of each rendered prompt."""
         return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]

@@ -101,10 +101,6 @@ class RolloutGroup:
         """Free the GPUs of all engines until they get new weights."""
         self.engines.on(self.engines.all, "sleep")
 
-    def check(self, prompts: list[Prompt]) -> None:
-        """Raises DataError for a prompt that no engine accepts."""
-        self.engines.on([0], "check", prompts)
-
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
         """Tokens of each rendered prompt."""
         lengths: list[int] = self.engines.on([0], "prompt_lengths", prompts)[0]

@@ -4,20 +4,24 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
+    from rapo_ray.config import RunConfig
     from rapo_ray.judging.local import JudgeOne
     from rapo_ray.models.chat import ChatFormat
+    from rapo_ray.storage.records import VerdictRow
     from rapo_ray.types import Prompt
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
 and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks
 in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
-it stopped."""
+it stopped. Verdicts on a prompt or a completion that has changed since, or of another judge, are made anew."""
 AT_ONCE = 256  # completions that a model judge works on
 
 
@@ -31,20 +35,37 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     return run_command(parser, arguments, _judge)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A completion to judge; the key is a digest of it, its prompt and its judge."""
+
+    key: str
+    prompt: "Prompt"
+    completion: str
+
+
 def _judge(options: argparse.Namespace) -> int:
     from rapo_ray import console
     from rapo_ray.config.load import load_config
     from rapo_ray.judging.local import local_judge
     from rapo_ray.models.chat_template import stated_format
+    from rapo_ray.models.resolve import judge_models
+    from rapo_ray.pipeline.identity import judge_identities
     from rapo_ray.report import terminal
     from rapo_ray.storage.reader import read_verdicts
 
     config = load_config(options.config, options.overrides)
     output = options.output or options.input.with_suffix(".verdicts.jsonl")
-    rows = read_completions(options.input)
-    done = read_verdicts(output)
-    left = [(prompt, completion) for prompt, completion in rows if prompt.id not in done]
-    console.say(f"{len(rows)} completions, {len(rows) - len(left)} judged already")
+    rows = keyed(config, read_completions(options.input), judge_identities(config, judge_models(config)))
+    before = list(read_verdicts(output).values())
+    usable = still_right(rows, before)
+    judged = {row.id for row in usable}
+    left = [row for row in rows if row.prompt.id not in judged]
+    console.say(f"{len(rows)} completions, {len(usable)} judged already")
+    keys = {row.key for row in usable}
+    if stale := sum(row.key not in keys for row in before):
+        console.say(f"{output}: {stale} verdicts on other completions, or of another judge, are replaced")
+    write_verdicts(usable, output)
     if left:
         asyncio.run(_judge_all(local_judge(config), left, stated_format(config.model.thinking), output))
     console.show(terminal.verdict_table(list(read_verdicts(output).values())))
@@ -53,13 +74,14 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:
-    """Read the prompts and completions of the input; raises DataError for the first unusable row."""
+    """Read the prompts and completions of the input; raises DataError that names the unusable rows."""
     from rapo_ray.data.files import read_table
-    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
+    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, named, text_of
     from rapo_ray.errors import DataError
     from rapo_ray.types import Prompt
 
     rows: dict[str, tuple[Prompt, str]] = {}
+    bad: list[str] = []
     for number, row in enumerate(read_table(path), start=1):
         try:
             completion = row.get("completion")
@@ -67,33 +89,74 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
                 raise RowError(f"completion is {type(completion).__name__}, not text")
             identity = id_of(number, row)
             prompt = Prompt(identity, text_of(row, "prompt"), harmful_of(row), level_of(row), path.stem, "judge")
+            if identity in rows:
+                raise RowError(f"duplicate id {identity!r}")
         except RowError as error:
-            raise DataError(f"{path}: row {number}: {error}; fix or remove it") from None
-        if identity in rows:
-            raise DataError(f"{path}: row {number}: duplicate id {identity!r}")
+            bad.append(f"row {number}: {error}")
+            continue
         rows[identity] = prompt, completion
+    if bad:
+        raise DataError(f"{path}: {named(bad)}; fix or remove them")
     if not rows:
         raise DataError(f"{path}: holds no rows; give a file with at least one")
     return list(rows.values())
 
 
-async def _judge_all(judge_one: "JudgeOne", rows: list[tuple["Prompt", str]], chat: "ChatFormat", output: Path) -> None:
+def keyed(config: "RunConfig", rows: Sequence[tuple["Prompt", str]], judges: dict[str, str]) -> list[Judged]:
+    """The completions with their keys; `judges` are the identities of the judges, by part."""
+    from rapo_ray.seeds import digest_of
+
+    marks = (config.model.thinking.open, config.model.thinking.close)
+    return [
+        Judged(digest_of(judges, marks, prompt.text, prompt.harmful, prompt.level, completion), prompt, completion)
+        for prompt, completion in rows
+    ]
+
+
+def still_right(rows: Sequence[Judged], before: "Sequence[VerdictRow]") -> "list[VerdictRow]":
+    """Earlier verdicts that are on one of the rows as it is now, under its id."""
+    verdicts = {verdict.key: verdict for verdict in before}
+    return [replace(verdicts[row.key], id=row.prompt.id) for row in rows if row.key in verdicts]
+
+
+def write_verdicts(verdicts: "Sequence[VerdictRow]", output: Path) -> None:
+    """Leave these verdicts in the output and no others; raises DataError where it is no file of verdicts."""
+    from rapo_ray.atomic import write_text_atomically
+    from rapo_ray.errors import DataError
+    from rapo_ray.storage.reader import read_verdicts
+    from rapo_ray.text.lines import split_lines
+
+    if not output.exists():
+        return
+    lines = [_line(verdict) for verdict in verdicts]
+    held = [f"{line}\n" for line in split_lines(output.read_text(encoding="utf-8"))]
+    if held and not read_verdicts(output) and not held[0].startswith('{"'):
+        raise DataError(f"{output}: is no file of verdicts; give another --output")
+    if sorted(lines) != sorted(held):
+        write_text_atomically(output, "".join(lines))
+
+
+def _line(verdict: "VerdictRow") -> str:
+    from rapo_ray.storage.json_records import to_json
+
+    return json.dumps(to_json(verdict)) + "\n"
+
+
+async def _judge_all(judge_one: "JudgeOne", rows: Sequence[Judged], chat: "ChatFormat", output: Path) -> None:
     from rapo_ray import console
     from rapo_ray.models.chat import parse_completion
-    from rapo_ray.storage.json_records import to_json
     from rapo_ray.storage.records import verdict_row
 
     slots = asyncio.Semaphore(AT_ONCE)
     with output.open("a", encoding="utf-8") as out, console.progress("judging") as progress:
-        out.write("\n" if output.stat().st_size and not output.read_bytes().endswith(b"\n") else "")
 
-        async def one(prompt: "Prompt", completion: str) -> None:
+        async def one(row: Judged) -> None:
             async with slots:
-                verdict = await judge_one(prompt, parse_completion(completion, truncated=False, chat=chat))
-            out.write(json.dumps(to_json(verdict_row(prompt, verdict))) + "\n")
+                verdict = await judge_one(row.prompt, parse_completion(row.completion, truncated=False, chat=chat))
+            out.write(_line(verdict_row(row.prompt, verdict, row.key)))
             out.flush()
 
-        tasks = [asyncio.ensure_future(one(*row)) for row in rows]
+        tasks = [asyncio.ensure_future(one(row)) for row in rows]
         for count, task in enumerate(asyncio.as_completed(tasks), start=1):
             await task
             progress.judged(count, len(rows))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 _values: dict[type, Callable[[Any], tuple[Any, ...]]] = {}  # of each kind of message: its fields, in order
@@ -111,6 +111,9 @@ class GeneratedText(Message):
     truncated: bool  # cut at the token limit
 
 
+EndpointReply = Literal["answered", "refused", "filtered", "failed"]
+
+
 @message
 class Response(Message):
     """A completion as a judge reads it: its text, and the prompt that it answers."""
@@ -121,6 +124,8 @@ class Response(Message):
     text: str
     truncated: bool
     token_count: int = 0  # of the completion, as far as it is known
+    reply: EndpointReply | None = None  # of an endpoint; None of our engines
+    detail: str = ""  # the endpoint's words, where it gave no answer
 
 
 @message

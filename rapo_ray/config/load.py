@@ -50,6 +50,29 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     return load_settings(RunConfig, _read_yaml(path), overrides, str(path))
 
 
+def load_recorded(path: Path) -> RunConfig:
+    """Load the config that a run of any version recorded: keys that this one does not know are left out.
+
+    Raises ConfigError.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no recipe `{path}`: give a YAML file")
+    tree = _read_yaml(path)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        for detail in error.errors():
+            if detail["type"] == "extra_forbidden":
+                _remove(tree, detail["loc"])
+    return load_settings(RunConfig, tree, (), str(path))
+
+
+def _remove(tree: Any, location: tuple[int | str, ...]) -> None:
+    for part in location[:-1]:
+        tree = tree[part]
+    del tree[location[-1]]
+
+
 def load_settings(kind: type[Settings], tree: dict[str, object], overrides: Sequence[str], origin: str) -> Settings:
     """Settings of one kind from a tree read from `origin`, with the overrides applied; raises ConfigError."""
     for override in overrides:

@@ -51,6 +51,8 @@ class DataConfig(Strict):
     """Data files by name; `quickstart`, `quickstart-validation` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
     """Largest share of a source's rows that may be quarantined; above it the run stops."""
+    long_prompts: Literal["refuse", "leave_out"] = "refuse"
+    """Prompts of more than `rollout.max_prompt_tokens`: refused, all named at once, or left out and listed."""
 
 
 class WarmupConfig(Strict):

@@ -13,6 +13,8 @@ Kind = Literal[
     "harmbench", "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
+LABELLED: tuple[Kind, ...] = ("jailbreakbench", "or-bench")  # files whose rows do not say what their file's name may
+
 PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-validation", "quickstart-heldout")
 
 
@@ -35,7 +37,8 @@ class SourceConfig(Strict):
     """Column of the prompt texts; for kind `file` only."""
 
     harmful: bool | None = None
-    """Label of every row, if the file has no `harmful` column; for kind `file` only."""
+    """Label of every row: for kind `file` without a `harmful` column, and for files of `jailbreakbench` and `or-bench`
+    whose name and folder do not tell it."""
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
@@ -48,6 +51,8 @@ class SourceConfig(Strict):
         if self.hub is not None and self.path is None:
             raise ValueError(f"source of kind {self.kind!r} ships with the package; remove its hub {self.hub}")
         # Compared with the defaults, not with what was set: a dumped config sets every field and must load again.
-        if self.kind != "file" and (self.text_column != "text" or self.harmful is not None):
-            raise ValueError(f"source of kind {self.kind!r} has its own columns; remove text_column and harmful")
+        if self.kind != "file" and self.text_column != "text":
+            raise ValueError(f"source of kind {self.kind!r} has its own columns; remove text_column")
+        if self.kind not in ("file", *LABELLED) and self.harmful is not None:
+            raise ValueError(f"source of kind {self.kind!r} has its own columns and labels; remove harmful")
         return self

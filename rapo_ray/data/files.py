@@ -3,29 +3,52 @@
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rapo_ray.data.packing import PACKINGS, unpack
 from rapo_ray.errors import DataError
 from rapo_ray.text.lines import split_lines
 
 # The csv module's limit (128 KiB a cell) would refuse a whole file for one long prompt; rows.py refuses only the row.
 CSV_CELL_LIMIT = 2**31 - 1
 
+# Shards as the hub names them: `test/0000.parquet`, `test-00000-of-00001.parquet`.
+SHARD = re.compile(r"[0-9]{4,5}|(?P<split>.+)-[0-9]{5}-of-[0-9]{5}")
+
 RawRow = dict[str, object]
 
 
-def read_table(path: Path) -> list[RawRow]:
-    """Rows of a .jsonl, .json (list), .csv, .tsv, .parquet or .xlsx file, keyed by column.
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A cell without a plain value, and the reason; it costs its row only where the column is used."""
 
-    Spreadsheet formulas are never evaluated: in CSV they stay text, in xlsx they give the value that was saved.
-    Raises DataError where the file is missing, of an unknown kind, or broken.
+    why: str
+
+    def __repr__(self) -> str:
+        """The reason, for messages about the cell."""
+        return self.why
+
+
+def read_table(path: Path) -> list[RawRow]:
+    """Rows of a .jsonl, .json, .csv, .tsv, .parquet or .xlsx file, keyed by column; text may be packed (.gz, .zst ...).
+
+    JSON may be a list or an object a line, whatever the file's name. Spreadsheet formulas are never evaluated: in CSV
+    they stay text, in xlsx they give the value that was saved. Raises DataError where the file is missing, of an
+    unknown kind, or broken.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: unknown kind of file {path.suffix!r}; expected one of {', '.join(READERS)}")
+    kind, packing = _kind(path)
+    reader = READERS.get(kind)
+    if reader is None or (packing and kind not in TEXT_KINDS):
+        raise DataError(
+            f"{path}: unknown kind of file {kind + packing!r}; expected one of {', '.join(READERS)}, or one of "
+            f"{', '.join(TEXT_KINDS)} followed by one of {', '.join(PACKINGS)}"
+        )
     if not path.is_file():
         problem = "is a folder, not a file" if path.is_dir() else "no such file"
         raise DataError(f"{path}: {problem}; check the path (relative paths start at {Path.cwd()})")
@@ -35,16 +58,44 @@ def read_table(path: Path) -> list[RawRow]:
         raise DataError(f"{path}: cannot be read ({_first_line(error)})") from error
 
 
-def _read_jsonl(path: Path) -> list[RawRow]:
-    lines = enumerate(split_lines(_decode(path)), start=1)
-    return [_object(_parse_json(path, line, number), path, f"line {number}") for number, line in lines if line.strip()]
+def split_of(path: Path) -> str:
+    """The name of a file without its kind; of a shard as the hub names them, its split."""
+    stem = path.name.removesuffix(path.suffix) if not _kind(path)[1] else path.with_suffix("").stem
+    shard = SHARD.fullmatch(stem)
+    return stem if shard is None else shard["split"] or path.parent.name
+
+
+def read_text(path: Path) -> str:
+    """The unpacked text of a file; raises DataError where it is broken or not UTF-8, and OSError."""
+    try:
+        return unpack(path, _kind(path)[1]).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+
+
+def _kind(path: Path) -> tuple[str, str]:
+    """The suffix that tells the kind of table, and the one of the packing around it, if any."""
+    last = path.suffix.lower()
+    return (path.with_suffix("").suffix.lower(), last) if last in PACKINGS else (last, "")
 
 
 def _read_json(path: Path) -> list[RawRow]:
-    items = _parse_json(path, _decode(path), 1)
-    if not isinstance(items, list):
-        raise DataError(f"{path}: holds {type(items).__name__}, expected a list of objects")
-    return [_object(item, path, f"item {number}") for number, item in enumerate(items, start=1)]
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        items = _parse_json(path, text, 1)
+        return [_object(item, path, f"item {number}") for number, item in enumerate(items, start=1)]
+    if _kind(path)[0] == ".json" and (held := _one_value(text)):
+        raise DataError(f"{path}: holds {held}, expected a list of objects, or an object a line")
+    lines = enumerate(split_lines(text), start=1)
+    return [_object(_parse_json(path, line, number), path, f"line {number}") for number, line in lines if line.strip()]
+
+
+def _one_value(text: str) -> str | None:
+    """The type of the value that the whole text is; None for several, or a broken one."""
+    try:
+        return type(json.loads(text)).__name__
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse_json(path: Path, text: str, first_line: int) -> Any:
@@ -64,7 +115,7 @@ def _object(item: object, path: Path, place: str) -> RawRow:
 
 
 def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
-    text = io.StringIO(_decode(path), newline="")
+    text = io.StringIO(read_text(path), newline="")
     limit = csv.field_size_limit(CSV_CELL_LIMIT)
     try:
         # Strict, since a stray quote would otherwise silently merge rows or drop characters.
@@ -74,11 +125,13 @@ def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
     finally:
         csv.field_size_limit(limit)
     header = cells[0] if cells else []
-    _refuse_repeats(path, header)
     for number, row in enumerate(cells[1:], start=1):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} cells, the header {len(header)}; quote its cells")
-    return [dict(zip(header, row, strict=True)) for row in cells[1:]]
+    repeated = _repeated(header)
+    # Spreadsheets write rows of nothing but delimiters after the last one; a lone empty cell is a row.
+    rows: list[RawRow] = [dict(zip(header, row, strict=True)) for row in cells[1:] if len(row) == 1 or any(row)]
+    return [row | repeated for row in rows]
 
 
 def _read_parquet(path: Path) -> list[RawRow]:
@@ -87,17 +140,33 @@ def _read_parquet(path: Path) -> list[RawRow]:
 
     try:
         with pq.ParquetFile(path) as file:
-            _refuse_objects(path, file.schema_arrow)
-            return [row for batch in file.iter_batches() for row in batch.to_pylist()]
-    except (pa.ArrowException, ValueError, OverflowError) as error:  # the last two from broken text and distant dates
+            names = file.schema_arrow.names
+            unread = {field.name: Unread(_kind_of(field)) for field in file.schema_arrow if not _is_plain(field)}
+            unread |= _repeated(names)
+            plain = [name for name in names if name not in unread]
+            return [row for batch in file.iter_batches(columns=plain) for row in _rows(batch, names, unread)]
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({_first_line(error)})") from error
 
 
-def _refuse_objects(path: Path, schema: Any) -> None:
-    _refuse_repeats(path, schema.names)
-    refused = [f"{field.name!r} ({field.type})" for field in schema if not _is_plain(field)]
-    if refused:
-        raise DataError(f"{path}: column {', '.join(refused)} is not plain text, number or bool; drop or convert it")
+def _rows(batch: Any, names: Sequence[str], unread: dict[str, Unread]) -> list[RawRow]:
+    columns = {name: [why] * batch.num_rows for name, why in unread.items()}
+    columns |= {name: _values(batch.column(name)) for name in names if name not in unread}
+    return [{name: columns[name][index] for name in names} for index in range(batch.num_rows)]
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):  # broken text, a distant date
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> object:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return Unread(f"unreadable ({_first_line(error)})")
 
 
 def _is_plain(field: Any) -> bool:
@@ -106,9 +175,18 @@ def _is_plain(field: Any) -> bool:
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     if types.is_list(kind) or types.is_large_list(kind):
         kind = kind.value_type
-    extended = b"ARROW:extension:name" in (field.metadata or {})
     text = types.is_string(kind) or types.is_large_string(kind)
-    return not extended and (text or types.is_primitive(kind) or types.is_null(kind))
+    return not _is_extension(field) and (
+        text or types.is_primitive(kind) or types.is_null(kind) or types.is_decimal(kind)
+    )
+
+
+def _is_extension(field: Any) -> bool:
+    return b"ARROW:extension:name" in (field.metadata or {})
+
+
+def _kind_of(field: Any) -> str:
+    return f"{field.type}, an extension" if _is_extension(field) else str(field.type)
 
 
 def _read_xlsx(path: Path) -> list[RawRow]:
@@ -127,7 +205,7 @@ def _read_xlsx(path: Path) -> list[RawRow]:
     filled = [cells for cells in sheets if cells]
     if len(filled) > 1:
         raise DataError(f"{path}: {len(filled)} sheets hold cells; keep one")
-    return _sheet_rows(path, filled[0]) if filled else []
+    return _sheet_rows(filled[0]) if filled else []
 
 
 def _cells(sheet: Any) -> list[tuple[object, ...]]:
@@ -135,37 +213,30 @@ def _cells(sheet: Any) -> list[tuple[object, ...]]:
     return [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
 
 
-def _sheet_rows(path: Path, cells: Sequence[tuple[object, ...]]) -> list[RawRow]:
+def _sheet_rows(cells: Sequence[tuple[object, ...]]) -> list[RawRow]:
     columns = {index: str(name) for index, name in enumerate(cells[0]) if name is not None}
-    _refuse_repeats(path, list(columns.values()))
+    repeated = _repeated(list(columns.values()))
     return [
-        {name: row[index] if index < len(row) else None for index, name in columns.items()}  # short rows end early
-        for row in cells[1:]
+        {name: row[index] if index < len(row) else None for index, name in columns.items()} | repeated
+        for row in cells[1:]  # short rows end early
     ]
 
 
-def _refuse_repeats(path: Path, header: Sequence[str]) -> None:
-    for name in header:
-        if header.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} appears twice; rename one")
-
-
-def _decode(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+def _repeated(header: Sequence[str]) -> dict[str, Unread]:
+    """Cells of the columns that share a name: nobody can tell which of them is meant."""
+    return {name: Unread("in two columns of that name") for name, count in Counter(header).items() if count > 1}
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
-READERS: dict[str, Callable[[Path], list[RawRow]]] = {
-    ".jsonl": _read_jsonl,
+TEXT_READERS: dict[str, Callable[[Path], list[RawRow]]] = {
+    ".jsonl": _read_json,
     ".json": _read_json,
     ".csv": partial(_read_delimited, delimiter=","),
     ".tsv": partial(_read_delimited, delimiter="\t"),
-    ".parquet": _read_parquet,
-    ".xlsx": _read_xlsx,
+    ".ndjson": _read_json,
 }
+TEXT_KINDS = tuple(TEXT_READERS)
+READERS = TEXT_READERS | {".parquet": _read_parquet, ".xlsx": _read_xlsx}

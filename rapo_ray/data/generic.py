@@ -1,14 +1,16 @@
-"""A user's own file of prompts: .jsonl, .json, .csv, .tsv, .parquet or .xlsx."""
+"""A user's own file of prompts, a table of any kind that is read."""
 
 from pathlib import Path
 
-from rapo_ray.data.files import read_table
+from rapo_ray.data.files import read_table, split_of
 from rapo_ray.data.rows import (
     LoadedSource,
     Row,
+    RowError,
     columns_of,
     harmful_of,
     id_of,
+    is_missing,
     label_of,
     level_of,
     read_rows,
@@ -22,11 +24,11 @@ from rapo_ray.types import Prompt
 def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max_bad_share: float) -> LoadedSource:
     """Read `text_column` and the optional columns `harmful`, `level`, `id`, `category` and `expected` (exact answer).
 
-    The split is the file's stem. The argument `harmful` labels every row of a file without that column; raises
-    DataError where both are missing.
+    The split is the file's name without its kind. The argument `harmful` labels every row of a file without that
+    column; raises DataError where both are missing.
     """
     origin = f"{name} ({path})"
-    rows = read_table(path)
+    rows, split = read_table(path), split_of(path)
     require_columns(origin, rows, [text_column])
     labelled = "harmful" in columns_of(rows)
     if rows and not labelled and harmful is None:
@@ -35,7 +37,15 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
     def to_prompt(number: int, row: Row) -> Prompt:
         text = text_of(row, text_column)
         label = harmful_of(row) if labelled else bool(harmful)
-        category, expected = label_of(row, "category"), label_of(row, "expected")
-        return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, path.stem, category, expected)
+        category, expected = label_of(row, "category"), _expected_of(row)
+        return Prompt(f"{name}/{id_of(number, row)}", text, label, level_of(row), name, split, category, expected)
 
     return read_rows(origin, rows, to_prompt, max_bad_share)
+
+
+def _expected_of(row: Row) -> str | None:
+    """The exact answer, if any; raises RowError for one that is neither text nor a number."""
+    value, answer = row.get("expected"), label_of(row, "expected")
+    if isinstance(value, list) or (answer is None and not is_missing(value)):
+        raise RowError(f"expected is {type(value).__name__}, not text or a number")
+    return answer

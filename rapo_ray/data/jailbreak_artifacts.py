@@ -6,16 +6,17 @@ Source: JailbreakBench/artifacts, attack-artifacts/METHOD/.../MODEL.json, MIT. C
 import json
 from pathlib import Path
 
-from rapo_ray.data.rows import LoadedSource, Row, RowError, id_of, label_of, read_rows, text_of
+from rapo_ray.data.files import read_text, split_of
+from rapo_ray.data.rows import EmptyRow, LoadedSource, Row, id_of, is_missing, label_of, read_rows, text_of
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
 
 def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read one file's jailbreaks, all harmful; a behaviour without a jailbreak is a bad row; raises DataError."""
-    origin = f"{name} ({path})"
+    """Read one file's jailbreaks, all harmful; a behaviour without a jailbreak is set aside; raises DataError."""
+    origin, split = f"{name} ({path})", split_of(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
         jailbreaks = content["jailbreaks"]
         if not isinstance(jailbreaks, list) or not all(isinstance(row, dict) for row in jailbreaks):
             raise TypeError("not a list of objects")
@@ -26,9 +27,9 @@ def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> Loa
         ) from None
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        if row.get("prompt") is None:
-            raise RowError("no prompt: the attack found none")
+        if is_missing(row.get("prompt")):
+            raise EmptyRow("no prompt: the attack found none")
         identity = f"{name}/{id_of(number, row, 'index')}"
-        return Prompt(identity, text_of(row, "prompt"), True, None, name, path.stem, label_of(row, "category"))
+        return Prompt(identity, text_of(row, "prompt"), True, None, name, split, label_of(row, "category"))
 
     return read_rows(origin, jailbreaks, to_prompt, max_bad_share)

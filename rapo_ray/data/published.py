@@ -6,18 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from rapo_ray.config.sources import Kind
-from rapo_ray.data.files import read_table
+from rapo_ray.data.files import read_table, split_of
+from rapo_ray.data.labels import PATH_LABELS
 from rapo_ray.data.rows import (
     LoadedSource,
     Row,
     RowError,
     columns_of,
     id_of,
+    is_missing,
     label_of,
     read_rows,
     require_columns,
     text_of,
 )
+from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
 WILDJAILBREAK_TYPES = ("vanilla_harmful", "vanilla_benign", "adversarial_harmful", "adversarial_benign")
@@ -29,17 +32,35 @@ class Table:
     """A file of a dataset, and the name of its source."""
 
     name: str
-    stem: str
+    split: str
     columns: list[str]
+    harmful: bool  # of a dataset whose rows do not say it
 
 
-def load_table(kind: Kind, name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read one file of a published dataset; raises DataError."""
+def load_table(kind: Kind, name: str, path: Path, max_bad_share: float, harmful: bool | None = None) -> LoadedSource:
+    """Read one file of a published dataset; `harmful` labels the rows of one whose files differ in that.
+
+    Without it the file's name and folders say it; raises DataError where they do not, and for a file that is unusable.
+    """
     columns, to_prompt = TABLES[kind]
     origin = f"{name} ({path})"
     rows = read_table(path)
     require_columns(origin, rows, columns)
-    return read_rows(origin, rows, partial(to_prompt, Table(name, path.stem, columns_of(rows))), max_bad_share)
+    label = _file_label(kind, name, path) if harmful is None else harmful
+    table = Table(name, split_of(path), columns_of(rows), label)
+    return read_rows(origin, rows, partial(to_prompt, table), max_bad_share)
+
+
+def _file_label(kind: Kind, name: str, path: Path) -> bool:
+    if kind not in PATH_LABELS:
+        return False
+    label = PATH_LABELS[kind](path)
+    if label is None:
+        raise DataError(
+            f"{name} ({path}): neither the file's name nor its folder tells if its prompts are harmful; set "
+            f"data.sources.{name}.harmful to true or false"
+        )
+    return label
 
 
 def _star1(table: Table, number: int, row: Row) -> Prompt:
@@ -48,7 +69,8 @@ def _star1(table: Table, number: int, row: Row) -> Prompt:
     Source: UCSC-VLAA/STAR-1, data/STAR-1.json, Apache-2.0. Wang et al., "STAR-1: Safer Alignment of Reasoning LLMs with
     1K Data", arXiv 2504.01903.
     """
-    return Prompt(f"{table.name}/{id_of(number, row)}", text_of(row, "question"), True, None, table.name, "train")
+    text, category = text_of(row, "question"), label_of(row, "category")
+    return Prompt(f"{table.name}/{id_of(number, row)}", text, True, None, table.name, "train", category)
 
 
 def _star_benign(table: Table, number: int, row: Row) -> Prompt:
@@ -56,7 +78,8 @@ def _star_benign(table: Table, number: int, row: Row) -> Prompt:
 
     Source: UCSC-VLAA/STAR-benign-915, Apache-2.0. Wang et al., arXiv 2504.01903.
     """
-    return Prompt(f"{table.name}/{id_of(number, row)}", text_of(row, "question"), False, 1, table.name, "train")
+    text, category = text_of(row, "question"), label_of(row, "category")
+    return Prompt(f"{table.name}/{id_of(number, row)}", text, False, 1, table.name, "train", category)
 
 
 def _wildjailbreak(table: Table, number: int, row: Row) -> Prompt:
@@ -84,19 +107,18 @@ def _sorry_bench(table: Table, number: int, row: Row) -> Prompt:
     """
     turns = row.get("turns")
     text = text_of({"turns": turns[0] if isinstance(turns, list) and turns else turns}, "turns")
-    identity = f"{table.name}/{id_of(number, row, 'question_id')}/{row.get('prompt_style') or 'base'}"
+    identity = f"{table.name}/{id_of(number, row, 'question_id')}/{label_of(row, 'prompt_style') or 'base'}"
     return Prompt(identity, text, True, None, table.name, "test", label_of(row, "category"))
 
 
 def _jailbreakbench(table: Table, number: int, row: Row) -> Prompt:
-    """JailbreakBench: 100 harmful and 100 benign behaviours, one CSV file each, told apart by `benign` in its name.
+    """JailbreakBench: 100 harmful and 100 benign behaviours, a CSV file or a folder of parquet each.
 
     Source: JailbreakBench/JBB-Behaviors, MIT. Chao et al., arXiv 2404.01318.
     """
-    harmful = "benign" not in table.stem.lower()
-    split = "harmful" if harmful else "benign"
+    split = "harmful" if table.harmful else "benign"
     identity = f"{table.name}/{split}/{id_of(number, row, 'Index')}"
-    return Prompt(identity, text_of(row, "Goal"), harmful, None, table.name, split, label_of(row, "Category"))
+    return Prompt(identity, text_of(row, "Goal"), table.harmful, None, table.name, split, label_of(row, "Category"))
 
 
 def _harmbench(table: Table, number: int, row: Row) -> Prompt:
@@ -105,7 +127,7 @@ def _harmbench(table: Table, number: int, row: Row) -> Prompt:
     Source: centerforaisafety/HarmBench, harmbench_behaviors_text_all.csv, MIT. Mazeika et al., arXiv 2402.04249.
     """
     text = text_of(row, "Behavior")
-    if row.get("ContextString"):
+    if not is_missing(row.get("ContextString")):
         text = f"{text_of(row, 'ContextString')}\n\n{text}"
     category = label_of(row, "SemanticCategory", "FunctionalCategory")
     return Prompt(f"{table.name}/{id_of(number, row, 'BehaviorID')}", text, True, None, table.name, "test", category)
@@ -134,12 +156,12 @@ def _xstest(table: Table, number: int, row: Row) -> Prompt:
 
 
 def _or_bench(table: Table, number: int, row: Row) -> Prompt:
-    """OR-Bench: harmless prompts that look harmful (80k, hard-1k), and toxic ones in a file with `toxic` in its name.
+    """OR-Bench: harmless prompts that look harmful (80k, hard-1k), and toxic ones, told apart by file or folder.
 
     Source: bench-llm/or-bench, CC-BY-4.0. Cui et al., arXiv 2405.20947.
     """
-    harmful, category = "toxic" in table.stem.lower(), label_of(row, "category")
-    return Prompt(f"{table.name}/{number}", text_of(row, "prompt"), harmful, None, table.name, "test", category)
+    category = label_of(row, "category")
+    return Prompt(f"{table.name}/{number}", text_of(row, "prompt"), table.harmful, None, table.name, "test", category)
 
 
 def _math500(table: Table, number: int, row: Row) -> Prompt:
@@ -162,7 +184,7 @@ def _gsm8k(table: Table, number: int, row: Row) -> Prompt:
     _, mark, number_only = worked.rpartition("####")
     expected = number_only.strip() if mark else None
     text = text_of(row, "question")
-    return Prompt(f"{table.name}/{number}", text, False, None, table.name, table.stem, None, expected)
+    return Prompt(f"{table.name}/{number}", text, False, None, table.name, table.split, None, expected)
 
 
 def _mmlu_pro(table: Table, number: int, row: Row) -> Prompt:
@@ -177,7 +199,7 @@ def _mmlu_pro(table: Table, number: int, row: Row) -> Prompt:
     text = f"{text_of(row, 'question')}\n{lettered}"
     identity = f"{table.name}/{id_of(number, row, 'question_id')}"
     category, answer = label_of(row, "category"), label_of(row, "answer")
-    return Prompt(identity, text, False, None, table.name, table.stem, category, answer)
+    return Prompt(identity, text, False, None, table.name, table.split, category, answer)
 
 
 TABLES: dict[Kind, tuple[list[str], Callable[[Table, int, Row], Prompt]]] = {

@@ -1,20 +1,31 @@
 """Raw rows of a file become prompts; bad rows are quarantined with a reason, and nothing is guessed."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from rapo_ray.data.files import Unread
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
 MAX_CHARACTERS = 200_000
 REASONS_SHOWN = 3
+PLACES_SHOWN = 5
+NOT_A_NUMBER = ("nan", "<na>")  # an empty cell that a program wrote as text
+BLANKS = ("", *NOT_A_NUMBER, "none", "null", "na", "n/a", "#n/a")  # the same among numbers
+WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0*)?")
 
 Row = Mapping[str, object]
 
 
 class RowError(ValueError):
     """A row cannot become a prompt; the message is the reason recorded in the quarantine."""
+
+
+class EmptyRow(RowError):
+    """A row that its format means to be without a prompt; it is listed, but does not count as bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class BadRow:
     source: str
     row: int
     reason: str
+    meant: bool = False  # to be empty, by its format
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,9 @@ def read_rows(
 ) -> LoadedSource:
     """Convert the rows of a file (called `source_name` in messages) into prompts with distinct ids and texts.
 
-    `to_prompt` takes the row number, counted from 1, and raises RowError for a bad row. `seen` has the texts of the
-    other files of the same source. Raises DataError where too many rows are bad or none is usable.
+    `to_prompt` takes the row number, counted from 1, and raises RowError for a bad row, EmptyRow for one that is meant
+    to be empty and is none of those whose share is limited. `seen` has the texts of the other files of the same source.
+    Raises DataError where too many rows are bad or none is usable.
     """
     quarantined: list[BadRow] = []
     seen = {} if seen is None else seen
@@ -56,7 +69,7 @@ def read_rows(
             prompt = to_prompt(total, row)
             _refuse_repeat(prompt, ids, seen)
         except RowError as error:
-            quarantined.append(BadRow(source_name, total, str(error)))
+            quarantined.append(BadRow(source_name, total, str(error), isinstance(error, EmptyRow)))
             continue
         ids.add(prompt.id)
         seen[prompt.text.strip()] = f"row {total} of {source_name}"
@@ -67,12 +80,15 @@ def read_rows(
 
 def _check_share(source_name: str, quarantined: Sequence[BadRow], total: int, max_bad_share: float) -> None:
     """Raise DataError where no row is usable, or more than `max_bad_share` of `total` rows are bad."""
-    bad = len(quarantined)
-    if bad < total and bad <= max_bad_share * total:
-        return
     if total == 0:
         raise DataError(f"{source_name}: holds no rows; give a file with at least one")
-    reasons = "; ".join(f"row {row.row}: {row.reason}" for row in quarantined[:REASONS_SHOWN])
+    bad_rows = [row for row in quarantined if not row.meant]
+    bad, total = len(bad_rows), total - (len(quarantined) - len(bad_rows))
+    if total == 0:
+        raise DataError(f"{source_name}: all {len(quarantined)} rows are without a prompt ({quarantined[0].reason})")
+    if bad < total and bad <= max_bad_share * total:
+        return
+    reasons = "; ".join(f"row {row.row}: {row.reason}" for row in bad_rows[:REASONS_SHOWN])
     raise DataError(
         f"{source_name}: {bad} of {total} rows are bad, more than the allowed share of {max_bad_share:g} "
         f"({reasons}{'; ...' if bad > REASONS_SHOWN else ''}); fix or remove them"
@@ -85,6 +101,11 @@ def _refuse_repeat(prompt: Prompt, ids: set[str], seen: Mapping[str, str]) -> No
     first = seen.get(prompt.text.strip())
     if first is not None:
         raise RowError(f"duplicate text of {first}")
+
+
+def named(places: Sequence[str]) -> str:
+    """The first few of many places with a mistake, and their number."""
+    return "; ".join(places[:PLACES_SHOWN]) + (f"; ... {len(places)} in all" if len(places) > PLACES_SHOWN else "")
 
 
 def require_columns(source_name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -102,13 +123,22 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row))
 
 
+def is_missing(value: object) -> bool:
+    """True for None, an empty text, and for NaN as a number or as the text that programs write for it."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("", *NOT_A_NUMBER)
+    return value is None or value != value
+
+
 def text_of(row: Row, column: str) -> str:
     """The unchanged text of a column; raises RowError where it is not usable text."""
     value = row.get(column)
     if value is None:
         raise RowError(f"{column} is missing")
-    if isinstance(value, float) and math.isnan(value):
+    if is_missing(value) and str(value).strip():
         raise RowError(f"{column} is NaN")
+    if isinstance(value, Unread):
+        raise RowError(f"{column} is {value}, not text")
     if not isinstance(value, str):
         raise RowError(f"{column} is {type(value).__name__}, not text")
     if not value.strip():
@@ -122,25 +152,36 @@ def text_of(row: Row, column: str) -> str:
     return value
 
 
+def whole_of(value: object) -> int | None:
+    """The whole number in a cell, which tables also write as 1.0 or "1.0"; None for anything else, bools too."""
+    if isinstance(value, str):
+        match = WHOLE.fullmatch(value.strip())
+        return int(match[1]) if match else None
+    if isinstance(value, float | Decimal) and value == value and abs(value) != math.inf:
+        return int(value) if value == int(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def harmful_of(row: Row) -> bool:
     """The label in the column `harmful`: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
     value = row.get("harmful")
-    if isinstance(value, int | float) and value in (0, 1):
-        return bool(value)
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word in ("true", "1", "false", "0"):
-        return word in ("true", "1")
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, bool) or word in ("true", "false"):
+        return word in (True, "true")
+    number = whole_of(value)
+    if number in (0, 1):
+        return number == 1
     raise RowError(f"harmful is {_short(value)}, not true or false")
 
 
 def level_of(row: Row) -> int | None:
     """The number in the column `level`, 1 to 3, or None where the cell is empty; raises RowError for anything else."""
     value = row.get("level")
-    if value is None or value == "":
+    if is_missing(value) or (isinstance(value, str) and value.strip().lower() in BLANKS):
         return None
-    number = int(value) if isinstance(value, str) and value.strip() in ("1", "2", "3") else value
-    if isinstance(number, int | float) and not isinstance(number, bool) and number in (1, 2, 3):
-        return int(number)
+    number = whole_of(value)
+    if number in (1, 2, 3):
+        return number
     raise RowError(f"level is {_short(value)}, not 1, 2, 3 or empty")
 
 
@@ -149,18 +190,25 @@ def id_of(number: int, row: Row, column: str = "id") -> str:
     if column not in row:
         return str(number)
     value = row[column]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_missing(value):
+        if (whole := whole_of(value)) is None:
+            raise RowError(f"{column} is {_short(value)}, not text or a whole number")
+        return str(whole)
     return text_of(row, column).strip()
 
 
 def label_of(row: Row, *columns: str) -> str | None:
-    """The first text or whole number in the given columns, as text, or None."""
-    for column in columns:
-        value = row.get(column)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
-    return None
+    """The first text, number or list of these in the given columns, as text, or None."""
+    return next((text for column in columns if (text := _label(row.get(column)))), None)
+
+
+def _label(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_label, value)))
+    if is_missing(value) or isinstance(value, bool):
+        return ""
+    whole = None if isinstance(value, str) else whole_of(value)
+    return str(value if whole is None else whole).strip() if isinstance(value, str | int | float | Decimal) else ""
 
 
 def _short(value: object) -> str:

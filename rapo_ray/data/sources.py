@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rapo_ray.config.sources import Kind, SourceConfig
+from rapo_ray.config.sources import LABELLED, Kind, SourceConfig
 from rapo_ray.data.generic import load_file
 from rapo_ray.data.hub import fetch
 from rapo_ray.data.jailbreak_artifacts import load_jailbreak_artifacts
@@ -32,6 +32,8 @@ def load_source(name: str, config: SourceConfig, max_bad_share: float) -> Loaded
         return load_quickstart(name, SPLITS[config.kind], max_bad_share)
     if config.kind == "file":
         return load_file(name, file_of(config), config.text_column, config.harmful, max_bad_share)
+    if config.kind in LABELLED:
+        return load_table(config.kind, name, file_of(config), max_bad_share, config.harmful)
     return PUBLISHED[config.kind](name, file_of(config), max_bad_share)
 
 

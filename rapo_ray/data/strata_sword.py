@@ -37,10 +37,16 @@ def _load_level(name: str, path: Path, max_bad_share: float, seen: dict[str, str
     split = f"level_{level}"
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        category = label_of(row, "risk type", "风险分类")
+        category = label_of(row, "risk type", "风险分类") or _method(row)
         return Prompt(f"{name}/{split}/{number}", text_of(row, column), True, level, name, split, category)
 
     return read_rows(origin, rows, to_prompt, max_bad_share, seen)
+
+
+def _method(row: Row) -> str | None:
+    """The attack method, which the published files name in place of a risk; level 1 has the word None."""
+    method = label_of(row, "attack method", "攻击方法")
+    return None if method == "None" else method
 
 
 def _level(path: Path) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rapo_ray.config.request import RequestConfig
-from rapo_ray.engines.http_refusal import EndpointRefused, endpoint_words
+from rapo_ray.engines.http_outcome import is_filtered
+from rapo_ray.engines.http_refusal import EndpointRefused, endpoint_words, without_secrets
 from rapo_ray.errors import EngineError
 
 RETRIED = (408, 429, 500, 502, 503, 504)
@@ -94,18 +95,23 @@ class ChatEndpoint:
             async with self._client.stream("POST", url, json=body) as response:
                 if response.status_code == 200:
                     return await self._read(response)
-                refused = EndpointRefused(response.status_code, await self._words(response, body), call)
-                retried = response.status_code in RETRIED
+                words, filtered = await self._refusal(response, body)
+                refused = EndpointRefused(response.status_code, words, call, filtered)
+                retried = response.status_code in RETRIED and not filtered
                 return _Failed(refused, _retry_after(response.headers.get("retry-after")) if retried else None)
         except self._httpx.HTTPError as error:
-            return _Failed(EngineError(f"{type(error).__name__}: {error} after {call} call(s)"), 0.0)
+            return _Failed(
+                EngineError(f"{type(error).__name__}: {without_secrets(str(error))} after {call} call(s)"), 0.0
+            )
 
-    async def _words(self, response: Any, body: dict[str, Any]) -> str:
+    async def _refusal(self, response: Any, body: dict[str, Any]) -> tuple[str, bool]:
+        """The words of a refusal, and True where a content filter gave it."""
         sent = [*(message["content"] for message in body["messages"]), self._settings.token or ""]
         try:
-            return endpoint_words(await self._read(response), sent)
+            content = await self._read(response)
         except ReplyTooLarge:
-            return ""
+            return "", False
+        return endpoint_words(content, sent), 400 <= response.status_code < 500 and is_filtered(content)
 
     async def _wait_for_turn(self) -> None:
         if self._settings.per_minute is None:

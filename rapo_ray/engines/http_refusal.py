@@ -18,18 +18,26 @@ MAX_READ = 4 * MAX_WORDS  # characters that are searched for quotes
 QUOTE_BYTES = 20  # a shorter run that a message shares with the prompt is a coincidence
 SHORTEST_QUOTE = 4  # bytes of a whole message or token
 CUT = "[...]"
+_SECRET = re.compile(
+    r"(?P<name>\bbearer\s+|\bbasic\s+|\b(?:api|access|secret)[-_ ]?(?:key|token)\b[^:=]{0,24}[:=]\s*"
+    r"|\b(?:token|key|sig|signature|password)=)[^\s,;&]+"
+    r"|\b(?:sk|pk|rk|gsk|hf|xai|nvapi|ghp|pat|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|(?<=://)[^/\s@]+@"
+    r"|\b(?=[\w-]*[0-9])(?=[\w-]*[A-Za-z])[A-Za-z0-9_-]{32,}",
+    re.IGNORECASE,
+)
 _LIMIT = re.compile(r"max_(completion_)?tokens")
 _SIZE = re.compile(r"too (large|small)|at (most|least)|maximum|exceed", re.IGNORECASE)  # of the limit, not its name
 
 
 class EndpointRefused(EngineError):
-    """An endpoint's answer with another HTTP status than 200."""
+    """An endpoint's answer with another HTTP status than 200; `filtered` where a content filter gave it."""
 
-    def __init__(self, status: int, words: str, calls: int) -> None:
-        super().__init__(status, words, calls)
+    def __init__(self, status: int, words: str, calls: int, filtered: bool = False) -> None:
+        super().__init__(status, words, calls, filtered)
         self.status = status
         self.words = words
         self.calls = calls
+        self.filtered = filtered
 
     def __str__(self) -> str:
         """Status, calls and words in one line."""
@@ -37,14 +45,19 @@ class EndpointRefused(EngineError):
 
 
 def endpoint_words(content: bytes, sent: Iterable[str]) -> str:
-    """The message in a refusal's body as one line of at most `MAX_WORDS`, with every quote of what was sent cut out."""
+    """The message in a refusal's body, one line of at most `MAX_WORDS`, without secrets or quotes of what was sent."""
     text = content.decode("utf-8", "replace")
     try:
         text = _message(json.loads(text)) or text
     except (ValueError, RecursionError):
         text = re.sub(r"<[^>]*>", " ", text)  # a gateway's page
-    text = _without_quotes(_plain(text)[:MAX_READ], sent)
+    text = without_secrets(_without_quotes(_plain(text)[:MAX_READ], sent))
     return text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS - len(CUT)]}{CUT}"
+
+
+def without_secrets(text: str) -> str:
+    """The text with keys, tokens and passwords, as endpoints and addresses show them, cut out."""
+    return _SECRET.sub(lambda match: f"{match['name'] or ''}{CUT}", text)
 
 
 def _message(body: Any) -> str | None:

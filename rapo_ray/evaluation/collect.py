@@ -1,12 +1,14 @@
 """Rows of an evaluation, in chunks: a chunk is sampled together, judged as it streams, and written whole.
 
-Rows on disk are never sampled again, and a chunk is the same batch in a resumed evaluation as in one that was not
+Rows on disk belong to an item by its content, so that a prompt that was changed, moved or put in between gets no other
+prompt's row. They are never sampled again, and a chunk is the same batch in a resumed evaluation as in one that was not
 interrupted, so that both end with the same numbers.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -80,20 +82,49 @@ def collect_rows(
     reads_thinking: bool = False,
     chat: ChatFormat = PLAIN,
 ) -> list[EvalRow]:
-    """Sample and judge the rows that the file lacks; rows whose judge failed are judged again, not sampled again."""
-    rows = file.read()
-    if any(row.unscorable for row in rows):
-        rows = _rejudged(model, items, rows, judge, reads_thinking, chat)
-        file.replace(rows, chunk)
-    for start in range(len(rows), len(items), chunk):
-        some = items[start : start + chunk]
+    """Sample and judge the rows that the file lacks; rows whose judge failed are judged again, not sampled again.
+
+    Rows of items that there are no more leave the file.
+    """
+    stored = file.read()
+    rows = matched(items, [row for row in stored if not row.failed])
+    rows |= _rejudged(model, items, rows, judge, reads_thinking, chat)
+    if list(rows.values()) != stored:
+        file.replace(list(rows.values()), chunk)
+    missing = [place for place in range(len(items)) if place not in rows]
+    for start in range(0, len(missing), chunk):
+        places = missing[start : start + chunk]
+        some = [items[place] for place in places]
         answered = ([(some[response.group], response) for response in batch] for batch in _respond(some, responder))
         judged = judge_chunk(model, answered, judge, reads_thinking, chat)
         fresh = [judged[index] for index in range(len(some))]
         file.append(fresh)
-        rows += fresh
+        rows |= dict(zip(places, fresh, strict=True))
         progress(len(rows), len(items))
-    return rows
+    ordered = [rows[place] for place in range(len(items))]
+    if list(rows) != sorted(rows):
+        file.replace(ordered, chunk)
+    return ordered
+
+
+def matched(items: Sequence[Item], rows: Sequence[EvalRow]) -> dict[int, EvalRow]:
+    """The rows that items have already, by the items' places and under their present ids.
+
+    A row of a version that stored no digest belongs to the item of the same id, attack and text.
+    """
+    by_content: dict[object, deque[EvalRow]] = {}
+    for row in rows:
+        by_content.setdefault(row.content or (row.key, row.prompt), deque()).append(row)
+    places = {}
+    for place, item in enumerate(items):
+        prompt, content = item.prompt, item.content
+        for key in (content, ((prompt.source, item.attack, prompt.id), prompt.text)):
+            if left := by_content.get(key):
+                places[place] = replace(
+                    left.popleft(), suite=prompt.source, prompt_id=prompt.id, category=prompt.category, content=content
+                )
+                break
+    return places
 
 
 def _respond(items: Sequence[Item], responder: Responder) -> Iterator[Responses]:
@@ -106,19 +137,19 @@ def _respond(items: Sequence[Item], responder: Responder) -> Iterator[Responses]
 
 
 def _rejudged(
-    model: str, items: Sequence[Item], rows: list[EvalRow], judge: Judge, reads_thinking: bool, chat: ChatFormat
-) -> list[EvalRow]:
-    failed = [index for index, row in enumerate(rows) if row.unscorable]
+    model: str, items: Sequence[Item], rows: Mapping[int, EvalRow], judge: Judge, reads_thinking: bool, chat: ChatFormat
+) -> dict[int, EvalRow]:
+    """New rows in the places of those whose judge failed."""
+    failed = [place for place, row in rows.items() if row.unscorable]
+    if not failed:
+        return {}
     answered = [
-        (items[index], Response(position, 0, row.prompt_id, row.completion, row.truncated, row.tokens))
-        for position, index in enumerate(failed)
-        for row in [rows[index]]
+        (items[place], Response(group, 0, row.prompt_id, row.completion, row.truncated, row.tokens, row.reply))
+        for group, place in enumerate(failed)
+        for row in [rows[place]]
     ]
     judged = judge_chunk(model, iter([answered]), judge, reads_thinking, chat)
-    out = list(rows)
-    for position, index in enumerate(failed):
-        out[index] = judged[position]
-    return out
+    return {place: judged[group] for group, place in enumerate(failed)}
 
 
 TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
@@ -159,13 +190,14 @@ def _questions(
     item: Item, response: Response, reads_thinking: bool, chat: ChatFormat
 ) -> Iterator[tuple[str, Prompt, Response]]:
     """The texts of one response to judge; none where an exact answer decides, or there is no text."""
-    if item.kind == "utility":
+    if item.kind == "utility" or response.reply == "failed":
         return
     completion = parse_completion(response.text, response.truncated, chat)
     answer = chat.answer_of(response.text)
     if completion.form is Form.OK:
         yield TRACE, item.prompt, response
-    if answer and (completion.form is not Form.OK or item.attack != "none"):
+    judged = completion.form is Form.OK and item.attack == "none"
+    if answer and not judged and response.reply != "refused":  # a field of its own needs no judge
         yield ANSWER, item.plain, as_answer(response, answer, chat)
     if reads_thinking and item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
         yield WHOLE, item.plain, as_answer(response, response.text, chat)

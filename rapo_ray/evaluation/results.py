@@ -13,6 +13,7 @@ from rapo_ray.evaluation.metrics import Difference, Metric, differences, figures
 from rapo_ray.evaluation.monitor import examples_of_rows, monitor_figures
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.evaluation.swaps import SwapRow, swap_figures
+from rapo_ray.types import EndpointReply
 
 VERSION = 1
 
@@ -31,8 +32,8 @@ class Evaluated:
 
     @property
     def partial(self) -> bool:
-        """True where rows are missing, or the judge failed on some."""
-        return len(self.rows) < self.expected or any(row.unscorable for row in self.rows)
+        """True where rows are missing, or the judge or the endpoint failed on some."""
+        return len(self.rows) < self.expected or any(row.unscorable or row.failed for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,18 @@ class Results:
     counts: Counts
     metrics: list[Metric]
     differences: list[Difference]
+    replies: dict[str, int] = field(default_factory=dict)  # prompts by what the endpoints did; empty without one
     gate: Annotated[Gate | None, Field(exclude=True)] = None
 
     @property
     def model(self) -> str:
         """Name of the evaluated model."""
         return next(iter(self.models))
+
+    @property
+    def failed(self) -> int:
+        """Number of prompts that got no answer from an endpoint."""
+        return self.replies.get(FAILED, 0)
 
     def overall(self, model: str, name: str) -> Metric | None:
         """Find a model's figure over all of its rows."""
@@ -104,6 +111,7 @@ class Results:
 
 SWAPPED: dict[str, str] = {"trace_follows": "opposite", "trace_cut": "cut", "trace_other": "other"}  # metric: swap
 MONITOR = "monitor_accuracy"
+FAILED: EndpointReply = "failed"
 
 
 def _of_traces(model: Evaluated, seed: int) -> list[Metric]:
@@ -152,5 +160,6 @@ def summarise(
         ),
         metrics=metrics,
         differences=steps,
+        replies=dict(Counter(row.reply for row in rows if row.reply is not None)),
         gate=judge_gate(gates, first.name, metrics, steps, partial) if gates.bars() else None,
     )

@@ -41,9 +41,10 @@ class SwapRow:
     refused: bool | None = None
 
     @property
-    def key(self) -> tuple[str, str, str | None, str]:
-        """Swap, prompt, donor and trace."""
-        return self.swap, self.prompt_id, self.donor, self.trace
+    def key(self) -> tuple[object, ...]:
+        """Everything that was planned, prompt and trace included."""
+        before = (self.decision, self.refused_before)
+        return self.swap, self.prompt_id, self.prompt, self.harmful, self.donor, self.trace, self.closed, *before
 
     @property
     def follows(self) -> bool | None:

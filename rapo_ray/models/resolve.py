@@ -15,26 +15,23 @@ from rapo_ray.models.folder import TOKENIZER_FILES, check_model_folder, one_line
 
 HUB_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
+RUN_CONFIG, RUN_MODEL = "config.yaml", "model"  # in a run's folder, which is named in place of its model
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def resolve_model(spec: str, revision: str | None = None, cache_dir: Path | None = None) -> Path:
-    """Folder of the model that the spec names, downloaded first if necessary; raises ModelError.
+    """Folder of the model that the spec names, a run's folder included, downloaded first if need be; raises ModelError.
 
     ``cache_dir`` is for embedded models (default: `cache_root`); hub models stay in the hub client's own cache.
     """
     if spec.startswith(EMBEDDED_PREFIX):
         _refuse_revision(spec, revision)
         return embedded_model(spec.removeprefix(EMBEDDED_PREFIX), cache_dir or cache_root())
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if (folder := _folder_of(spec)) is not None:
         _refuse_revision(spec, revision)
         check_model_folder(folder)
         return folder
-    if folder.exists() or not _HUB_ID.fullmatch(spec):
-        raise ModelError(
-            f"model {spec!r}: no such folder; give a folder, a hub id org/name, or one of {embedded_names()}"
-        )
     return hub_snapshot(spec, revision, is_offline())
 
 
@@ -45,11 +42,8 @@ def local_model(spec: str, revision: str | None = None) -> Path | None:
     """
     if spec.startswith(EMBEDDED_PREFIX):
         return cached_embedded(spec.removeprefix(EMBEDDED_PREFIX), cache_root())
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if (folder := _folder_of(spec)) is not None:
         return folder
-    if not _HUB_ID.fullmatch(spec):
-        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -60,6 +54,28 @@ def local_model(spec: str, revision: str | None = None) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     return snapshot if any((snapshot / name).is_file() for name in TOKENIZER_FILES) else None
+
+
+def _folder_of(spec: str) -> Path | None:
+    """The folder that a spec names, of a run its model's; None for a hub id, ModelError for anything else."""
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        if folder.exists() or not _HUB_ID.fullmatch(spec):
+            raise ModelError(
+                f"model {spec!r}: no such folder; give a folder, a hub id org/name, or one of {embedded_names()}"
+            )
+        return None
+    if (folder / RUN_CONFIG).is_file():
+        if not (folder / RUN_MODEL).is_dir():
+            raise ModelError(f"model {spec!r}: this run has no model yet; finish it with the command that started it")
+        return folder / RUN_MODEL
+    for place in (folder, *list(folder.absolute().parents)[:2]):
+        if place.name == "checkpoints" and (place.parent / RUN_CONFIG).is_file():
+            raise ModelError(
+                f"model {spec!r}: a checkpoint only resumes its run; give the run's folder {place.parent} once it is "
+                "finished"
+            )
+    return folder
 
 
 def judge_models(config: RunConfig) -> dict[str, Path]:

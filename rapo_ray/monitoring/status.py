@@ -15,7 +15,7 @@ from rapo_ray.storage.checkpoint import complete_rounds
 from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.metrics import RoundMetrics
 from rapo_ray.storage.reader import Evaluation, read_alarms, read_config, read_evaluations, read_metrics, read_optional
-from rapo_ray.storage.records import AlarmChange, Best, RunSummary, active_alarms
+from rapo_ray.storage.records import AlarmChange, Best, Failure, RunSummary, active_alarms
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,12 @@ class RunStatus:
     evaluation: Evaluation | None
     best: Best | None
     summary: RunSummary | None
+    failure: Failure | None = None
 
     @property
     def over(self) -> bool:
         """True where nothing more will come unless somebody starts the run again."""
-        return self.state in ("finished", "stopped")
+        return self.state in ("finished", "stopped", "failed")
 
 
 def newest_run(out: Path) -> Path:
@@ -52,10 +53,12 @@ def read_status(folder: Path) -> RunStatus:
     run = RunLayout(folder)
     if not run.config.is_file():
         raise ReportError(f"{folder}: no config.yaml is in it, so it is no run's folder")
+    failure = read_optional(Failure, run.failure)
+    state = "finished" if run.summary.is_file() else _state_of_lock(run.lock)
     evaluations = [one for one in read_evaluations(run) if one.round_number is not None]
     return RunStatus(
         folder=folder,
-        state="finished" if run.summary.is_file() else _state_of_lock(run.lock),
+        state="failed" if state == "stopped" and failure is not None else state,
         quiet=max(0.0, time.time() - _last_write(run)),
         config=read_config(run.config),
         metrics=read_metrics(run.metrics),
@@ -64,6 +67,7 @@ def read_status(folder: Path) -> RunStatus:
         evaluation=evaluations[-1] if evaluations else None,
         best=read_optional(Best, run.best_record),
         summary=read_optional(RunSummary, run.summary),
+        failure=failure,
     )
 
 
@@ -90,6 +94,8 @@ def facts(status: RunStatus) -> list[tuple[str, str]]:
         ("state", status.state if status.over else f"{status.state}, last wrote {_ago(status.quiet)} ago"),
         ("round", f"{last.round if last else 0} of {status.config.rounds}"),
     ]
+    if status.failure is not None and status.state == "failed":
+        rows.append(("reason", status.failure.reason))
     rows += [("alarm", f"{one.name} since round {one.round}: {one.message}") for one in status.alarms]
     if last is not None:
         rows += [*_mechanism(last), *_figures(last)]

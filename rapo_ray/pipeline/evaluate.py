@@ -18,6 +18,7 @@ from rapo_ray.evaluation.swap_plan import decided_rows
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
+from rapo_ray.pipeline.identity import judge_identities
 from rapo_ray.pipeline.inputs import check_temperature, load_prompts
 from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.pipeline.target import Target
@@ -153,13 +154,16 @@ def judge_of(config: RunConfig) -> JudgeIdentity:
     return JudgeIdentity(name, judge.revision, judge.guard, judge.reply)
 
 
+IDENTITY = "identity"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Content of evaluation.json: settings that all rows of a folder share, and its models as `id@revision`."""
 
     models: dict[str, str]
     decoding: dict[str, Any]
-    judges: dict[str, Any]
+    judges: dict[str, Any]  # settings of each, and what its verdicts depend on
     sources: dict[str, Any]
     chunk: int
     request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
@@ -169,7 +173,11 @@ class Identity:
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
     """Record the settings of the folder's rows; raises ConfigError where it has rows of other models or settings."""
-    judges = {part: judge.model_dump(mode="json") for part, judge in config.judge.named().items()}
+    identities = judge_identities(config, judge_models(config))
+    judges = {
+        part: judge.model_dump(mode="json") | ({IDENTITY: identities[part]} if part in identities else {})
+        for part, judge in config.judge.named().items()
+    }
     sources = {name: source.model_dump(mode="json") for name, source in config.data.sources.items()}
     models = {target.name: f"{target.id}@{target.revision}" for target in targets}
     request = config.evaluation.request.model_dump(mode="json", exclude={"limit_field"}, exclude_defaults=True)
@@ -180,9 +188,12 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
     )  # fmt: skip
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:
-        names = sorted(one.name for one in fields(Identity) if one.name not in ("models", "chats"))
+        # Rows are told by their own content, so that files and models may move.
+        names = sorted(one.name for one in fields(Identity) if one.name not in ("models", "chats", "judges", "sources"))
         changed = [name for name in names if getattr(before, name) != getattr(identity, name)]
-        changed += [f"models.{name}" for name, one in models.items() if before.models.get(name, one) != one]
+        if not all(_same_judge(part, before.judges, judges) for part in judges | before.judges):
+            changed.append("judges")
+        changed += [f"models.{name}" for name, one in models.items() if not _same_model(before.models.get(name), one)]
         changed += [f"chat format of {name}" for name, one in chats.items() if before.chats.get(name, one) != one]
         if changed and any(folder.glob("*.jsonl")):
             raise ConfigError(
@@ -192,6 +203,24 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
         if not changed:
             identity = replace(identity, models={**before.models, **models}, chats={**before.chats, **chats})
     write_text_atomically(path, json.dumps(to_json(identity), indent=2, sort_keys=True) + "\n")
+
+
+def _same_judge(part: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """True where verdicts are the same; a folder of a version without identities is compared by all settings."""
+    old, new = before.get(part), now.get(part)
+    if old is None or new is None:
+        return part == "second"  # gives no verdict of a row
+    if IDENTITY in old and IDENTITY in new:
+        return bool(old[IDENTITY] == new[IDENTITY])
+    return {name: one for name, one in new.items() if name != IDENTITY} == old or part == "second"
+
+
+def _same_model(before: str | None, now: str) -> bool:
+    """True for the same content, wherever it lies; an endpoint, which has no revision, is its name and address."""
+    if before is None or before == now:
+        return True
+    revision = now.rpartition("@")[2]
+    return revision != "None" and before.rpartition("@")[2] == revision
 
 
 @contextmanager

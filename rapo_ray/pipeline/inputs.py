@@ -1,6 +1,6 @@
 """The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
+from rapo_ray.data.rows import BadRow
 from rapo_ray.errors import ConfigError, DataError, ModelError
 from rapo_ray.judging.http import check_judges
 from rapo_ray.models.chat import ChatFormat
@@ -29,6 +30,7 @@ class Inputs:
     synthesis_P: list[Prompt]  # for which the model writes its own demonstrations
     demonstrations: list[Demonstration]
     contaminated: list[Hit]  # training prompts and demonstrations that an evaluation prompt repeats
+    bad_rows: list[BadRow] = field(default_factory=list)  # of the files
 
 
 def load_inputs(config: RunConfig) -> Inputs:
@@ -37,16 +39,18 @@ def load_inputs(config: RunConfig) -> Inputs:
     check_judges(config.judge)
     if config.evaluation.every or config.gates.bars():
         check_temperature(config)
+    bad: list[BadRow] = []
     inputs = Inputs(
-        load_prompts(config, "data.train", config.data.train),
-        load_prompts(config, "data.heldout", config.data.heldout),
-        load_prompts(config, "warmup.recipe", warmup.recipe or "") if warmup.source == "synthesis" else [],
+        load_prompts(config, "data.train", config.data.train, bad),
+        load_prompts(config, "data.heldout", config.data.heldout, bad),
+        load_prompts(config, "warmup.recipe", warmup.recipe or "", bad) if warmup.source == "synthesis" else [],
         read_demonstrations(warmup.path) if warmup.source == "demonstrations" else [],
         [],
+        bad,
     )
     suites = inputs.heldout_P
     if config.data.evaluation is not None:
-        suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation)
+        suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation, bad)
     return _guarded(config, inputs, suites)
 
 
@@ -134,9 +138,14 @@ def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
     return replace(inputs, train_P=train_P, synthesis_P=synthesis_P, demonstrations=demonstrations, contaminated=hits)
 
 
-def load_prompts(config: RunConfig, setting: str, recipe: str) -> list[Prompt]:
-    """Load the prompts of a setting's recipe, and say what was set aside; raises ConfigError or DataError."""
+def load_prompts(config: RunConfig, setting: str, recipe: str, rows: list[BadRow] | None = None) -> list[Prompt]:
+    """Load the prompts of a setting's recipe, say what was set aside and add it to `rows`.
+
+    Raises ConfigError or DataError.
+    """
     data = build_prompts(parse_recipe(recipe), config.data.sources, config.seed, config.data.max_bad_share)
     if bad := data.quarantined:
         console.say(f"{setting}: {len(bad)} rows set aside, first: {bad[0].source} row {bad[0].row}: {bad[0].reason}")
+        if rows is not None:
+            rows.extend(bad)
     return list(data.prompts)

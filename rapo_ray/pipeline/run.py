@@ -2,7 +2,8 @@
 
 import logging
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 
 from rapo_ray import console
@@ -11,6 +12,7 @@ from rapo_ray.errors import ActorDied, NonFiniteStep
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.resolve import judge_models, resolve_model
 from rapo_ray.monitoring.watchers import Watchers
+from rapo_ray.pipeline.identity import run_content
 from rapo_ray.pipeline.inputs import chat_format, check_judge_formats, load_inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.report import page, terminal
@@ -27,14 +29,20 @@ def run(config: RunConfig) -> None:
     folder = RunFolder(config)
     models = None if folder.finished() else load_models(config)
     with ExitStack() as stack:
-        folder.open()
+        folder.open(None if models is None else run_content(inputs, models[0], models[2]))
         stack.callback(folder.close)
         if (summary := folder.finished()) is not None:
-            console.say(f"{folder.path} is finished already; change `name` for a new run")
+            ignored = ", ".join(folder.not_applied())
+            console.say(
+                f"{folder.path} is finished already and stays as it is"
+                + (f" (not applied: {ignored})" if ignored else "")
+                + "; change `name` for a new run"
+            )
             terminal.show_summary(summary)
             if not folder.report.exists():
                 page.publish_report(folder.path)
             return
+        stack.push(partial(_record_failure, folder))
         folder.record_contamination(inputs.contaminated)
         watchers = stack.enter_context(closing(Watchers(config)))
         base, chat, judges = models or load_models(config)
@@ -43,6 +51,13 @@ def run(config: RunConfig) -> None:
         _attempts(Session(config, folder, inputs, watchers, base, chat), judges, nodes)
         if config.serve.follow:
             _follow(config, folder.path)
+
+
+def _record_failure(folder: RunFolder, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    """Leave the reason of a failure in the folder; an interrupt is none."""
+    if isinstance(error, Exception):
+        with suppress(OSError):  # a full disk, which then is the error
+            folder.record_failure(error)
 
 
 def load_models(config: RunConfig) -> tuple[Path, ChatFormat, dict[str, Path]]:

@@ -28,6 +28,7 @@ from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
 from rapo_ray.orchestrator.round import check_failures, run_round
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.inputs import Inputs
+from rapo_ray.pipeline.lengths import fitting
 from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.report import page, terminal
 from rapo_ray.roles import Inference, Judge, Learner, Policy
@@ -35,7 +36,7 @@ from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore, RunState
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import RoundMetrics, measure_round
 from rapo_ray.storage.reader import read_alarms, read_groups, read_metrics, read_swaps
-from rapo_ray.storage.records import RunSummary, compare
+from rapo_ray.storage.records import LeftOutRow, RunSummary, compare
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import Group
@@ -71,12 +72,22 @@ class Session:
     chat: ChatFormat  # the model's
     phases: Phases = field(default_factory=Phases)
     started: float = field(default_factory=time.monotonic)
+    earlier: dict[str, float] = field(init=False)  # seconds of the processes before this one
+
+    def __post_init__(self) -> None:
+        self.earlier = self.folder.earlier_seconds()
 
     def go(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
         """Run all stages in order; stages that an earlier process finished are skipped."""
+        try:
+            self._stages(spawner, judge_models)
+        finally:
+            self.folder.record_seconds(self._seconds())
+
+    def _stages(self, spawner: "Spawner", judge_models: dict[str, Path]) -> None:
         config = self.config
         rollouts, judge = self._start_inference(spawner, judge_models)
-        rollouts.check(self.inputs.train_P + self.inputs.heldout_P)
+        self._leave_out(rollouts)
         checkpoints = CheckpointStore(self.folder.checkpoints, config.checkpoint.keep)
         latest = checkpoints.latest()
         if latest is None:
@@ -104,6 +115,24 @@ class Session:
         self._measure(Stage.RAPO, rollouts, judge)
         self._publish_model(policy)
         self._summarise()
+
+    def _leave_out(self, rollouts: "RolloutGroup") -> None:
+        """Go on without prompts that are too long, where the config allows it; list those and the bad rows of files."""
+        config, inputs = self.config, self.inputs
+        prompts = inputs.train_P + inputs.heldout_P
+        lengths = dict(zip((one.id for one in prompts), rollouts.prompt_lengths(prompts), strict=True))
+        limit, refuse = config.rollout.max_prompt_tokens, config.data.long_prompts == "refuse"
+        self.inputs, long = fitting(inputs, lengths, limit, refuse)
+        rows = [LeftOutRow(place=f"{bad.source} row {bad.row}", reason=bad.reason) for bad in inputs.bad_rows]
+        self.folder.record_left_out([*rows, *long])
+        if long:
+            console.say(f"{len(long)} prompts are too long and left out, first {long[0].place}: {self.folder.left_out}")
+
+    def _seconds(self) -> dict[str, float]:
+        """Seconds by part, of this process and those before it."""
+        now = {**self.phases.seconds, "all": time.monotonic() - self.started}
+        names = dict.fromkeys([*self.earlier, *now])
+        return {name: round(self.earlier.get(name, 0.0) + now.get(name, 0.0), 1) for name in names}
 
     def _start_inference(self, spawner: "Spawner", judge_models: dict[str, Path]) -> "tuple[RolloutGroup, JudgeGroup]":
         with self.phases("start_engines"):
@@ -139,6 +168,7 @@ class Session:
                 result = run_round(source, learner, config, number, progress)
             metrics = measure_round(result)
             self.folder.record(result, metrics)
+            self.folder.record_seconds(self._seconds())
             self.watchers.round(metrics)
             console.say(terminal.round_line(metrics, config.rounds))
             self._alarms(alarms, metrics)
@@ -240,12 +270,11 @@ class Session:
         seed = self.config.seed
         groups: dict[Stage, list[Group]] = {stage: read_groups(self.folder.heldout_file(stage)) for stage in Stage}
         swaps = {stage: read_swaps(self.folder.swaps_file(stage)) for stage in Stage}
-        seconds = {**self.phases.seconds, "all": time.monotonic() - self.started}
         delta = compare(groups[Stage.RAPO], groups[Stage.SFT], seed, swaps[Stage.RAPO], swaps[Stage.SFT])
         summary = RunSummary(
             {stage: summarise_stage(groups_P, swaps[stage], seed) for stage, groups_P in groups.items()},
             delta,
-            {name: round(value, 1) for name, value in seconds.items()},
+            self._seconds(),
         )
         self.folder.publish_summary(summary)
         terminal.show_summary(summary)

@@ -25,6 +25,9 @@ LABELS = {
     MONITOR: f"{terminal.MONITOR}, chance 0.5",
     "malformed": "completions without the form",
     "unscorable": "not judged",
+    "filtered": "stopped by the endpoint's filter",
+    "refused_by_field": "refused in a field of its own",
+    "failed": "without an answer from the endpoint",
     "completion_tokens": "tokens of a completion",
 }
 BREAKDOWNS: dict[str, tuple[str, ...]] = {  # by title: what a figure is broken down by
@@ -93,7 +96,8 @@ def partial_notice(results: Results) -> list[Part]:
         return []
     counts = results.counts
     text = (
-        f"PARTIAL: {counts.finished} of {counts.expected} rows finished, {counts.unscorable} could not be judged. "
+        f"PARTIAL: {counts.finished} of {counts.expected} rows finished, {counts.unscorable} could not be judged, "
+        f"{results.failed} got no answer. "
         "No gate passes on that; the same command goes on with it. What could not be judged widens the intervals, "
         "what is missing does not."
     )
@@ -119,6 +123,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("decoding", joined(asdict(results.decoding))),
         ("rows", f"{counts.finished} of {counts.expected} asked, {counts.unscorable} not judged"),
         ("left out", dropped or "none"),
+        *([("endpoint", terminal.replies_line(results.replies))] if results.replies else []),
     ]
 
 

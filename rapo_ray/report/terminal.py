@@ -1,7 +1,7 @@
 """Tables and lines of figures in the terminal: a line a round, tables at the end."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from rapo_ray.statistics import Bounds, Interval, mean
 from rapo_ray.storage.layout import Stage
 from rapo_ray.storage.metrics import RoundMetrics
 from rapo_ray.storage.records import Delta, RunSummary, VerdictRow
-from rapo_ray.types import Phase, Status
+from rapo_ray.types import EndpointReply, Phase, Status
 
 HEADER = (
     f"{'round':>7} {'total':>6} {'R':>6} {'G':>6} {'malf':>5} {'unsc':>5} {'tok':>5} {'KL':>7} {'gap':>7}"
@@ -136,6 +136,7 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
 SHOWN = (
     "asr", "asr_keyword", "over_refusal", "utility", "trace_adequate", "trace_consistent",
     "trace_follows", "trace_cut", "trace_other", "monitor_accuracy", "malformed", "unscorable",
+    "filtered", "refused_by_field", "failed",
 )  # fmt: skip
 
 
@@ -157,16 +158,28 @@ def show_results(results: Results) -> None:
                 row = [metrics.get((model, name, suite)) for suite in shown]
                 table.add_row(model, name, *(_share(one.value, one.ci95, one.n) if one else NONE for one in row))
     show(table)
+    if results.replies:
+        say(f"endpoint: {replies_line(results.replies)}")
     for step in results.differences:
         if step.suite is None and step.name in SHOWN and step.ci95:
             low, high = step.ci95
             say(f"{step.name}: {step.of} - {step.against} {step.value:+.3f} [{low:+.3f}, {high:+.3f}], n {step.n}")
     if results.partial:
-        say(f"PARTIAL: {results.counts.unscorable} rows could not be judged; the same command judges them again")
+        failed = results.failed
+        unanswered = f", {failed} prompts got no answer from the endpoint" if failed else ""
+        say(
+            f"PARTIAL: {results.counts.unscorable} rows could not be judged{unanswered}; "
+            "the same command goes on with them"
+        )
     if results.gate is not None:
         say(f"gate: {results.gate.verdict.upper()}")
         for check in results.gate.checks:
             say(f"  {check.verdict:<12} {check.metric} {check.sign} {check.bar:g}: {check.why}")
+
+
+def replies_line(replies: Mapping[str, int]) -> str:
+    """Numbers of prompts by what an endpoint did with them."""
+    return ", ".join(f"{replies.get(kind, 0)} {kind}" for kind in get_args(EndpointReply))
 
 
 def show_intervention(cells: Sequence[Cell]) -> None:

@@ -57,6 +57,10 @@ class RunLayout:
         self.canaries = path / "canaries.jsonl"
         self.alarms = path / "alarms.jsonl"
         self.contamination = path / "contamination.jsonl"
+        self.content = path / "content.json"  # digests of what the config names by path
+        self.left_out = path / "left_out.jsonl"
+        self.failure = path / "failure.json"
+        self.seconds = path / "seconds.json"
         self.demonstrations = path / "demonstrations.jsonl"
         self.warmup = path / "warmup"  # work folder of Ray Train
         self.warmup_log = path / "warmup.jsonl"

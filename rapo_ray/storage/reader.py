@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rapo_ray.config import RunConfig
-from rapo_ray.config.load import load_config
+from rapo_ray.config.load import load_recorded
 from rapo_ray.errors import ConfigError, RapoError, ReportError
 from rapo_ray.evaluation.gate import Gate
 from rapo_ray.evaluation.intervention import InterventionResults
@@ -94,9 +94,9 @@ def _read_run(run: RunLayout) -> Evidence:
 
 
 def read_config(path: Path) -> RunConfig:
-    """Config of a run; raises ReportError."""
+    """Config of a run, of a later or an earlier version too; raises ReportError."""
     try:
-        return load_config(str(path))
+        return load_recorded(path)
     except ConfigError as error:
         raise ReportError(str(error)) from error
 

@@ -122,6 +122,21 @@ def contamination_row(hit: Hit) -> ContaminationRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutRow:
+    """One line of left_out.jsonl: a prompt or a row of a file that the run goes on without."""
+
+    place: str  # the prompt's id, or file and row
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Content of failure.json: the reason for which the last process of a run failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
     """One line of the judge command's output."""
 
@@ -144,6 +159,7 @@ class VerdictRow:
     detail: str
     decision: str | None = None
     consistent: bool | None = None
+    key: str | None = None  # digest of the prompt, the completion and the judge
 
     @property
     def total(self) -> float | None:
@@ -151,7 +167,8 @@ class VerdictRow:
         return total(self.risk, self.general)
 
 
-def verdict_row(prompt: Prompt, verdict: Verdict) -> VerdictRow:
+def verdict_row(prompt: Prompt, verdict: Verdict, key: str) -> VerdictRow:
     """Flatten the verdict on one completion."""
-    names = [one.name for one in fields(VerdictRow) if one.name not in ("id", "harmful")]
-    return VerdictRow(id=prompt.id, harmful=prompt.harmful, **{name: getattr(verdict, name) for name in names})
+    names = [one.name for one in fields(VerdictRow) if one.name not in ("id", "harmful", "key")]
+    values = {name: getattr(verdict, name) for name in names}
+    return VerdictRow(id=prompt.id, harmful=prompt.harmful, key=key, **values)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -13,16 +13,21 @@ from rapo_ray.atomic import write_json_atomically, write_text_atomically
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import hashed_tree, load_config, to_yaml
 from rapo_ray.data.contamination import Hit
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, RapoError
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import RunLayout, round_of
 from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.reader import read_optional
-from rapo_ray.storage.records import AlarmChange, RunSummary, contamination_row
+from rapo_ray.storage.records import AlarmChange, Failure, LeftOutRow, RunSummary, contamination_row
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.text.lines import split_lines
 from rapo_ray.types import RoundResult
+
+Seconds = dict[str, float]
+Digests = dict[str, str]
+
+MOVABLE = ("model.path", "model.revision", "data.sources", "warmup.path")  # where something is, whose content is told
 
 
 class RunFolder(RunLayout):
@@ -33,8 +38,11 @@ class RunFolder(RunLayout):
         self._config = config
         self._lock: IO[str] | None = None
 
-    def open(self) -> None:
-        """Take the lock and write the config; raises ConfigError where it is held, or the config has changed."""
+    def open(self, content: Mapping[str, str] | None = None) -> None:
+        """Take the lock and write the config; raises ConfigError where it is held, or the config has changed.
+
+        `content` has digests of what the config names by path: with them a run may be renamed and its files moved.
+        """
         for folder in (self.path, self.rounds, self.heldout, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = self.lock.open("w")
@@ -46,11 +54,20 @@ class RunFolder(RunLayout):
             ) from None
         if self.config.exists():
             try:
-                self._check_same(load_config(str(self.config)))
+                self._check_same(load_config(str(self.config)), content or {})
             except ConfigError:
                 self.close()
                 raise
-        write_text_atomically(self.config, to_yaml(self._config))
+        if not self.summary.is_file():  # a finished run stays as it is
+            write_text_atomically(self.config, to_yaml(self._config))
+            if content is not None:
+                write_json_atomically(self.content, dict(content))
+            self.failure.unlink(missing_ok=True)
+
+    def not_applied(self) -> list[str]:
+        """Settings of this config that a finished run was made without."""
+        before = load_config(str(self.config)).model_dump(mode="json")
+        return sorted(_differences(before, self._config.model_dump(mode="json")))
 
     def close(self) -> None:
         """Release the lock."""
@@ -85,6 +102,24 @@ class RunFolder(RunLayout):
         """Write the hits of the contamination guard; without any the file exists and is empty."""
         write_text_atomically(self.contamination, "".join(map(_line, map(contamination_row, hits))))
 
+    def record_left_out(self, rows: Iterable[LeftOutRow]) -> None:
+        """Write the rows and prompts that the run goes on without; without any the file is empty."""
+        write_text_atomically(self.left_out, "".join(map(_line, rows)))
+
+    def record_failure(self, error: BaseException) -> None:
+        """Write why this process fails; of an error that is not ours, which may quote texts, only its name."""
+        ours = isinstance(error, RapoError | OSError)
+        reason = str(error) if ours else f"{type(error).__name__}, an error of the program: see its log"
+        write_json_atomically(self.failure, to_json(Failure(" ".join(reason.split()))))
+
+    def earlier_seconds(self) -> Seconds:
+        """Seconds of the run's earlier processes, by part."""
+        return read_optional(Seconds, self.seconds) or {}
+
+    def record_seconds(self, seconds: Seconds) -> None:
+        """Write the seconds of all processes, atomically."""
+        write_text_atomically(self.seconds, json.dumps(seconds) + "\n")
+
     def record_canaries(self, round_number: int, report: CanaryReport) -> None:
         """Write the judge's rates, measured before a round."""
         _append(self.canaries, CanaryMetrics(round=round_number, **asdict(report)))
@@ -104,8 +139,13 @@ class RunFolder(RunLayout):
             shutil.rmtree(temporary)
         return temporary
 
-    def _check_same(self, before: RunConfig) -> None:
-        changed = sorted(_differences(hashed_tree(before), hashed_tree(self._config)))
+    def _check_same(self, before: RunConfig, content: Mapping[str, str]) -> None:
+        recorded = read_optional(Digests, self.content) or {}
+        told = self.summary.is_file() or (recorded and content)
+        settings = _differences(hashed_tree(before), hashed_tree(self._config)) - {"name"}
+        moved = {key for key in settings if told and key.startswith(MOVABLE)}
+        other = {f"content of {name}" for name, one in content.items() if recorded.get(name, one) != one}
+        changed = sorted(settings - moved | other)
         if changed:
             raise ConfigError(
                 f"{self.path} was started with another config (changed: {', '.join(changed)}): "

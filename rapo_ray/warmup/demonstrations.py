@@ -8,14 +8,14 @@ from typing import Any
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
-from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
+from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, named, require_columns, text_of
 from rapo_ray.errors import DataError
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 
 
 def read_demonstrations(path: Path | None) -> list[Demonstration]:
-    """The packaged demonstrations, or those of a file; raises DataError for a malformed one."""
+    """The packaged demonstrations, or those of a file; raises DataError that names the malformed ones."""
     if path is None:
         return list(load_demonstrations())
     rows = read_table(path)
@@ -23,11 +23,14 @@ def read_demonstrations(path: Path | None) -> list[Demonstration]:
         raise DataError(f"{path}: holds no rows; give a file with at least one")
     require_columns(str(path), rows, ["text", "harmful", "completion"])
     demonstrations = []
+    bad = []
     for number, row in enumerate(rows, start=1):
         try:
             demonstrations.append(_demonstration(path, number, row))
         except RowError as error:
-            raise DataError(f"{path}: row {number}: {error}") from None
+            bad.append(f"row {number}: {error}")
+    if bad:
+        raise DataError(f"{path}: {named(bad)}; fix or remove them")
     return demonstrations
 
 

@@ -1,10 +1,14 @@
 """Poisoned rows and files: a bad row is quarantined with its reason, a bad file raises one clear DataError."""
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import pickle
 import zipfile
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import openpyxl  # type: ignore[import-untyped]
@@ -12,8 +16,19 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import LoadedSource, Row, harmful_of, id_of, level_of, read_rows, require_columns, text_of
+from rapo_ray.data.files import Unread, read_table, split_of
+from rapo_ray.data.rows import (
+    EmptyRow,
+    LoadedSource,
+    Row,
+    harmful_of,
+    id_of,
+    label_of,
+    level_of,
+    read_rows,
+    require_columns,
+    text_of,
+)
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
@@ -56,6 +71,23 @@ def good(text: str = "fine", **more: object) -> dict[str, object]:
         (good() | {"harmful": None}, "harmful is None, not true or false"),
         (good() | {"harmful": float("nan")}, "harmful is nan, not true or false"),
         (good() | {"harmful": [True]}, "harmful is [True], not true or false"),
+        (good() | {"text": "nan"}, "text is NaN"),
+        (good() | {"text": " NaN "}, "text is NaN"),
+        (good(id=1.5), "id is 1.5, not text or a whole number"),
+        (good(id=Decimal("2.5")), "id is Decimal('2.5'), not text or a whole number"),
+        (good(id=float("inf")), "id is inf, not text or a whole number"),
+        (good(id=float("nan")), "id is NaN"),
+        (good(id="nan"), "id is NaN"),
+        (good() | {"harmful": "0.5"}, "harmful is '0.5', not true or false"),
+        (good() | {"harmful": 0.5}, "harmful is 0.5, not true or false"),
+        (good() | {"harmful": "nan"}, "harmful is 'nan', not true or false"),
+        (good() | {"harmful": ""}, "harmful is '', not true or false"),
+        (good(level="1.5"), "level is '1.5', not 1, 2, 3 or empty"),
+        (good(level="0.0"), "level is '0.0', not 1, 2, 3 or empty"),
+        (good(level=float("inf")), "level is inf, not 1, 2, 3 or empty"),
+        (good(level="1,0"), "level is '1,0', not 1, 2, 3 or empty"),
+        (good(level="1" * 30), "level is '111111111111111111111111111111', not 1, 2, 3 or empty"),
+        (good(level=[1]), "level is [1], not 1, 2, 3 or empty"),
         (good(level=4), "level is 4, not 1, 2, 3 or empty"),
         (good(level=True), "level is True, not 1, 2, 3 or empty"),
         (good(level=1.5), "level is 1.5, not 1, 2, 3 or empty"),
@@ -68,21 +100,57 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_its_neighbours_stay(row: R
     assert [(bad.source, bad.row, bad.reason) for bad in loaded.quarantined] == [("s (s.jsonl)", 2, reason)]
 
 
-@pytest.mark.parametrize("value", [True, 1, 1.0, "true", "True", " TRUE ", "1"])
+@pytest.mark.parametrize("value", [True, 1, 1.0, Decimal(1), "true", "True", " TRUE ", "1", "1.0"])
 def test_harmful_spellings_of_true(value: object) -> None:
     assert harmful_of({"harmful": value}) is True
 
 
-@pytest.mark.parametrize("value", [False, 0, 0.0, "false", "FALSE", "0"])
+@pytest.mark.parametrize("value", [False, 0, 0.0, Decimal("0.0"), "false", "FALSE", "0", "0.0", "-0"])
 def test_harmful_spellings_of_false(value: object) -> None:
     assert harmful_of({"harmful": value}) is False
 
 
-@pytest.mark.parametrize(("value", "level"), [(1, 1), (2.0, 2), ("3", 3), (None, None), ("", None)])
+LEVELS = [
+    (1, 1), (2.0, 2), (Decimal("3.00"), 3), ("3", 3), ("1.0", 1), (" 2. ", 2), (None, None), ("", None), (" ", None),
+    (float("nan"), None), (Decimal("NaN"), None), ("nan", None), ("NaN", None), ("<NA>", None), ("None", None),
+    ("null", None), ("#N/A", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "level"), LEVELS)
 def test_level_spellings(value: object, level: int | None) -> None:
     parsed = level_of({"level": value})
     assert parsed == level
     assert type(parsed) is type(level)
+
+
+@pytest.mark.parametrize(("value", "name"), [("7", "7"), (7, "7"), (7.0, "7"), (Decimal("7.0"), "7"), (" a ", "a")])
+def test_id_spellings(value: object, name: str) -> None:
+    assert id_of(3, {"id": value}) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("law", "law"), (7, "7"), (7.0, "7"), (0.25, "0.25"), (Decimal("0.10"), "0.10"), (["Fraud"], "Fraud"),
+        (["Fraud", " ", None, "Theft"], "Fraud; Theft"), ([], None), (None, None), ("", None), ("nan", None),
+        (float("nan"), None), (True, None), ({"a": 1}, None),
+    ],
+)  # fmt: skip
+def test_label_spellings(value: object, label: str | None) -> None:
+    assert label_of({"category": value}, "other", "category") == label
+
+
+def test_a_table_that_pandas_wrote_with_gaps_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,text,harmful,level\n1.0,a,1.0,1.0\n2.0,b,0.0,\n3.0,c,True,nan\n", "utf-8")
+    prompts = load(read_table(tmp_path / "t.csv"), 0.0).prompts
+    assert [(prompt.harmful, prompt.level) for prompt in prompts] == [(True, 1), (False, None), (True, None)]
+    columns = {"id": [1.0, 2.0], "text": ["a", "b"], "harmful": [1.0, 0.0], "level": [1.0, float("nan")]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    write_xlsx(tmp_path / "t.xlsx", [list(columns), [1.0, "a", 1.0, 1.0], [2, "b", False, None]])
+    for suffix in (".parquet", ".xlsx"):
+        prompts = load(read_table(tmp_path / f"t{suffix}"), 0.0).prompts
+        assert [(one.id, one.harmful, one.level) for one in prompts] == [("s/1", True, 1), ("s/2", False, None)]
 
 
 def test_text_is_kept_as_published_and_the_longest_allowed_is_kept() -> None:
@@ -189,17 +257,22 @@ def test_nulls_and_nans_of_parquet_are_quarantined(tmp_path: Path) -> None:
     ],
     ids=["pickled object", "list of lists", "list of pickled objects", "struct", "fixed binary", "extension"],
 )
-def test_a_parquet_column_of_objects_is_refused(tmp_path: Path, column: pa.Array) -> None:
-    pq.write_table(pa.table({"text": ["fine"], "payload": column}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=r"t\.parquet: column 'payload' \(.*\) is not plain"):
-        read_table(tmp_path / "t.parquet")
+def test_a_parquet_column_of_objects_is_never_read_and_refused_only_where_it_is_the_text(
+    tmp_path: Path, column: pa.Array
+) -> None:
+    pq.write_table(pa.table({"text": ["fine"], "harmful": [True], "payload": column}), tmp_path / "t.parquet")
+    rows = read_table(tmp_path / "t.parquet")
+    assert [prompt.text for prompt in load(rows, 0.0).prompts] == ["fine"]
+    assert isinstance(rows[0]["payload"], Unread)
+    with pytest.raises(DataError, match=r"row 1: text is .*, not text"):
+        load([row | {"text": row["payload"]} for row in rows])
 
 
-def test_a_parquet_column_of_an_unregistered_extension_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_column_of_an_unregistered_extension_is_not_read_as_text(tmp_path: Path) -> None:
     field = pa.field("text", pa.string(), metadata={"ARROW:extension:name": "someone.else"})
     pq.write_table(pa.table([pa.array(["fine"])], schema=pa.schema([field])), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="column 'text'"):
-        read_table(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="row 1: text is string, an extension, not text"):
+        load(read_table(tmp_path / "t.parquet"))
 
 
 def test_a_parquet_categorical_is_plain_text(tmp_path: Path) -> None:
@@ -221,7 +294,6 @@ def test_a_parquet_categorical_is_plain_text(tmp_path: Path) -> None:
         ("t.json", b'[{"text": "a"}, 5]', r"item 2 is int"),
         ("t.csv", b"text,harmful\na,0\nb, unquoted,0\n", r"row 2 has 3 cells, the header 2"),
         ("t.csv", b'text,harmful\n"never closed,0\n', r"not well-formed"),
-        ("t.csv", b"text,text\na,b\n", r"column 'text' appears twice"),
         ("t.tsv", b"text\tharmful\na\n", r"row 1 has 1 cells, the header 2"),
         ("t.parquet", b"not parquet at all", r"cannot be read as parquet"),
         ("t.xlsx", b"not a zip at all", r"cannot be read as xlsx"),
@@ -261,10 +333,131 @@ def test_an_xlsx_that_states_a_wrong_size_loses_nothing(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.xlsx") == [{"text": "a", "level": 1}, {"text": "b", "level": 2}]
 
 
-def test_parquet_text_that_is_not_utf8_is_one_clear_line(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": pa.array([b"\xff"]).view(pa.string())}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=r"t\.parquet: cannot be read as parquet"):
-        read_table(tmp_path / "t.parquet")
+def test_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
+    text = pa.array([b"\xff", b"fine"]).view(pa.string())
+    pq.write_table(pa.table({"text": text, "harmful": [True, True]}), tmp_path / "t.parquet")
+    loaded = load(read_table(tmp_path / "t.parquet"), 0.5)
+    assert [prompt.text for prompt in loaded.prompts] == ["fine"]
+    (bad,) = loaded.quarantined
+    assert bad.reason.startswith("text is unreadable ('utf-8' codec can't decode byte 0xff")
+
+
+NESTED = [[{"role": "user", "content": "hi"}]]
+UNUSED = {
+    "a column of messages": pa.array(NESTED),
+    "a map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    "a distant date": pa.array([2**60], pa.timestamp("us")),
+    "broken text": pa.array([b"\xff"]).view(pa.string()),
+    "bytes": pa.array([b"\x00"]),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_a_parquet_file_is_read_whatever_its_unused_columns_hold(tmp_path: Path, name: str) -> None:
+    pq.write_table(pa.table({"more": UNUSED[name], "text": ["fine"], "harmful": [False]}), tmp_path / "t.parquet")
+    assert [prompt.text for prompt in load(read_table(tmp_path / "t.parquet"), 0.0).prompts] == ["fine"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
+def test_columns_of_one_name_are_refused_only_where_they_are_used(tmp_path: Path, suffix: str) -> None:
+    def write(header: Sequence[str], row: Sequence[object]) -> Path:
+        path = tmp_path / f"t{suffix}"
+        if suffix == ".xlsx":
+            return write_xlsx(path, [header, row])
+        mark = "," if suffix == ".csv" else "\t"
+        path.write_text(mark.join(header) + "\n" + mark.join(map(str, row)) + "\n", "utf-8")
+        return path
+
+    rows = read_table(write(["text", "note", "harmful", "note"], ["fine", "a", 1, "b"]))
+    assert [prompt.text for prompt in load(rows, 0.0).prompts] == ["fine"]
+    with pytest.raises(DataError, match="text is in two columns of that name, not text"):
+        load(read_table(write(["text", "text", "harmful"], ["a", "b", 1])))
+    with pytest.raises(DataError, match="level is in two columns of that name, not 1, 2, 3 or empty"):
+        load(read_table(write(["text", "level", "harmful", "level"], ["a", 1, 1, 2])))
+
+
+ROWS = [{"text": "one", "harmful": True}, {"text": "two\u2028lines", "harmful": False}]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+TEXTS = {
+    "lines under json": ("t.json", LINES),
+    "one a line with empty lines": ("t.json", LINES.replace("\n", "\n\n")),
+    "lines under ndjson": ("t.ndjson", LINES),
+    "a list under jsonl": ("t.jsonl", json.dumps(ROWS, indent=1)),
+    "a list in one line": ("t.jsonl", json.dumps(ROWS)),
+    "csv": ("t.csv", "text,harmful\none,true\ntwo\u2028lines,false\n"),
+    "csv with rows of delimiters": ("t.csv", "text,harmful\none,true\n,\ntwo\u2028lines,false\n,\n,\n"),
+    "tsv": ("t.tsv", "text\tharmful\none\ttrue\ntwo\u2028lines\tfalse\n"),
+}
+PACKED = {
+    "": bytes, ".gz": gzip.compress, ".GZ": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+    ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_is_read_by_its_content_and_from_any_packing(tmp_path: Path, name: str, packing: str) -> None:
+    file, text = TEXTS[name]
+    path = tmp_path / f"{file}{packing}"
+    path.write_bytes(PACKED[packing]("\ufeff".encode() + text.encode()))
+    loaded = load(read_table(path), 0.0)
+    assert [(prompt.text, prompt.harmful) for prompt in loaded.prompts] == [("one", True), ("two\u2028lines", False)]
+    assert split_of(path) == "t"
+
+
+def test_a_packed_file_in_two_members_is_read_whole(tmp_path: Path) -> None:
+    for suffix, pack in PACKED.items():
+        path = tmp_path / f"t.jsonl{suffix}"
+        path.write_bytes(b"".join(pack(line.encode()) for line in LINES.splitlines(keepends=True)[:1] * 2))
+        assert len(read_table(path)) == 2
+
+
+@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz", ".zst"])
+@pytest.mark.parametrize("cut", [0, -3], ids=["no such packing", "cut off"])
+def test_a_broken_packing_is_one_clear_line(tmp_path: Path, packing: str, cut: int) -> None:
+    path = tmp_path / f"t.jsonl{packing}"
+    path.write_bytes(PACKED[packing](LINES.encode())[:cut] if cut else b"plain text")
+    with pytest.raises(DataError, match=rf"t\.jsonl\{packing}: cannot be unpacked as \{packing} ") as caught:
+        read_table(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_packed_table_of_another_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown kind of file '\.parquet\.gz'; expected one of \.jsonl"):
+        read_table(tmp_path / "t.parquet.gz")
+
+
+def test_a_broken_line_under_json_is_named_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(DataError, match=r"t\.json: line 2 is not JSON"):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("mine.csv", "mine"), ("v1.5-hard.jsonl.gz", "v1.5-hard"), ("main/test/0000.parquet", "test"),
+        ("data/train-00000-of-00003.parquet", "train"), ("or-bench-80k/train/0001.parquet", "train"),
+        ("run-2024.csv", "run-2024"),
+    ],
+)  # fmt: skip
+def test_a_shard_s_split_is_its_own_or_its_folder_s_name(path: str, split: str) -> None:
+    assert split_of(Path(path)) == split
+
+
+def test_rows_that_are_meant_to_be_empty_are_listed_but_are_no_bad_ones() -> None:
+    def to_prompt(number: int, row: Row) -> Prompt:
+        if row["text"] is None:
+            raise EmptyRow("the format has none")
+        return Prompt(f"s/{number}", text_of(row, "text"), True, None, "s", "train")
+
+    rows: list[Row] = [{"text": "a"}, {"text": None}, {"text": None}, {"text": None}]
+    loaded = read_rows("s", rows, to_prompt, 0.0)
+    assert ([prompt.id for prompt in loaded.prompts], [bad.row for bad in loaded.quarantined]) == (["s/1"], [2, 3, 4])
+    with pytest.raises(DataError, match=r"1 of 2 rows are bad, more than .* \(row 2: text is empty\)"):
+        read_rows("s", [rows[0], {"text": " "}, rows[1]], to_prompt, 0.4)
+    with pytest.raises(DataError, match=r"^s: all 1 rows are without a prompt \(the format has none\)"):
+        read_rows("s", rows[1:2], to_prompt, 1.0)
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:

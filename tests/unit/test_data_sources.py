@@ -44,10 +44,10 @@ def write_strata(folder: Path) -> Path:
 def test_strata_sword_folder_reads_either_header_and_levels_from_the_names(tmp_path: Path) -> None:
     loaded = load_source("strata", SourceConfig(kind="stratasword", path=write_strata(tmp_path)), 0.0)
     assert loaded.prompts == (
-        Prompt("strata/level_1/1", "one", True, 1, "strata", "level_1"),
-        Prompt("strata/level_2/1", "two", True, 2, "strata", "level_2"),
-        Prompt("strata/level_2/2", "deux", True, 2, "strata", "level_2"),
-        Prompt("strata/level_3/1", "three", True, 3, "strata", "level_3"),
+        Prompt("strata/level_1/1", "one", True, 1, "strata", "level_1", "role play"),
+        Prompt("strata/level_2/1", "two", True, 2, "strata", "level_2", "role play"),
+        Prompt("strata/level_2/2", "deux", True, 2, "strata", "level_2", "role play"),
+        Prompt("strata/level_3/1", "three", True, 3, "strata", "level_3", "role play"),
     )
 
 
@@ -86,10 +86,14 @@ def test_strata_sword_errors_name_the_file(tmp_path: Path) -> None:
 
 def test_star1_questions_are_harmful_without_a_level(tmp_path: Path) -> None:
     row = {"id": "68", "question": "q", "response": "<think>", "category": ["Violence"], "source": "ALERT", "score": {}}
+    more = {**row, "id": "69", "question": "r", "category": ["Violence", "Self-Harm"]}
     path = tmp_path / "STAR-1.json"
-    path.write_text(json.dumps([row]), "utf-8")
+    path.write_text(json.dumps([row, more]), "utf-8")
     loaded = load_source("star1", SourceConfig(kind="star1", path=path), 0.0)
-    assert loaded.prompts == (Prompt("star1/68", "q", True, None, "star1", "train"),)
+    assert loaded.prompts == (
+        Prompt("star1/68", "q", True, None, "star1", "train", "Violence"),
+        Prompt("star1/69", "r", True, None, "star1", "train", "Violence; Self-Harm"),
+    )
 
 
 def test_math500_problems_are_benign_and_their_difficulty_is_no_risk_level(tmp_path: Path) -> None:
@@ -135,6 +139,16 @@ def test_a_label_column_wins_over_the_label_for_files_without_one(tmp_path: Path
     assert [bad.reason for bad in loaded.quarantined] == ["harmful is None, not true or false"]
 
 
+@pytest.mark.parametrize("value", [["42"], {"a": 1}, True])
+def test_an_exact_answer_of_an_odd_type_costs_its_row(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    rows = [{"text": f"q{number}", "expected": each} for number, each in enumerate([value, 42, 42.0, "x", None, ""])]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    loaded = load_source("mine", SourceConfig(kind="file", path=path, harmful=False), 0.5)
+    assert [prompt.expected for prompt in loaded.prompts] == ["42", "42", "x", None, None]
+    assert [bad.reason for bad in loaded.quarantined] == [f"expected is {type(value).__name__}, not text or a number"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -144,7 +158,8 @@ def test_a_label_column_wins_over_the_label_for_files_without_one(tmp_path: Path
         ({"kind": "math500"}, "kind 'math500' needs a path"),
         ({"kind": "quickstart", "path": "x.jsonl"}, "ships with the package; remove its path x.jsonl"),
         ({"kind": "star1", "path": "x.json", "text_column": "q"}, "has its own columns"),
-        ({"kind": "math500", "path": "x.jsonl", "harmful": True}, "has its own columns"),
+        ({"kind": "math500", "path": "x.jsonl", "harmful": True}, "has its own columns and labels"),
+        ({"kind": "or-bench", "path": "x.csv", "text_column": "q"}, "has its own columns"),
         ({"kind": "wildjail", "path": "x"}, "kind"),
         ({"kind": "file", "path": "x.csv", "columns": "text"}, "columns"),
         ({"kind": "star1", "path": "x.json", "hub": "a/b"}, "hub and revision go together"),
@@ -254,6 +269,10 @@ def test_real_strata_sword_gives_every_prompt_of_every_level(shared_data: Path) 
     assert Counter(p.level for p in loaded.prompts) == {1: 100, 2: 100, 3: 200}
     assert all(p.text.strip() and p.text != "nan" for p in loaded.prompts)
     assert loaded.quarantined == ()
+    assert Counter(p.category for p in loaded.prompts if p.level == 1) == {None: 100}  # published without
+    assert Counter(p.category for p in loaded.prompts if p.level == 3) == {
+        "CodeAttack": 50, "DRAttack": 50, "Multi-Turn": 34, "Shuffle+Template": 33, "Script+Template": 33,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -268,6 +287,7 @@ def test_real_published_file_is_read_whole_and_the_same_twice(
     assert len({p.id for p in loaded.prompts}) == count
     assert all(p.text.strip() and p.harmful is harmful and p.level is None for p in loaded.prompts)
     assert load_source(kind, config, 0.0) == loaded
+    assert all(p.category for p in loaded.prompts)
 
 
 def test_importing_the_readers_loads_no_heavy_library() -> None:

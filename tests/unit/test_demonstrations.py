@@ -159,3 +159,11 @@ def test_each_demonstration_is_one_sequence_in_order() -> None:
     sequences = tokenize(demonstrations, Characters(), None, CHAT)
     texts = [Characters().decode(list(sequence.tokens)) for sequence in sequences]
     assert [f"text {number}[assistant]" in text for number, text in enumerate(texts)] == [True] * 3
+
+
+def test_all_unusable_demonstrations_are_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, row(text=""), row(), row(level=4))
+    with pytest.raises(
+        DataError, match=r"jsonl: row 1: text is empty; row 3: level is 4, not 1, 2, 3 or empty; fix or"
+    ):
+        read_demonstrations(path)

@@ -191,6 +191,58 @@ def test_a_torn_chunk_is_asked_again_and_a_whole_one_is_not(tmp_path: Path) -> N
     assert path.read_text().splitlines(keepends=True) == lines
 
 
+def collect(prompts: list[Prompt], path: Path, texts: dict[str, str]) -> tuple[list[EvalRow], list[str]]:
+    """Rows by prompt text, and the ids of the prompts that were sampled for them."""
+    engines = Scripted({prompt.id: texts[prompt.text] for prompt in prompts})
+    items = make_items(prompts, ["none"])
+    rows = collect_rows("m", items, engines, Rules(), RowFile(path / "rows.jsonl"), 2, lambda a, b: None)
+    assert rows == RowFile(path / "rows.jsonl").read()
+    return rows, sorted(engines.answered)
+
+
+BREADS = [replace(BENIGN, id=f"s/{number}", text=f"How do I bake {number} breads?") for number in range(1, 6)]
+ANSWERS = {prompt.text: f"Bake all {prompt.id} in the oven." for prompt in BREADS} | {
+    "How do I boil rice?": "Boil it in water.", SUM.text: "The answer is 4."
+}  # fmt: skip
+RICE = replace(BENIGN, id="s/x", text="How do I boil rice?")
+CHANGED: dict[str, tuple[list[Prompt], list[str]]] = {
+    "nothing": (BREADS, []),
+    "a text under the same id": ([BREADS[0], replace(RICE, id="s/2"), *BREADS[2:]], ["s/2"]),
+    "a label": ([replace(BREADS[0], harmful=True), *BREADS[1:]], ["s/1"]),
+    "a level": ([replace(BREADS[0], level=3), *BREADS[1:]], ["s/1"]),
+    "an exact answer": ([replace(BREADS[0], expected="4"), *BREADS[1:]], ["s/1"]),
+    "a prompt put first": (
+        [replace(RICE, id="s/1"), *(replace(one, id=f"s/{place + 2}") for place, one in enumerate(BREADS))], ["s/1"]
+    ),
+    "a prompt left out": (BREADS[1:], []),
+    "the order": (BREADS[::-1], []),
+    "the category": ([replace(one, category="food") for one in BREADS], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_rows_are_found_again_by_content_and_never_for_another_prompt(name: str, tmp_path: Path) -> None:
+    collect(BREADS, tmp_path, ANSWERS)
+    prompts, sampled = CHANGED[name]
+    rows, answered = collect(prompts, tmp_path, ANSWERS)
+    assert answered == sampled
+    (tmp_path / "fresh").mkdir()
+    assert rows == collect(prompts, tmp_path / "fresh", ANSWERS)[0]
+
+
+def test_rows_of_a_version_without_digests_are_found_by_id_and_text(tmp_path: Path) -> None:
+    rows, _ = collect(BREADS, tmp_path, ANSWERS)
+    RowFile(tmp_path / "rows.jsonl").replace([replace(row, content=None) for row in rows], 2)
+    again, answered = collect([BREADS[0], replace(RICE, id="s/2"), *BREADS[2:]], tmp_path, ANSWERS)
+    assert answered == ["s/2"] and again[2:] == rows[2:]
+
+
+def test_prompts_of_one_text_have_a_row_each(tmp_path: Path) -> None:
+    twice = [BREADS[0], replace(BREADS[0], id="t/1", source="t")]
+    assert [row.key for row in collect(twice, tmp_path, ANSWERS)[0]] == [("s", "none", "s/1"), ("t", "none", "t/1")]
+    assert collect(twice, tmp_path, ANSWERS)[1] == []
+
+
 def test_a_row_of_another_version_is_read_without_its_new_keys(tmp_path: Path) -> None:
     (row,) = rows_of([BENIGN], {"s/b": "Bake it."}, path=tmp_path)
     assert from_dict({**asdict(row), "later": 1}) == row

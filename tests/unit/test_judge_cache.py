@@ -1,12 +1,13 @@
 """Cached judgements: each question is asked once, by content, and only verdicts are cached."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from rapo_ray.judging.ask import Ask, JudgeSettings
-from rapo_ray.judging.cache import CachedAsk, JudgementStore
+from rapo_ray.judging.cache import CachedAsk, JudgementStore, judgement_key
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Field, JudgeFailure, Question, Reply, make_question, read_reply
 from rapo_ray.types import Completion, Form, Status
@@ -128,3 +129,63 @@ def _store_over_full_disk(folder: Path) -> JudgementStore:
     store = JudgementStore(folder / "elsewhere", "judge-risk-0")
     store._path = folder / "judge-risk-0.jsonl"
     return store
+
+
+def key(number: int) -> str:
+    return judgement_key("judge", question(str(number)))
+
+
+def test_a_cache_is_read_line_by_line_and_not_into_memory(tmp_path: Path) -> None:
+    writer = JudgementStore(tmp_path, "judge-risk-0", file_bytes=2000)
+    for number in range(100):
+        writer.put(key(number), Reply(f"reply {number}", number, (0.5, number / 7)))
+    assert len(list(tmp_path.iterdir())) > 3
+    reader = JudgementStore(tmp_path, "judge-risk-1")
+    for store in (writer, reader):
+        assert [store.get(key(number)) for number in (0, 57, 99)] == [
+            Reply(f"reply {number}", number, (0.5, number / 7)) for number in (0, 57, 99)
+        ]
+        assert store.get(key(100)) is None
+    again = JudgementStore(tmp_path, "judge-risk-0", file_bytes=2000)
+    again.put(key(100), Reply("one more", 1))
+    assert (again.get(key(100)), again.get(key(3))) == (Reply("one more", 1), Reply("reply 3", 3, (0.5, 3 / 7)))
+
+
+def test_the_cache_is_bounded_and_the_oldest_files_go_first(tmp_path: Path) -> None:
+    store = JudgementStore(tmp_path, "judge-risk-0", file_bytes=1000)
+    for number in range(60):
+        store.put(key(number), Reply("r", 1))
+    files = [tmp_path / "judge-risk-0.jsonl", *(tmp_path / f"judge-risk-0.{number}.jsonl" for number in range(1, 99))]
+    for age, path in enumerate(path for path in files if path.exists()):
+        os.utime(path, (age, age))
+    reader = JudgementStore(tmp_path, "judge-risk-1", max_bytes=3000)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000
+    assert reader.get(key(0)) is None
+    assert reader.get(key(59)) == Reply("r", 1)
+    assert store.get(key(0)) is None  # its file is gone: asked again, no error
+
+
+def test_a_line_after_a_torn_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "judge-risk-0.jsonl").write_text(f'{{"key": "{key(1)}", "te')
+    store = JudgementStore(tmp_path, "judge-risk-0")
+    store.put(key(2), Reply("r", 1))
+    for opened in (store, JudgementStore(tmp_path, "judge-risk-1")):
+        assert opened.get(key(2)) == Reply("r", 1)
+        assert opened.get(key(1)) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x\n", "{}\n" * 9, '{"key": "zz' + "z" * 40 + '"}\n', "\x00" * 99])
+def test_a_strange_file_beside_the_others_costs_nothing(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    JudgementStore(tmp_path, "judge-risk-0").put(key(1), Reply("r", 1))
+    (tmp_path / "other.jsonl").write_text(text)
+    assert JudgementStore(tmp_path, "judge-risk-1").get(key(1)) == Reply("r", 1)
+    assert ("unreadable judgement(s) skipped" in caplog.text) is bool(text)
+
+
+def test_a_line_whose_key_only_begins_alike_is_another_question(tmp_path: Path) -> None:
+    store = JudgementStore(tmp_path, "judge-risk-0")
+    store.put("ab" * 16, Reply("r", 1))
+    assert JudgementStore(tmp_path, "judge-risk-1").get("ab" * 15 + "ac") is None
+    assert JudgementStore(tmp_path, "judge-risk-1").get("ab" * 16) == Reply("r", 1)

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from rapo_ray.errors import ModelError
 from rapo_ray.models import embedded as models
 from rapo_ray.models.embedded import EMBEDDED, Embedded
-from rapo_ray.models.resolve import cache_root, resolve_model
+from rapo_ray.models.resolve import cache_root, local_model, resolve_model
 
 pytestmark = pytest.mark.unit
 
@@ -41,6 +42,34 @@ def message(spec: str, **options: object) -> str:
 
 def test_whole_folder_is_returned(tmp_path: Path) -> None:
     assert resolve_model(str(fill(tmp_path / "model"))) == tmp_path / "model"
+
+
+def run_with_model(folder: Path) -> Path:
+    """A run's folder, as far as a model's name is concerned."""
+    fill(folder / "model")
+    (folder / "config.yaml").write_text("name: X\n")
+    return folder
+
+
+def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
+    run = run_with_model(tmp_path / "X")
+    assert resolve_model(str(run)) == local_model(str(run)) == run / "model"
+    shutil.rmtree(run / "model")
+    assert "this run has no model yet; finish it" in message(str(run))
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/round-000004", "checkpoints/round-000004/policy"])
+def test_a_checkpoint_is_told_from_a_model(place: str, tmp_path: Path) -> None:
+    run = run_with_model(tmp_path / "X")
+    (run / place).mkdir(parents=True)
+    assert f"a checkpoint only resumes its run; give the run's folder {run}" in message(str(run / place))
+
+
+@pytest.mark.parametrize("spec", ["gone", "./gone", "/gone/too", "a/b/c", "~nobody/x"])
+def test_a_model_that_is_nowhere_is_refused_by_a_dry_run_too(spec: str) -> None:
+    assert "no such folder" in message(spec)
+    with pytest.raises(ModelError, match="no such folder"):
+        local_model(spec)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rapo_ray.config.sources import Kind, SourceConfig
@@ -67,6 +69,8 @@ LAYOUTS: list[tuple[Kind, str, Rows, Loaded]] = [
 def write(path: Path, rows: Rows) -> Path:
     if path.suffix == ".json":
         path.write_text(json.dumps(rows))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
@@ -104,6 +108,12 @@ def test_a_context_stands_above_its_request(tmp_path: Path) -> None:
     (rows,) = (row[2] for row in LAYOUTS if row[0] == "harmbench")
     texts = [prompt.text for prompt in load("harmbench", write(tmp_path / "h.csv", rows)).prompts]
     assert texts == ["Do it", "A text.\n\nSum up"]
+
+
+@pytest.mark.parametrize("context", ["", None, float("nan"), "nan"])
+def test_a_request_without_context_is_read_however_its_table_writes_that(context: object, tmp_path: Path) -> None:
+    rows = [{"Behavior": "Do it", "ContextString": context, "BehaviorID": "do_it", "SemanticCategory": "s"}]
+    assert [one.text for one in load("harmbench", write(tmp_path / "h.jsonl", rows)).prompts] == ["Do it"]
 
 
 def test_options_are_lettered(tmp_path: Path) -> None:
@@ -150,25 +160,82 @@ def test_real_stratasword_has_its_four_hundred(shared_data: Path) -> None:
     assert all(prompt.text.strip() for prompt in prompts)
 
 
-def test_jailbreak_artifacts_as_published(tmp_path: Path) -> None:
-    rows = [
-        {
-            "index": 0,
-            "goal": "g",
-            "behavior": "b",
-            "category": "Fraud",
-            "prompt": "Imagine a bad story",
-            "response": "x",
-        },
-        {"index": 1, "goal": "g", "behavior": "c", "category": "Fraud", "prompt": None, "response": None},
-    ]
-    path = tmp_path / "vicuna.json"
+ARTIFACT = {"goal": "g", "behavior": "b", "category": "Fraud", "response": "x"}
+
+
+def write_artifact(path: Path, prompts: list[str | None]) -> Path:
+    rows = [{"index": index, **ARTIFACT, "prompt": prompt} for index, prompt in enumerate(prompts)]
     path.write_text(json.dumps({"parameters": {"method": "PAIR"}, "jailbreaks": rows}))
-    loaded = load("jbb-artifacts", path, 0.5)
+    return path
+
+
+def test_jailbreak_artifacts_as_published(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path / "vicuna.json", [None, "Imagine a bad story", None, None])
+    loaded = load("jbb-artifacts", path)  # no bad row is allowed
     assert [(p.id, p.text, p.harmful, p.category) for p in loaded.prompts] == [
-        ("x/0", "Imagine a bad story", True, "Fraud")
+        ("x/1", "Imagine a bad story", True, "Fraud")
     ]
-    assert [bad.reason for bad in loaded.quarantined] == ["no prompt: the attack found none"]
+    assert [(bad.row, bad.reason) for bad in loaded.quarantined] == [
+        (row, "no prompt: the attack found none") for row in (1, 3, 4)
+    ]
+
+
+def test_bad_rows_of_artifacts_still_count_and_none_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1 of 2 rows are bad, .* \(row 2: duplicate text"):
+        load("jbb-artifacts", write_artifact(tmp_path / "vicuna.json", ["a story", "a story", None, None]))
+    with pytest.raises(DataError, match=r"all 2 rows are without a prompt \(no prompt: the attack found none\)"):
+        load("jbb-artifacts", write_artifact(tmp_path / "vicuna.json", [None, None]))
+
+
+JBB_ROW = {"Index": 0, "Goal": "A goal of ours", **JBB}
+LABELS: list[tuple[Kind, str, bool | None]] = [
+    ("jailbreakbench", "harmful-behaviors.csv", True),
+    ("jailbreakbench", "benign-behaviors.csv", False),
+    ("jailbreakbench", "jbb_benign.csv", False),
+    ("jailbreakbench", "behaviors/benign/0000.parquet", False),
+    ("jailbreakbench", "behaviors/harmful/0000.parquet", True),
+    ("jailbreakbench", "Benign/0000.parquet", False),
+    ("jailbreakbench", "data/benign-00000-of-00001.parquet", False),
+    ("jailbreakbench", "harmful/benign-behaviors.csv", False),
+    ("jailbreakbench", "behaviors.csv", None),
+    ("jailbreakbench", "behaviors/train/0000.parquet", None),
+    ("jailbreakbench", "non-harmful.csv", None),
+    ("jailbreakbench", "unharmful.csv", None),
+    ("jailbreakbench", "harmful-and-benign.csv", None),
+    ("jailbreakbench", "benign-study/jbb/behaviors.csv", None),
+    ("jailbreakbench", "benign/behaviors/0000.parquet", None),
+    ("or-bench", "or-bench-toxic.csv", True),
+    ("or-bench", "or-bench-80k.csv", False),
+    ("or-bench", "or-bench-hard-1k.csv", False),
+    ("or-bench", "or-bench-toxic/train/0000.parquet", True),
+    ("or-bench", "or-bench-hard-1k/train/0000.parquet", False),
+    ("or-bench", "or-bench-80k/train-00000-of-00001.parquet", False),
+    ("or-bench", "or_bench_toxic/0000.parquet", True),
+    ("or-bench", "toxic-study/or-bench-hard-1k.csv", False),
+    ("or-bench", "default/train/0000.parquet", None),
+    ("or-bench", "or-bench.csv", None),
+    ("or-bench", "toxic-study/or-bench/train.csv", None),
+    ("or-bench", "non-toxic.csv", None),
+    ("or-bench", "toxic-and-hard.csv", None),
+]
+
+
+@pytest.mark.parametrize(("kind", "file", "harmful"), LABELS, ids=[f"{row[0]}-{row[1]}" for row in LABELS])
+def test_a_label_comes_from_a_clear_path_or_from_the_setting_and_never_by_default(
+    kind: Kind, file: str, harmful: bool | None, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, [JBB_ROW if kind == "jailbreakbench" else {"prompt": "A goal of ours", "category": "c"}])
+    if harmful is None:
+        with pytest.raises(DataError, match=r"set data\.sources\.x\.harmful to true or false$") as caught:
+            load(kind, path)
+        assert "\n" not in str(caught.value)
+    else:
+        assert [prompt.harmful for prompt in load(kind, path).prompts] == [harmful]
+    for label in (True, False):  # what is set is obeyed
+        loaded = load_source("x", SourceConfig(kind=kind, path=path, harmful=label), 0.0)
+        assert [prompt.harmful for prompt in loaded.prompts] == [label]
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "{", '{"jailbreaks": 3}', '{"jailbreaks": [3]}'])

@@ -98,6 +98,26 @@ def test_a_folder_belongs_to_one_evaluation_and_may_get_models(tmp_path: Path) -
         same(tmp_path, config, "model")
 
 
+def test_a_folder_belongs_to_content_and_not_to_names_or_machines(tmp_path: Path) -> None:
+    http = ["judge.general={backend: http, model: m, url: 'https://host/v1'}"]
+    config = load_config("quickstart", http)
+    same(tmp_path, config, "model")
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
+    same_evaluation(tmp_path, config, [Target("model", "moved/model", None, "abc")])
+    for setting in ("judge.general.timeout=7", "judge.general.retries=1", "judge.risk.actors=2", "judge.cache=false"):
+        same(tmp_path, load_config("quickstart", [*http, setting]), "model")
+    same(tmp_path, load_config("quickstart", [*http, "data.sources.mine={kind: file, path: x.csv}"]), "model")
+    for setting in ("judge.general.model=n", "judge.general.url=https://other/v1", "judge.consistency=false"):
+        with pytest.raises(ConfigError, match=r"other settings \(changed: (consistency, )?judges\)"):
+            same(tmp_path, load_config("quickstart", [*http, setting]), "model")
+    with pytest.raises(ConfigError, match=r"changed: models.model"):  # an endpoint's content is known by its address
+        endpoint = Target("model", "m at https://a/v1", None, None)
+        (tmp_path / "e").mkdir()
+        same_evaluation(tmp_path / "e", config, [endpoint])
+        (tmp_path / "e" / "model.jsonl").write_text("")
+        same_evaluation(tmp_path / "e", config, [replace(endpoint, id="m at https://b/v1")])
+
+
 def test_a_model_on_our_engines_needs_a_temperature(tmp_path: Path) -> None:
     config = load_config("quickstart", ["evaluation.temperature=null"])
     target = Target("model", "models/model", tmp_path, "abc")

@@ -9,11 +9,12 @@ import pytest
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_config
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, ReportError
+from rapo_ray.monitoring.status import facts, read_status
 from rapo_ray.statistics import Interval
 from rapo_ray.storage.metrics import measure_round
-from rapo_ray.storage.reader import read_alarms, read_groups
-from rapo_ray.storage.records import AlarmChange, Delta, RunSummary
+from rapo_ray.storage.reader import read_alarms, read_config, read_evidence, read_groups, read_lines
+from rapo_ray.storage.records import AlarmChange, Delta, LeftOutRow, RunSummary
 from rapo_ray.storage.run_folder import RunFolder
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.make import make_group, scored
@@ -195,3 +196,111 @@ def test_a_half_filled_folder_is_cleared(folder: RunFolder) -> None:
     (temporary / "half.bin").write_bytes(b"half")
     assert folder.clear_partial(folder.model) == temporary
     assert not temporary.exists()
+
+
+def test_a_finished_run_is_not_written_to(folder: RunFolder, tmp_path: Path) -> None:
+    folder.publish_summary(RunSummary({}, Delta(Interval()), {}))
+    folder.close()
+    before = folder.config.read_bytes()
+    again = RunFolder(config(tmp_path, "evaluation.every=4", "gates.asr=0.1"))
+    again.open()
+    assert folder.config.read_bytes() == before
+    assert again.not_applied() == ["evaluation.every", "gates.asr"]
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConfigError("two\nlines of ours"), "two lines of ours"),
+        (OSError("disk full"), "disk full"),
+        (ValueError("a completion: do harm"), "ValueError, an error of the program: see its log"),
+    ],
+)
+def test_a_failure_leaves_its_reason_until_the_run_goes_on(
+    error: Exception, reason: str, folder: RunFolder, tmp_path: Path
+) -> None:
+    folder.record_failure(error)
+    folder.close()
+    status = read_status(folder.path)
+    assert (status.state, status.over) == ("failed", True)
+    assert ("reason", reason) in facts(status)
+    folder.open()
+    assert read_status(folder.path).state == "running"
+    folder.close()
+    assert read_status(folder.path).state == "stopped"
+
+
+def test_seconds_of_all_processes_are_there_for_the_next(folder: RunFolder, tmp_path: Path) -> None:
+    assert folder.earlier_seconds() == {}
+    folder.record_seconds({"rounds": 1.5, "all": 2.0})
+    assert RunFolder(config(tmp_path)).earlier_seconds() == {"rounds": 1.5, "all": 2.0}
+
+
+def test_a_folder_with_keys_of_another_version_stays_readable(folder: RunFolder, tmp_path: Path) -> None:
+    text = folder.config.read_text().replace("rollout:\n", "rollout:\n  of_tomorrow: 1\n") + "new_section:\n  a: 1\n"
+    folder.config.write_text(text)
+    folder.close()
+    assert read_config(folder.config) == config(tmp_path)
+    assert read_status(folder.path).state == "stopped"
+    assert read_evidence(folder.path).config == config(tmp_path)
+    folder.config.write_text(text.replace("seed: ", "seed: x"))
+    with pytest.raises(ReportError, match="seed"):
+        read_config(folder.config)
+
+
+def test_what_a_run_goes_on_without_is_listed(folder: RunFolder) -> None:
+    folder.record_left_out([LeftOutRow(place="mine/3", reason="too long")])
+    assert read_lines(LeftOutRow, folder.left_out) == [LeftOutRow(place="mine/3", reason="too long")]
+    folder.record_left_out([])
+    assert folder.left_out.read_text() == ""
+
+
+CONTENT = {"model": "m1", "data.train": "t1", "data.heldout": "h1"}
+MOVES = ["name=other", "model.path=elsewhere/model", "data.sources.mine={kind: file, path: moved.csv}"]
+
+
+def moved(folder: RunFolder, tmp_path: Path, content: dict[str, str] | None, *settings: str) -> str:
+    """Rename the folder and open it under its new name with moved files; what is refused, or nothing."""
+    folder.path.rename(tmp_path / "other")
+    again = RunFolder(config(tmp_path, *(settings or MOVES)))
+    try:
+        again.open(content)
+    except ConfigError as error:
+        return str(error)
+    finally:
+        again.close()
+    return ""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> RunFolder:
+    made = RunFolder(config(tmp_path))
+    made.open(CONTENT)
+    made.close()
+    return made
+
+
+def test_a_renamed_run_with_moved_files_of_the_same_content_goes_on(started: RunFolder, tmp_path: Path) -> None:
+    assert moved(started, tmp_path, CONTENT) == ""
+
+
+def test_other_content_under_any_path_is_refused_by_name(started: RunFolder, tmp_path: Path) -> None:
+    line = moved(started, tmp_path, CONTENT | {"model": "m2", "data.heldout": "h2"}, "name=other")
+    assert "(changed: content of data.heldout, content of model)" in line
+
+
+def test_a_moved_file_whose_content_nobody_recorded_is_refused_but_a_new_name_is_not(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    folder.close()
+    assert "(changed: data.sources.mine, model.path)" in moved(folder, tmp_path, CONTENT)
+    (tmp_path / "other").rename(folder.path)
+    assert moved(folder, tmp_path, CONTENT, "name=other") == ""
+
+
+def test_a_refused_run_is_not_written_to(started: RunFolder, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in started.path.iterdir() if path.is_file()}
+    assert moved(started, tmp_path, CONTENT | {"model": "m2"})
+    other = tmp_path / "other"
+    assert {path.name: path.read_bytes() for path in other.iterdir() if path.is_file()} == before
