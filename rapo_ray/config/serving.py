@@ -22,6 +22,8 @@ class EndpointLimits(Strict):
     """Largest number of messages in a chat request."""
     max_tokens: int = Field(default=1024, ge=1)
     """Largest `max_tokens` of a request; a request without one gets this limit, or less if the context is full."""
+    prompts: int = Field(default=32, ge=1)
+    """Largest number of prompts in a plain completions request."""
     n: int = Field(default=4, ge=1, le=8)
     """Largest number of completions of one request (`n`)."""
     per_minute: float | None = Field(default=None, gt=0)

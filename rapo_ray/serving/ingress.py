@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import Request
 from ray import serve
-from ray.serve.llm.ingress import OpenAiIngress
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rapo_ray.config.serving import ServeConfig
@@ -36,7 +35,7 @@ class Current:
     """The version that answers new requests, with what its answers need."""
 
     serving: Serving
-    cards: OpenAiIngress  # Ray's own ingress, which lists the model
+    card: dict[str, Any]  # the model as it is listed
     engines: Any  # Serve's handle, whose calls stream
     prompts: PromptReader
 
@@ -53,31 +52,25 @@ class RapoIngress:
 
     async def reconfigure(self, target: dict[str, Any]) -> None:
         """Answer new requests with this version; requests in flight finish with theirs."""
-        from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
-
         serving = Serving.from_json(target)
         handle = serve.get_app_handle(serving.app)
-        metadata = {"weights_version": serving.version, "checksum": serving.checksum, "run": serving.run}
-        card = ModelCard(id=serving.name, object="model", owned_by="rapo_ray", permission=[], metadata=metadata)
-        cards = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
         tokenizer = await asyncio.to_thread(load_tokenizer, Path(serving.folder))
         prompts = PromptReader(tokenizer, serving.chat, serving.system_prompt)
-        self._answering = Current(serving, cards, handle.options(stream=True), prompts)
+        self._answering = Current(serving, serving.card(), handle.options(stream=True), prompts)
         self._last_token = 0.0
         self._metrics.version(serving)
 
     async def models(self) -> JSONResponse:
         """GET /v1/models, a list of one."""
         current = self._current()
-        listed = await current.cards.models()
-        return JSONResponse(listed.model_dump(), headers=current.serving.headers())
+        listed = {"object": "list", "data": [current.card]}
+        return JSONResponse(listed, headers=current.serving.headers())
 
     async def model_data(self, model: str) -> JSONResponse:
         """GET /v1/models/{model}."""
         current = self._current()
         self._check_name(model, current.serving)
-        card = await current.cards.model_data(current.serving.name)
-        return JSONResponse(card.model_dump(), headers=current.serving.headers())
+        return JSONResponse(current.card, headers=current.serving.headers())
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -98,7 +91,8 @@ class RapoIngress:
             self._config.reasoning_fields, serving.chat, prompt.beginning, body.stops if split else (),
             current.prompts.strays, current.prompts.mark_tokens, body.n,
         )  # fmt: skip
-        return await self._answer(current, body, _engine_request(ChatCompletionRequest, fields), "chat", shape)
+        engine_request = _engine_request(ChatCompletionRequest, fields, request)
+        return await self._answer(current, body, engine_request, "chat", shape)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
@@ -109,8 +103,8 @@ class RapoIngress:
             raise Problem(403, "this endpoint returns no reasoning, which plain completions would include: use chat")
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest as EngineRequest
 
-        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat))
-        shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.n)
+        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat), request)
+        shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.choices)
         return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:
@@ -238,9 +232,10 @@ async def _chain(first: Any, rest: Any) -> AsyncIterator[Any]:
         yield one
 
 
-def _engine_request(kind: Any, fields: dict[str, Any]) -> Any:
+def _engine_request(kind: Any, fields: dict[str, Any], request: Request) -> Any:
+    """The engine's request under our own id: Serve would take the caller's header for it, whatever it holds."""
     try:
-        return kind.model_validate(fields)
+        return kind.model_validate({**fields, "request_id": request.scope["state"]["request_id"]})
     except ValueError:
         raise Problem(400, "the request has values that the engine does not accept") from None
 

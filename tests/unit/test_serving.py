@@ -236,7 +236,7 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
     "field",
     [
         {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "json_object"}},
-        {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"tools": []}, {"logit_bias": {}},
+        {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"mm_processor_kwargs": {}},
         {"prompt_logprobs": 5}, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"messages": []},
         {"messages": [{"role": "tool", "content": "x"}]}, {"n": 0}, {"temperature": "nan"}, {"stop": ["a"] * 5},
         {"seed": 2**63}, {"stream_options": {"include_usage": True}}, {"top_logprobs": 3}, {"max_tokens": 0},
@@ -258,7 +258,7 @@ def test_the_fields_for_the_engine() -> None:
         "messages": turns,
         "max_completion_tokens": 5,
         "n": 1,
-        "stop": "x",
+        "stop": ["x"],
         "stop_token_ids": [7],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -274,7 +274,7 @@ def test_the_fields_for_the_engine() -> None:
     assert len(ChatRequest.model_validate(own).turns("be safe")) == 2
     plain = CompletionRequest.model_validate({"prompt": "p", "max_tokens": 3})
     assert plain.for_engine("m", chat) == {
-        "model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
+        "model": "m", "prompt": ["p"], "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
     }  # fmt: skip
     assert plain.for_engine("m", special)["skip_special_tokens"] is False
 
