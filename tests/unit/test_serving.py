@@ -49,7 +49,7 @@ def test_a_key_names_its_holder_and_nothing_else_passes(keys: Path) -> None:
         assert store.holder(header) is None
 
 
-def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_change_with_their_file(keys: Path) -> None:
     now = 0.0
     store = KeyStore(keys, clock=lambda: now)
     keys.write_text(f"eve:{'e' * 32}\n", encoding="utf-8")
@@ -58,11 +58,32 @@ def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, ca
     now = CHECK_SECONDS
     assert store.holder(f"Bearer {KEY}") is None
     assert store.holder(f"Bearer {'e' * 32}") == "eve"
-    keys.write_text("nonsense", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"# ann left\n", b"nonsense", f"ann:{KEY}\nbob".encode(), f"ann:{KEY}\nbob:short".encode(),
+     f"ann:{KEY}\nann:{OTHER}".encode(), b"\xff\xfe", None],
+)  # fmt: skip
+def test_no_key_is_valid_while_their_file_is_not_usable(
+    keys: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    store = KeyStore(keys, clock=lambda: now)
+    before = keys.read_bytes()
+    if content is None:
+        keys.unlink()
+    else:
+        keys.write_bytes(content)
+        os.utime(keys, ns=(1, 1))
+    now = CHECK_SECONDS
+    assert store.holder(f"Bearer {KEY}") is None
+    assert store.holder("Bearer ") is None
+    assert "no key is valid" in caplog.text and KEY not in caplog.text
+    keys.write_bytes(before)
     os.utime(keys, ns=(2, 2))
     now = 2 * CHECK_SECONDS
-    assert store.holder(f"Bearer {'e' * 32}") == "eve"
-    assert "keeping the keys" in caplog.text
+    assert store.holder(f"Bearer {KEY}") == "ann"
 
 
 @pytest.mark.parametrize(
