@@ -1,6 +1,7 @@
 """`python -m rapo_ray.serve`: serve an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -40,9 +41,11 @@ def _serve(options: argparse.Namespace) -> int:
     published = read_published(config.model)
     from actors.cluster import ray_cluster
     from rapo_ray import console
-    from rapo_ray.serving.deploy import start
+    from rapo_ray.serving.deploy import drain, start
+    from rapo_ray.serving.headers import environment
     from rapo_ray.serving.state import State
 
+    os.environ |= environment(config.limits)  # for a cluster that starts with it
     state = State(options.state or published.folder.parent.parent / ".serving")
     with ray_cluster(ClusterConfig(device=config.device)):
         from ray import serve
@@ -50,10 +53,12 @@ def _serve(options: argparse.Namespace) -> int:
         try:
             serving = start(config, state, options.host, options.port, options.start_limit, console.say)
             console.say(f"serving {serving.id} as `{serving.name}` at http://{options.host}:{options.port}/v1")
-            while True:
-                time.sleep(3600)
+            try:
+                while True:
+                    time.sleep(3600)
+            finally:
+                drain(config.limits.seconds, console.say)
         finally:
-            console.say("draining")
             serve.shutdown()
     return 0
 

@@ -14,6 +14,7 @@ from rapo_ray.serving.versions import Serving, serving_of
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 10.0  # between two lines about a wait
 SETTLE_SECONDS = 2.0  # for requests that have just taken the old version's handle
+REFUSAL_SECONDS = 10.0  # for the ingress to refuse new requests
 NAME = "rapo"  # of the ingress application
 
 
@@ -29,6 +30,19 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
     state.save(config)
     state.add("serve", config.model, serving)
     return serving
+
+
+def drain(limit: float, say: Callable[[str], None]) -> None:
+    """Refuse new requests, and wait until those in flight have their answers, at most `limit` seconds."""
+    from ray import serve
+
+    ingress: Any = serve.get_app_handle(NAME)
+    try:
+        if in_flight := ingress.refuse.remote().result(timeout_s=REFUSAL_SECONDS):
+            say(f"draining: {in_flight} answers in flight end, new requests get 503; Ctrl-C ends at once")
+            ingress.drained.remote().result(timeout_s=limit)
+    except TimeoutError:
+        say("answers are still in flight at the end of the deadline: they are cut off")
 
 
 def promote(state: State, model: Path, action: str, limit: float, say: Callable[[str], None]) -> Serving:

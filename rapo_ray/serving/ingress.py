@@ -1,9 +1,10 @@
 """The endpoint's routes over Ray Serve LLM's ingress: checked requests, shaped answers stamped with a version."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ HEALTHY_SECONDS = 5.0  # after a token, without a new probe
 PROBE_SECONDS = 30.0
 FAILOVER_SECONDS = 5.0  # for a dead engine's replica to leave the router
 RETRY_SECONDS = 0.25
+DRAIN_POLL_SECONDS = 0.1
+ENDING_RETRY = 30.0  # seconds in which another endpoint may be at this address
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,35 @@ class Current:
     prompts: PromptReader
 
 
+class InFlight:
+    """The answers in flight, counted from the request to the last byte, and whether further ones begin."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.closed = False
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Count an answer for as long as the block runs."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+class _Stream(StreamingResponse):
+    """A stream that is in flight until it has been sent."""
+
+    def __init__(self, events: AsyncIterator[str], headers: dict[str, str], in_flight: InFlight) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._in_flight = in_flight
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with self._in_flight.one():
+            await super().__call__(scope, receive, send)
+
+
 class RapoIngress:
     """Ingress for one version of the model; `reconfigure` switches to another between two requests."""
 
@@ -49,6 +81,17 @@ class RapoIngress:
         self._answering: Current | None = None
         self._last_token = 0.0  # monotonic seconds
         self._probe: asyncio.Task[None] | None = None
+        self._in_flight = InFlight()
+
+    async def refuse(self) -> int:
+        """Refuse new requests from now on; the number of answers in flight, which go on."""
+        self._in_flight.closed = True
+        return self._in_flight.count
+
+    async def drained(self) -> None:
+        """Return when no answer is in flight."""
+        while self._in_flight.count:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def reconfigure(self, target: dict[str, Any]) -> None:
         """Answer new requests with this version; requests in flight finish with theirs."""
@@ -79,20 +122,23 @@ class RapoIngress:
         self._check(body, serving)
         if body.reasoning is not None and self._config.withhold_reasoning:
             raise Problem(403, "this endpoint returns no reasoning: leave `reasoning` out")
+        if body.answer_schema is not None and not self._config.structured_output:
+            raise Problem(400, 'response_format: only {"type": "text"} is taken here')
         from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
 
         withheld = self._config.withhold_reasoning
         reasoning = "split" if withheld else body.reasoning or self._config.reasoning
         split = reasoning == "split"
         prompt = await asyncio.to_thread(current.prompts.read, body.turns(serving.system_prompt), split, withheld)
-        fields = body.for_engine(serving.name, prompt.turns, serving.chat, split)
+        fields = body.for_engine(serving.name, prompt.turns, serving.chat, split, prompt.beginning)
         shape = Shape(
             reasoning, withheld, serving.id, body.wants_usage or not body.stream,
             self._config.reasoning_fields, serving.chat, prompt.beginning, body.stops if split else (),
             current.prompts.strays, current.prompts.mark_tokens, body.n,
         )  # fmt: skip
         engine_request = _engine_request(ChatCompletionRequest, fields, request)
-        return await self._answer(current, body, engine_request, "chat", shape)
+        with self._in_flight.one():
+            return await self._answer(current, body, engine_request, "chat", shape)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
@@ -105,7 +151,8 @@ class RapoIngress:
 
         engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat), request)
         shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.choices)
-        return await self._answer(current, body, engine_request, "completions", shape)
+        with self._in_flight.one():
+            return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:
         """GET /health: 200 if the engine produced a token in the last seconds, if necessary for this call; else 503."""
@@ -149,7 +196,7 @@ class RapoIngress:
         shaped = self._shaped(first, responses, shape, seen, chat, serving)
         if not body.stream:
             return JSONResponse(await answers.collect(shaped, shape), headers=serving.headers())
-        return StreamingResponse(_written(shaped), media_type="text/event-stream", headers=serving.headers())
+        return _Stream(_written(shaped), serving.headers(), self._in_flight)
 
     async def _begin(self, current: Current, engine_request: Any, method: str) -> tuple[Any, Any]:
         """The first response and the rest; a request that reaches a dead engine is retried on another."""
@@ -196,6 +243,8 @@ class RapoIngress:
         self._metrics.request(seen, serving)
 
     def _current(self) -> Current:
+        if self._in_flight.closed:
+            raise Problem(503, "the endpoint is ending", retry_after=ENDING_RETRY)
         if self._answering is None:
             raise Problem(503, "no model is served yet", retry_after=5.0)
         return self._answering

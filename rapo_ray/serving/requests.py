@@ -2,26 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rapo_ray.config.serving import EndpointLimits, Reasoning
 from rapo_ray.models.chat import ChatFormat, Conversation
-from rapo_ray.serving.fields.neutral import NEUTRAL, only, without_nulls
+from rapo_ray.serving.fields.base import Request
+from rapo_ray.serving.fields.neutral import NEUTRAL, only
+from rapo_ray.serving.fields.structured import ResponseFormat, structural_tag
 from rapo_ray.serving.fields.text import Content, Prompts, Stops, Text
+from rapo_ray.serving.reasoning import Beginning
 
 INT64 = 2**63
 Label = Annotated[Text, Field(max_length=512)]
-
-
-class Request(BaseModel):
-    """Base class of the parts of a request: null stands for the default, unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nulls_are_defaults(cls, fields: object) -> object:
-        return without_nulls(fields)
 
 
 class ChatMessage(Request):
@@ -129,7 +121,7 @@ class ChatRequest(Sampling):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning: Reasoning | None = None
     """`split` returns thinking in a field of its own, `inline` leaves it in the text; the endpoint has a default."""
-    response_format: Annotated[Any, only({"type": "text"})] = NEUTRAL
+    response_format: ResponseFormat | None = Field(default=None, exclude=True)
     tools: Annotated[Any, only([])] = NEUTRAL
     tool_choice: Annotated[Any, only("none", "auto")] = NEUTRAL
     parallel_tool_calls: Annotated[Any, only(True, False)] = NEUTRAL
@@ -159,7 +151,12 @@ class ChatRequest(Sampling):
         """Description of the first limit that the request exceeds, or None."""
         if len(self.messages) > limits.messages:
             return f"{len(self.messages)} messages are more than {limits.messages}"
-        return super().over(limits)
+        return (self.response_format.over(limits) if self.response_format else None) or super().over(limits)
+
+    @property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """JSON schema of the answer; None for plain text."""
+        return self.response_format.schema_of_answer if self.response_format else None
 
     def turns(self, system_prompt: str | None) -> Conversation:
         """The turns without what is not passed on; the model's own system prompt where the caller sends none."""
@@ -168,8 +165,10 @@ class ChatRequest(Sampling):
             turns.insert(0, {"role": "system", "content": system_prompt})
         return turns
 
-    def for_engine(self, model: str, turns: Conversation, chat: ChatFormat, split: bool) -> dict[str, Any]:
-        """The fields for the engine.
+    def for_engine(
+        self, model: str, turns: Conversation, chat: ChatFormat, split: bool, beginning: Beginning = "none"
+    ) -> dict[str, Any]:
+        """The fields for the engine, where the prompt ends in the beginning of a thinking or not.
 
         In `split` mode stop strings apply to the answer alone, so they stay with us, and the engine has to stream.
         """
@@ -181,6 +180,8 @@ class ChatRequest(Sampling):
             fields |= {"stream": True, "stream_options": options}
         if self.token_limit is not None:
             fields["max_completion_tokens"] = self.token_limit
+        if self.answer_schema is not None:
+            fields["response_format"] = structural_tag(self.answer_schema, chat, beginning)
         if chat.on:
             fields["chat_template_kwargs"] = dict(chat.on)
         return {**fields, "model": model, "messages": turns}

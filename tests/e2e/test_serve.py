@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -188,6 +189,34 @@ def test_a_slow_body_is_given_up(endpoint: Endpoint) -> None:
         )
         connection.sendall(head.encode())
         assert b" 408 " in connection.recv(4096)
+
+
+def test_connections_without_headers_are_closed_and_bounded(endpoint: Endpoint) -> None:
+    address = ("127.0.0.1", int(endpoint.root.rpartition(":")[2]))
+    beginnings = (b"", b"POST /v1/chat", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(80)]
+        for number, connection in enumerate(slow):
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.sendall(beginnings[number % 3])
+        assert [_last_words(connection) for connection in slow[:20]] == [408] * 20  # more than may wait
+        assert post(endpoint).status_code == 200
+        assert [_last_words(connection) for connection in slow[20:]] == [408] * 60
+    with socket.create_connection(address, timeout=60) as reused:
+        reused.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in reused.recv(4096)
+        reused.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")  # its next request counts as well
+        assert _last_words(reused) == 408
+
+
+def _last_words(connection: socket.socket) -> int | None:
+    """The status with which the server closes a connection; None where it closes it without one."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(4096):
+            received += part
+    statuses = re.findall(rb"^HTTP/1.1 (\d+)", received, re.MULTILINE)
+    return int(statuses[-1]) if statuses else None
 
 
 def test_an_incomplete_model_or_missing_keys_start_nothing(tmp_path: Path) -> None:

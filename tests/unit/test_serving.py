@@ -256,7 +256,7 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 @pytest.mark.parametrize(
     "field",
     [
-        {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "json_object"}},
+        {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "regex"}},
         {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"mm_processor_kwargs": {}},
         {"prompt_logprobs": 5}, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"messages": []},
         {"messages": [{"role": "tool", "content": "x"}]}, {"n": 0}, {"temperature": "nan"}, {"stop": ["a"] * 5},

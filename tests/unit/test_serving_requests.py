@@ -7,9 +7,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from rapo_ray.config.serving import EndpointLimits
-from rapo_ray.models.chat import PLAIN
+from rapo_ray.models.chat import PLAIN, ChatFormat
 from rapo_ray.serving.answers import Seen, Shape, shape_whole
 from rapo_ray.serving.fastapi_app import invalid_request
+from rapo_ray.serving.reasoning import Beginning
 from rapo_ray.serving.requests import ChatRequest, CompletionRequest
 
 pytestmark = pytest.mark.unit
@@ -25,9 +26,11 @@ NEUTRAL: list[dict[str, Any]] = [
     {"logprobs": False}, {"stream": False}, {"stop": []},
 ]  # fmt: skip
 MEANT: list[tuple[dict[str, Any], str]] = [
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}}, "response_format"),
-    ({"response_format": {"type": "text", "schema": {}}}, "response_format"),
+    ({"response_format": {"type": "text", "schema": {}}}, "response_format.schema"),
+    ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_object", "json_schema": {"schema": {}}}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, "response_format.json_schema.schema"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
@@ -200,3 +203,54 @@ def test_plain_completions_take_a_batch() -> None:
 )  # fmt: skip
 def test_a_plain_completion_that_asks_for_more_is_refused(body: dict[str, Any], problem: str) -> None:
     assert problem in problem_of(CompletionRequest, body)
+
+
+# --- structured output ----------------------------------------------------------------------------------------------
+
+SCHEMA = {"type": "object", "properties": {"grams": {"type": "integer"}}}
+ANSWER = {"type": "json_schema", "json_schema": SCHEMA}
+THINKING = {"type": "tag", "begin": "<think>\n", "content": {"type": "any_text"}, "end": "\n</think>\n\n"}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        schema = {"items": schema}
+    return schema
+
+
+def asks_for(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "loaf", "schema": schema}}}
+
+
+def test_a_schema_holds_what_follows_the_thinking() -> None:
+    request = ChatRequest.model_validate(asks_for(SCHEMA))
+
+    def elements(chat: ChatFormat, beginning: Beginning) -> list[dict[str, Any]]:
+        sent = request.for_engine("m", [], chat, split=True, beginning=beginning)["response_format"]
+        assert (sent["type"], sent["format"]["type"]) == ("structural_tag", "sequence")
+        return list(sent["format"]["elements"])
+
+    assert elements(PLAIN, "none") == [THINKING, ANSWER]
+    assert elements(ChatFormat(opened=True, lead="\n"), "opened") == [{**THINKING, "begin": "\n"}, ANSWER]
+    assert elements(PLAIN, "closed") == [ANSWER]
+    wrapped = ChatFormat(answer_start="<answer>", answer_end="</answer>")
+    start, end = ({"type": "const_string", "value": text} for text in ("<answer>", "</answer>"))
+    assert elements(wrapped, "none") == [THINKING, start, ANSWER, end]
+    assert elements(wrapped, "closed") == [ANSWER, end]
+
+
+def test_any_object_and_plain_text() -> None:
+    anything = ChatRequest.model_validate({**CHAT, "response_format": {"type": "json_object"}})
+    assert anything.answer_schema == {"type": "object"}
+    assert ChatRequest.model_validate({**CHAT, "response_format": {"type": "text"}}).answer_schema is None
+
+
+def test_a_schema_is_bounded() -> None:
+    limits = EndpointLimits(schema_depth=5, schema_characters=200)
+    for schema, problem in (
+        (nested(5), None), (nested(6), "deeper than 5"), (nested(900), "deeper than 5"),
+        ({"enum": ["x" * 300]}, "more than 200 characters"), ({"title": "\ud800"}, "lone surrogate"),
+    ):  # fmt: skip
+        over = ChatRequest.model_validate(asks_for(schema)).over(limits)
+        assert (over is None) if problem is None else (over is not None and problem in over)
