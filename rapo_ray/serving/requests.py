@@ -28,6 +28,8 @@ class ChatMessage(Request):
     """Thinking of an earlier answer, which clients send back; it is not passed on."""
     reasoning: Any = NEUTRAL
     """The same by its other name."""
+    provider_specific_fields: Any = NEUTRAL
+    """The same as litellm has it."""
     type: Annotated[Any, only("text", "message")] = NEUTRAL
     """Type that some clients add to every message."""
     tool_calls: Annotated[Any, only([])] = NEUTRAL

@@ -87,6 +87,10 @@ HISTORY: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"role": "system", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
         {"role": "system", "content": "Be\nbrief."},
     ),
+    (
+        {"role": "assistant", "content": "a", "provider_specific_fields": {"refusal": None, "reasoning": "b"}},
+        {"role": "assistant", "content": "a"},
+    ),
     ({"role": "user", "content": "Hi", "type": "message"}, USER),
     ({"role": "user", "content": "Hi", "name": "ann"}, {**USER, "name": "ann"}),
 ]  # fmt: skip
@@ -208,8 +212,8 @@ def test_a_plain_completion_that_asks_for_more_is_refused(body: dict[str, Any], 
 # --- structured output ----------------------------------------------------------------------------------------------
 
 SCHEMA = {"type": "object", "properties": {"grams": {"type": "integer"}}}
-ANSWER = {"type": "json_schema", "json_schema": SCHEMA}
-THINKING = {"type": "tag", "begin": "<think>\n", "content": {"type": "any_text"}, "end": "\n</think>\n\n"}
+ANSWER = {"type": "json_schema", "json_schema": SCHEMA, "max_whitespace_cnt": 32}
+THINKING = {"type": "tag", "begin": "<think>\n", "content": {"type": "any_text"}, "end": "</think>"}
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -231,13 +235,17 @@ def test_a_schema_holds_what_follows_the_thinking() -> None:
         assert (sent["type"], sent["format"]["type"]) == ("structural_tag", "sequence")
         return list(sent["format"]["elements"])
 
-    assert elements(PLAIN, "none") == [THINKING, ANSWER]
-    assert elements(ChatFormat(opened=True, lead="\n"), "opened") == [{**THINKING, "begin": "\n"}, ANSWER]
+    def constant(text: str) -> dict[str, Any]:
+        return {"type": "const_string", "value": text}
+
+    between = constant("\n\n")
+    assert elements(PLAIN, "none") == [THINKING, between, ANSWER]
+    assert elements(ChatFormat(opened=True, lead="\n"), "opened") == [{**THINKING, "begin": "\n"}, between, ANSWER]
+    assert elements(ChatFormat(closing="</think>"), "none") == [THINKING, ANSWER]
     assert elements(PLAIN, "closed") == [ANSWER]
     wrapped = ChatFormat(answer_start="<answer>", answer_end="</answer>")
-    start, end = ({"type": "const_string", "value": text} for text in ("<answer>", "</answer>"))
-    assert elements(wrapped, "none") == [THINKING, start, ANSWER, end]
-    assert elements(wrapped, "closed") == [ANSWER, end]
+    assert elements(wrapped, "none") == [THINKING, constant("\n\n<answer>"), ANSWER, constant("</answer>")]
+    assert elements(wrapped, "closed") == [ANSWER, constant("</answer>")]
 
 
 def test_any_object_and_plain_text() -> None:

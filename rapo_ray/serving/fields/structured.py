@@ -12,6 +12,7 @@ from rapo_ray.serving.fields.text import Text, encodable
 from rapo_ray.serving.reasoning import Beginning
 
 ANY_OBJECT = {"type": "object"}
+MAX_WHITESPACE = 32  # characters in a row between the parts of an answer: room for a line end and indentation
 
 
 class JsonSchema(Request):
@@ -71,13 +72,14 @@ def structural_tag(schema: dict[str, Any], chat: ChatFormat, beginning: Beginnin
 
     A schema alone would hold the first token to it, and keep the model from thinking. The format is xgrammar's.
     """
-    answer = {"type": "json_schema", "json_schema": schema}
+    answer = {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": MAX_WHITESPACE}
     if beginning == "closed":
         elements = [answer, *_constant(chat.answer_end)]
     else:
         opening = chat.lead if beginning == "opened" else chat.opening
-        thinking = {"type": "tag", "begin": opening, "content": {"type": "any_text"}, "end": chat.closing}
-        elements = [thinking, *_constant(chat.answer_start), answer, *_constant(chat.answer_end)]
+        _, mark, behind = chat.closing.partition(chat.close_mark)  # the first mark ends it, as in the splitter
+        thinking = {"type": "tag", "begin": opening, "content": {"type": "any_text"}, "end": mark}
+        elements = [thinking, *_constant(behind + chat.answer_start), answer, *_constant(chat.answer_end)]
     return {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
 
 
