@@ -148,8 +148,8 @@ def test_an_sdk_works_by_default(endpoint: Endpoint, tmp_path: Path, sdk: str) -
 
 
 def test_the_documented_clients_are_those_of_the_tests() -> None:
-    table = DOCS.partition("<!-- clients -->")[2].partition("\n\n")[2].partition("\n\n")[0].splitlines()
-    names = [line.split(" | ")[0].removeprefix("| ") for line in table[2:]]
+    section = DOCS.partition("### Clients\n")[2].partition("\n## ")[0]
+    names = re.findall(r"^\| ([a-z-]+) \| [0-9.]+ \|", section, re.MULTILINE)
     assert sorted(names) == sorted(
         ["openai", "openai", "langchain-openai", "litellm", "pydantic-ai", "llama-index-llms-openai-like", "llm",
          "dspy", "inspect-ai", "lm-eval"]
