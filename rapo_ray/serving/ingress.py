@@ -206,6 +206,9 @@ class RapoIngress:
             try:
                 first: Any = await anext(responses)
                 _raise_errors(first)
+            except asyncio.CancelledError:
+                responses.cancel()  # no caller waits for them any more
+                raise
             except Exception as error:
                 problem = error if isinstance(error, Problem) else self._engine_problem(error, current.serving)
                 if problem.status != 503 or time.monotonic() > deadline:
