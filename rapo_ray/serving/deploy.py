@@ -38,6 +38,7 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
 def drain(limit: float, say: Callable[[str], None]) -> None:
     """Refuse new requests, and wait until those in flight have their answers, at most `limit` seconds."""
     from ray import serve
+    from ray.exceptions import RayError
 
     ingress: Any = serve.get_app_handle(NAME)
     try:
@@ -46,7 +47,9 @@ def drain(limit: float, say: Callable[[str], None]) -> None:
             ingress.drained.remote().result(timeout_s=limit)
             time.sleep(SENT_SECONDS)
     except TimeoutError:
-        say("answers are still in flight at the end of the deadline: they are cut off")
+        say("answers that are still in flight are cut off: their time is over")
+    except RayError:
+        say("the endpoint no longer answers: what is in flight is cut off")
 
 
 def shutdown() -> None:

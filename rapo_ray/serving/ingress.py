@@ -117,6 +117,10 @@ class RapoIngress:
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """POST /v1/chat/completions."""
+        with self._in_flight.one():
+            return await self._chat(body, request)
+
+    async def _chat(self, body: ChatRequest, request: Request) -> Response:
         current = self._current()
         serving = current.serving
         self._check(body, serving)
@@ -137,11 +141,14 @@ class RapoIngress:
             current.prompts.strays, current.prompts.mark_tokens, body.n,
         )  # fmt: skip
         engine_request = _engine_request(ChatCompletionRequest, fields, request)
-        with self._in_flight.one():
-            return await self._answer(current, body, engine_request, "chat", shape)
+        return await self._answer(current, body, engine_request, "chat", shape)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
+        with self._in_flight.one():
+            return await self._completions(body, request)
+
+    async def _completions(self, body: CompletionRequest, request: Request) -> Response:
         current = self._current()
         serving = current.serving
         self._check(body, serving)
@@ -151,8 +158,7 @@ class RapoIngress:
 
         engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat), request)
         shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.choices)
-        with self._in_flight.one():
-            return await self._answer(current, body, engine_request, "completions", shape)
+        return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:
         """GET /health: 200 if the engine produced a token in the last seconds, if necessary for this call; else 503."""
