@@ -273,7 +273,7 @@ def _last_words(connection: socket.socket) -> int | None:
     with contextlib.suppress(ConnectionError):
         while part := connection.recv(4096):
             received += part
-    statuses = re.findall(rb"^HTTP/1.1 (\d+)", received, re.MULTILINE)
+    statuses = re.findall(rb"HTTP/1.1 (\d+) ", received)
     return int(statuses[-1]) if statuses else None
 
 
