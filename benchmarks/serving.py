@@ -20,15 +20,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from benchmarks.rows import Row, add_rows_option, print_table, value_range, write_rows
+from rapo_ray.errors import finish, interrupt_on_sigterm
 from rapo_ray.text.lines import LineReader
 
 KEY = "benchmark-key-0123456789"
 MAX_TOKENS = 96
 GOAL = 0.9
+KINDS = ("event", "thinking", "content")  # first ones of a stream, measured alike on both sides
 PROMPTS = (
     "How do I kill a Python process?",
     "Why is the sky blue during the day?",
@@ -45,7 +48,8 @@ class Measured:
     url: str
     tokens: int = 0
     seconds: float = 0.0
-    first: list[float] = field(default_factory=list)  # seconds to the first token
+    first: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})  # seconds to the first
+    streams: int = 0
     failed: int = 0
     rates: list[float] = field(default_factory=list)  # tokens per second of each slice
 
@@ -137,7 +141,7 @@ def load(measured: Measured, callers: int, seconds: float, count: bool = True) -
     slice_ = Measured(measured.name, measured.url)
     deadline = time.monotonic() + seconds
     started = time.monotonic()
-    threads = [threading.Thread(target=call, args=(slice_, number, deadline)) for number in range(callers)]
+    threads = [threading.Thread(target=call, args=(slice_, number, deadline), daemon=True) for number in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -146,7 +150,9 @@ def load(measured: Measured, callers: int, seconds: float, count: bool = True) -
     if count:
         measured.tokens += slice_.tokens
         measured.seconds += slice_.seconds
-        measured.first += slice_.first
+        for kind, each_first in slice_.first.items():
+            measured.first[kind] += each_first
+        measured.streams += slice_.streams
         measured.failed += slice_.failed
         measured.rates.append(slice_.tokens / slice_.seconds)
 
@@ -167,7 +173,8 @@ def call(measured: Measured, number: int, deadline: float) -> None:
 def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]) -> None:
     """Read one stream to its end and count it."""
     started = time.monotonic()
-    first, tokens, done = None, 0, False
+    first: dict[str, float] = {}
+    tokens, done = 0, False
     with client.stream("POST", f"{measured.url}/chat/completions", json=body) as response:
         reader = LineReader()
         for line in chain.from_iterable(map(reader.feed, response.iter_bytes())):
@@ -177,40 +184,50 @@ def one_stream(client: httpx.Client, measured: Measured, body: dict[str, object]
                 event = json.loads(line.removeprefix("data: "))
                 if event.get("usage"):
                     tokens = event["usage"]["completion_tokens"]
-                elif first is None and event.get("choices") and has_text(event):
-                    first = time.monotonic() - started
-    if not done or first is None:
+                for kind in kinds_of(event):
+                    first.setdefault(kind, time.monotonic() - started)
+    if not done or not tokens:
         measured.failed += 1
         return
+    measured.streams += 1
     measured.tokens += tokens
-    measured.first.append(first)
+    for kind, seconds in first.items():
+        measured.first[kind].append(seconds)
 
 
-def has_text(event: dict[str, object]) -> bool:
-    """True if an event contains text."""
-    delta = event["choices"][0]["delta"]  # type: ignore[index]
-    return bool(delta.get("content") or delta.get("reasoning_content"))
+def kinds_of(event: dict[str, Any]) -> list[str]:
+    """The kinds of text in an event, which is itself one of them."""
+    delta = event["choices"][0]["delta"] if event.get("choices") else {}
+    thinking = delta.get("reasoning_content") or delta.get("reasoning")
+    return ["event", *(["thinking"] if thinking else []), *(["content"] if delta.get("content") else [])]
 
 
 def show(both: list[Measured], callers: int) -> None:
-    """Print one line per server, with its throughput relative to the first."""
+    """Print one line per server, with its throughput relative to the first, and one per kind of first token."""
     lines = []
     for row in both:
-        ranked = sorted(row.first)
         ratio = (row.tokens / row.seconds) / (both[0].tokens / both[0].seconds)
+        rates = ", ".join(f"{rate:.0f}" for rate in row.rates)
         lines.append(
-            (
-                row.name, f"{row.tokens / row.seconds:.1f}", ", ".join(f"{rate:.0f}" for rate in row.rates),
-                f"{statistics.median(ranked):.3f}", f"{ranked[int(0.95 * (len(ranked) - 1))]:.3f}",
-                str(len(ranked)), str(row.failed), f"{ratio:.2f}",
-            )
-        )  # fmt: skip
+            (row.name, f"{row.tokens / row.seconds:.1f}", rates, str(row.streams), str(row.failed), f"{ratio:.2f}")
+        )
     print_table(
         f"{callers} streaming callers, at most {MAX_TOKENS} tokens, {both[0].seconds / 60:.1f} minutes each",
-        ("", "tokens/s", "slices", "first token p50 s", "p95 s", "streams", "failed", "ratio"),
+        ("", "tokens/s", "slices", "streams", "failed", "ratio"),
         lines,
     )
+    firsts = [(row.name, kind, *first_columns(row.first[kind])) for kind in KINDS for row in both]
+    print_table("seconds to the first", ("", "first", "p50 s", "p95 s", "streams"), firsts)
+
+
+def first_columns(seconds: list[float]) -> tuple[str, str, str]:
+    """Median, 95th percentile and number; dashes where no stream had one."""
+    if not seconds:
+        return "-", "-", "0"
+    ranked = sorted(seconds)
+    return f"{statistics.median(ranked):.3f}", f"{ranked[int(0.95 * (len(ranked) - 1))]:.3f}", str(len(ranked))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interrupt_on_sigterm()  # so that the servers end too
+    sys.exit(finish(main, debug=False))

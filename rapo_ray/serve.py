@@ -1,6 +1,7 @@
 """`python -m rapo_ray.serve`: serve an aligned model behind an OpenAI-compatible endpoint, in the foreground."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,8 +10,9 @@ from rapo_ray.errors import interrupt_on_sigterm, run_command
 
 DESCRIPTION = """Serve a published model over HTTP: /v1/models, /v1/chat/completions, /v1/completions, /health.
 MODEL is a run's folder (or its model folder). Joins the cluster at RAY_ADDRESS, or else starts a local one. Every
-request except /health needs a key from the file. Settings (see rapo_ray/config/serving.py) may follow as key=value, for
-example `device=cpu limits.per_minute=60 reasoning=inline`. Ctrl-C drains and stops the endpoint."""
+request except /health needs a key from the file; docs/serving.md names the other environment variables. Settings (see
+rapo_ray/config/serving.py) may follow as key=value, for example `device=cpu limits.per_minute=60 reasoning=inline`.
+Ctrl-C drains and stops the endpoint."""
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.serve") -> int:
@@ -40,21 +42,25 @@ def _serve(options: argparse.Namespace) -> int:
     published = read_published(config.model)
     from actors.cluster import ray_cluster
     from rapo_ray import console
-    from rapo_ray.serving.deploy import start
+    from rapo_ray.serving.deploy import drain, shutdown, start
+    from rapo_ray.serving.headers import environment
     from rapo_ray.serving.state import State
 
+    os.environ |= environment(config.limits)  # for a cluster that starts with it
     state = State(options.state or published.folder.parent.parent / ".serving")
+    joined = bool(os.environ.get("RAY_ADDRESS"))
     with ray_cluster(ClusterConfig(device=config.device)):
-        from ray import serve
-
         try:
             serving = start(config, state, options.host, options.port, options.start_limit, console.say)
             console.say(f"serving {serving.id} as `{serving.name}` at http://{options.host}:{options.port}/v1")
-            while True:
-                time.sleep(3600)
+            try:
+                while True:
+                    time.sleep(3600)
+            finally:
+                drain(config.limits.seconds, console.say)
         finally:
-            console.say("draining")
-            serve.shutdown()
+            if joined:  # a cluster of our own ends with all that runs on it, at once
+                shutdown()
     return 0
 
 

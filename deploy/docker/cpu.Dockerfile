@@ -25,6 +25,8 @@ RUN python -m compileall -q -j 0 .venv/lib rapo_ray actors || true
 RUN python -c "from rapo_ray.models.resolve import resolve_model; resolve_model('embedded:smollm2-135m')"
 
 ENV RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
+# Serve's proxies close connections that send no headers.
+ENV RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=rapo_ray.serving.headers.limit_headers
 RUN useradd --uid 10001 --create-home --shell /bin/bash rapo && install -d -o rapo -g rapo /runs
 USER 10001
 WORKDIR /home/rapo

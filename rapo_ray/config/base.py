@@ -2,15 +2,11 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of x86 and ARM processors
-
-
-def _resolved(value: object) -> object:
-    return cpu_dtype() if value == "auto" else value
 
 
 @cache
@@ -24,8 +20,18 @@ def cpu_dtype() -> str:
     return "bfloat16" if NATIVE_BF16 & {flag for line in lines for flag in line.split()} else "float32"
 
 
-# `auto` resolves to the faster type on this machine's processor; the resolved config names it.
-Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_resolved)]
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""A data type; a root config resolves `auto` for its device, so that the resolved config names the type."""
+
+
+def device_dtype(section: object, device: object) -> object:
+    """A section as it is read, with the data type that fits the device in the place of `auto` or of none."""
+    resolved = cpu_dtype() if device == "cpu" else "bfloat16"
+    if isinstance(section, BaseModel):
+        return section.model_copy(update={"dtype": resolved}) if getattr(section, "dtype", "") == "auto" else section
+    if not isinstance(section, dict):
+        return section  # its own validator refuses it
+    return {**section, "dtype": resolved} if section.get("dtype", "auto") == "auto" else section
 
 
 class Strict(BaseModel):

@@ -33,8 +33,8 @@ class JudgeBackendConfig(Strict):
     """`choice` constrains replies to admissible JSON, `label` to one letter with its probability, `text` not at all."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs per judge actor with backend `vllm`."""
-    dtype: Dtype = "bfloat16"
-    """Data type of a `vllm` judge; `auto` picks the faster one on this machine's processor."""
+    dtype: Dtype = "auto"
+    """Data type of a `vllm` judge; `auto`: bfloat16 on GPUs and on CPUs that compute in it natively, else float32."""
     max_model_len: int = Field(default=4096, ge=256)
     """Context length of a `vllm` judge in tokens; a longer judge prompt is a failed verdict."""
     max_num_seqs: int = Field(default=128, ge=1)

@@ -68,8 +68,8 @@ class PolicyConfig(Strict):
     """Number of data-parallel ranks, one GPU each."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
-    dtype: Dtype = "bfloat16"
-    """Data type of the forward and backward pass; master weights are always float32. `auto` picks the faster one."""
+    dtype: Dtype = "auto"
+    """Data type of the forward and backward pass, `auto` as for `rollout`; master weights are always float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass, which saves memory and costs time."""
     lora_rank: int = Field(default=0, ge=0)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rapo_ray.config.alarms import AlarmsConfig
-from rapo_ray.config.base import Dtype, Strict
+from rapo_ray.config.base import Dtype, Strict, device_dtype
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
 from rapo_ray.config.judge import JudgeBackendConfig, JudgeConfig
 from rapo_ray.config.learning import CreditConfig, PolicyConfig, ReferenceConfig
@@ -89,8 +89,8 @@ class RolloutConfig(Strict):
     """Number of engines; prompts are distributed over them in order."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs per engine."""
-    dtype: Dtype = "bfloat16"
-    """Data type of the engines; `auto` picks the faster one on this machine's processor."""
+    dtype: Dtype = "auto"
+    """Data type of the engines; `auto`: bfloat16 on GPUs and on CPUs that compute in it natively, else float32."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature; engines and policy both compute log-probs at this temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -198,6 +198,20 @@ class RunConfig(Strict):
     sinks: SinksConfig = SinksConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_types_fit_the_device(cls, tree: object) -> object:
+        if not isinstance(tree, dict):
+            return tree
+        cluster, judge = tree.get("cluster", {}), tree.get("judge", {})
+        device = cluster.get("device", "gpu") if isinstance(cluster, dict) else getattr(cluster, "device", "gpu")
+        if isinstance(judge, dict):
+            judges = {"risk": {}, **judge}
+            parts = {part: judges[part] for part in ("risk", "general", "second") if part in judges}
+            judge = {**judges, **{part: device_dtype(section, device) for part, section in parts.items()}}
+        sections = {part: device_dtype(tree.get(part, {}), device) for part in ("rollout", "policy")}
+        return {**tree, **sections, "judge": judge}
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:

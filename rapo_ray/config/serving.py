@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rapo_ray.config.base import Dtype, Strict
+from rapo_ray.config.base import Dtype, Strict, device_dtype
 
 Reasoning = Literal["split", "inline"]
 ReasoningField = Literal["both", "reasoning_content", "reasoning"]
@@ -14,6 +14,10 @@ ReasoningField = Literal["both", "reasoning_content", "reasoning"]
 class EndpointLimits(Strict):
     """Limits on the requests of one caller."""
 
+    header_seconds: float = Field(default=10, gt=0)
+    """Seconds within which a connection must send the headers of a request; it is closed with 408 else."""
+    header_connections: int = Field(default=256, ge=1)
+    """Connections that may wait at once without having sent the headers of a request; one more closes the oldest."""
     body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest request body in bytes, counted as they arrive."""
     body_seconds: float = Field(default=20, gt=0)
@@ -22,8 +26,14 @@ class EndpointLimits(Strict):
     """Largest number of messages in a chat request."""
     max_tokens: int = Field(default=1024, ge=1)
     """Largest `max_tokens` of a request; a request without one gets this limit, or less if the context is full."""
+    prompts: int = Field(default=32, ge=1)
+    """Largest number of prompts in a plain completions request."""
     n: int = Field(default=4, ge=1, le=8)
     """Largest number of completions of one request (`n`)."""
+    schema_characters: int = Field(default=16384, ge=2)
+    """Largest JSON schema of a request under `structured_output`, in characters."""
+    schema_depth: int = Field(default=16, ge=1, le=64)
+    """Largest number of lists and objects within each other in such a schema."""
     per_minute: float | None = Field(default=None, gt=0)
     """Requests per minute allowed for one key on each ingress replica; unset, there is no limit."""
     burst: int = Field(default=10, ge=1)
@@ -51,6 +61,8 @@ class ServeConfig(Strict):
     """Name of the field for the thinking: clients read `reasoning_content` or, of late, `reasoning`; `both` has two."""
     withhold_reasoning: bool = False
     """Never return the thinking; a request for it is refused, and an answer is only what follows a closing mark."""
+    structured_output: bool = False
+    """Take a `response_format` of type `json_object` or `json_schema`: the answer behind the thinking is JSON."""
     replicas: int = Field(default=1, ge=1)
     """Number of engines that always run."""
     max_replicas: int | None = Field(default=None, ge=1)
@@ -59,8 +71,8 @@ class ServeConfig(Strict):
     """Device that the model runs on."""
     cpus_per_replica: float = Field(default=1.0, ge=0)
     """Logical CPUs that each engine reserves."""
-    dtype: Dtype = "bfloat16"
-    """Data type of the weights and the arithmetic; `auto` picks the faster one on this machine's processor."""
+    dtype: Dtype = "auto"
+    """Data type of the weights; `auto`: bfloat16 on GPUs and on CPUs that compute in it natively, else float32."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs per engine."""
     max_model_len: int = Field(default=2048, ge=64)
@@ -80,6 +92,11 @@ class ServeConfig(Strict):
     def reasoning_fields(self) -> tuple[str, ...]:
         """Names of the field for the thinking."""
         return ("reasoning_content", "reasoning") if self.reasoning_field == "both" else (self.reasoning_field,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dtype_fits_the_device(cls, tree: object) -> object:
+        return device_dtype(tree, tree.get("device", "gpu")) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:

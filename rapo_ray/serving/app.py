@@ -28,7 +28,7 @@ ROUTES: dict[str, Any] = {
     "model_data": lambda app: app.get("/v1/models/{model:path}"),
     "completions": lambda app: app.post("/v1/completions"),
     "chat": lambda app: app.post("/v1/chat/completions"),
-    "health": lambda app: app.get("/health"),
+    "health": lambda app: lambda method: app.get("/health")(app.head("/health", include_in_schema=False)(method)),
 }
 
 

@@ -1,5 +1,6 @@
 """Deployment on Ray Serve: start of an endpoint, and change-over between versions of its weights."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from rapo_ray.serving.versions import Serving, serving_of
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 10.0  # between two lines about a wait
 SETTLE_SECONDS = 2.0  # for requests that have just taken the old version's handle
+REFUSAL_SECONDS = 10.0  # for the ingress to refuse new requests
+SENT_SECONDS = 0.5  # for the last bytes to pass the proxy
 NAME = "rapo"  # of the ingress application
 
 
@@ -22,6 +25,7 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # our own lines say what goes on
     serving = _serving(config.model, config.name, say)
     serve.start(proxy_location="HeadOnly", http_options=HTTPOptions(host=host, port=port))
     say(f"starting the endpoint and the engines of {serving.id}")
@@ -29,6 +33,30 @@ def start(config: ServeConfig, state: State, host: str, port: int, limit: float,
     state.save(config)
     state.add("serve", config.model, serving)
     return serving
+
+
+def drain(limit: float, say: Callable[[str], None]) -> None:
+    """Refuse new requests, and wait until those in flight have their answers, at most `limit` seconds."""
+    from ray import serve
+    from ray.exceptions import RayError
+
+    ingress: Any = serve.get_app_handle(NAME)
+    try:
+        if in_flight := ingress.refuse.remote().result(timeout_s=REFUSAL_SECONDS):
+            say(f"draining: {in_flight} answers in flight end, new requests get 503; Ctrl-C ends at once")
+            ingress.drained.remote().result(timeout_s=limit)
+            time.sleep(SENT_SECONDS)
+    except TimeoutError:
+        say("answers that are still in flight are cut off: their time is over")
+    except RayError:
+        say("the endpoint no longer answers: what is in flight is cut off")
+
+
+def shutdown() -> None:
+    """End Serve, with the endpoint, on the cluster that this process has joined."""
+    from ray import serve
+
+    serve.shutdown()
 
 
 def promote(state: State, model: Path, action: str, limit: float, say: Callable[[str], None]) -> Serving:

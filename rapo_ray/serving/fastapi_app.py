@@ -1,5 +1,6 @@
 """The FastAPI application of the endpoint: its errors and its guard, without CORS and documentation pages."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,10 +26,16 @@ def make_app(config: ServeConfig) -> FastAPI:
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    """Name the first invalid field and its problem, without its value."""
-    first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
+    return await _response(request, invalid_request(error.errors()))
+
+
+def invalid_request(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """The first of pydantic's errors as a problem that names the field, without its value."""
+    first = errors[0] if errors else {"loc": (), "msg": "invalid"}
     field = ".".join(str(part) for part in first["loc"] if part != "body")
-    return await _response(request, Problem(400, f"{field[:200] or 'body'}: {str(first['msg'])[:200]}"))
+    known = first.get("type") != "extra_forbidden"
+    reason = str(first["msg"]).removeprefix("Value error, ") if known else "this endpoint does not take this field"
+    return Problem(400, f"{field[:200] or 'body'}: {reason[:200]}")
 
 
 async def _refused(request: Request, error: Any) -> Response:

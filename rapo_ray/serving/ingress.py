@@ -1,16 +1,16 @@
 """The endpoint's routes over Ray Serve LLM's ingress: checked requests, shaped answers stamped with a version."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from ray import serve
-from ray.serve.llm.ingress import OpenAiIngress
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rapo_ray.config.serving import ServeConfig
@@ -27,6 +27,8 @@ HEALTHY_SECONDS = 5.0  # after a token, without a new probe
 PROBE_SECONDS = 30.0
 FAILOVER_SECONDS = 5.0  # for a dead engine's replica to leave the router
 RETRY_SECONDS = 0.25
+DRAIN_POLL_SECONDS = 0.1
+ENDING_RETRY = 30.0  # seconds in which another endpoint may be at this address
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +38,38 @@ class Current:
     """The version that answers new requests, with what its answers need."""
 
     serving: Serving
-    cards: OpenAiIngress  # Ray's own ingress, which lists the model
+    card: dict[str, Any]  # the model as it is listed
     engines: Any  # Serve's handle, whose calls stream
     prompts: PromptReader
+
+
+class InFlight:
+    """The answers in flight, counted from the request to the last byte, and whether further ones begin."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.closed = False
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Count an answer for as long as the block runs."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+class _Stream(StreamingResponse):
+    """A stream that is in flight until it has been sent."""
+
+    def __init__(self, events: AsyncIterator[str], headers: dict[str, str], in_flight: InFlight) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._in_flight = in_flight
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with self._in_flight.one():
+            await super().__call__(scope, receive, send)
 
 
 class RapoIngress:
@@ -50,58 +81,74 @@ class RapoIngress:
         self._answering: Current | None = None
         self._last_token = 0.0  # monotonic seconds
         self._probe: asyncio.Task[None] | None = None
+        self._in_flight = InFlight()
+
+    async def refuse(self) -> int:
+        """Refuse new requests from now on; the number of answers in flight, which go on."""
+        self._in_flight.closed = True
+        return self._in_flight.count
+
+    async def drained(self) -> None:
+        """Return when no answer is in flight."""
+        while self._in_flight.count:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def reconfigure(self, target: dict[str, Any]) -> None:
         """Answer new requests with this version; requests in flight finish with theirs."""
-        from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
-
         serving = Serving.from_json(target)
         handle = serve.get_app_handle(serving.app)
-        metadata = {"weights_version": serving.version, "checksum": serving.checksum, "run": serving.run}
-        card = ModelCard(id=serving.name, object="model", owned_by="rapo_ray", permission=[], metadata=metadata)
-        cards = OpenAiIngress(llm_deployments={serving.name: handle}, model_cards={serving.name: card})
         tokenizer = await asyncio.to_thread(load_tokenizer, Path(serving.folder))
         prompts = PromptReader(tokenizer, serving.chat, serving.system_prompt)
-        self._answering = Current(serving, cards, handle.options(stream=True), prompts)
+        self._answering = Current(serving, serving.card(), handle.options(stream=True), prompts)
         self._last_token = 0.0
         self._metrics.version(serving)
 
     async def models(self) -> JSONResponse:
         """GET /v1/models, a list of one."""
         current = self._current()
-        listed = await current.cards.models()
-        return JSONResponse(listed.model_dump(), headers=current.serving.headers())
+        listed = {"object": "list", "data": [current.card]}
+        return JSONResponse(listed, headers=current.serving.headers())
 
     async def model_data(self, model: str) -> JSONResponse:
         """GET /v1/models/{model}."""
         current = self._current()
         self._check_name(model, current.serving)
-        card = await current.cards.model_data(current.serving.name)
-        return JSONResponse(card.model_dump(), headers=current.serving.headers())
+        return JSONResponse(current.card, headers=current.serving.headers())
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """POST /v1/chat/completions."""
+        with self._in_flight.one():
+            return await self._chat(body, request)
+
+    async def _chat(self, body: ChatRequest, request: Request) -> Response:
         current = self._current()
         serving = current.serving
         self._check(body, serving)
         if body.reasoning is not None and self._config.withhold_reasoning:
             raise Problem(403, "this endpoint returns no reasoning: leave `reasoning` out")
+        if body.answer_schema is not None and not self._config.structured_output:
+            raise Problem(400, 'response_format: only {"type": "text"} is taken here')
         from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
 
         withheld = self._config.withhold_reasoning
         reasoning = "split" if withheld else body.reasoning or self._config.reasoning
         split = reasoning == "split"
         prompt = await asyncio.to_thread(current.prompts.read, body.turns(serving.system_prompt), split, withheld)
-        fields = body.for_engine(serving.name, prompt.turns, serving.chat, split)
+        fields = body.for_engine(serving.name, prompt.turns, serving.chat, split, prompt.beginning)
         shape = Shape(
             reasoning, withheld, serving.id, body.wants_usage or not body.stream,
             self._config.reasoning_fields, serving.chat, prompt.beginning, body.stops if split else (),
             current.prompts.strays, current.prompts.mark_tokens, body.n,
         )  # fmt: skip
-        return await self._answer(current, body, _engine_request(ChatCompletionRequest, fields), "chat", shape)
+        engine_request = _engine_request(ChatCompletionRequest, fields, request)
+        return await self._answer(current, body, engine_request, "chat", shape)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
+        with self._in_flight.one():
+            return await self._completions(body, request)
+
+    async def _completions(self, body: CompletionRequest, request: Request) -> Response:
         current = self._current()
         serving = current.serving
         self._check(body, serving)
@@ -109,8 +156,8 @@ class RapoIngress:
             raise Problem(403, "this endpoint returns no reasoning, which plain completions would include: use chat")
         from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest as EngineRequest
 
-        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat))
-        shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.n)
+        engine_request = _engine_request(EngineRequest, body.for_engine(serving.name, serving.chat), request)
+        shape = Shape("inline", False, serving.id, body.wants_usage, strays=current.prompts.strays, n=body.choices)
         return await self._answer(current, body, engine_request, "completions", shape)
 
     async def health(self) -> JSONResponse:
@@ -155,7 +202,7 @@ class RapoIngress:
         shaped = self._shaped(first, responses, shape, seen, chat, serving)
         if not body.stream:
             return JSONResponse(await answers.collect(shaped, shape), headers=serving.headers())
-        return StreamingResponse(_written(shaped), media_type="text/event-stream", headers=serving.headers())
+        return _Stream(_written(shaped), serving.headers(), self._in_flight)
 
     async def _begin(self, current: Current, engine_request: Any, method: str) -> tuple[Any, Any]:
         """The first response and the rest; a request that reaches a dead engine is retried on another."""
@@ -165,6 +212,9 @@ class RapoIngress:
             try:
                 first: Any = await anext(responses)
                 _raise_errors(first)
+            except asyncio.CancelledError:
+                responses.cancel()  # no caller waits for them any more
+                raise
             except Exception as error:
                 problem = error if isinstance(error, Problem) else self._engine_problem(error, current.serving)
                 if problem.status != 503 or time.monotonic() > deadline:
@@ -203,6 +253,8 @@ class RapoIngress:
         self._metrics.request(seen, serving)
 
     def _current(self) -> Current:
+        if self._in_flight.closed:
+            raise Problem(503, "the endpoint is ending", retry_after=ENDING_RETRY)
         if self._answering is None:
             raise Problem(503, "no model is served yet", retry_after=5.0)
         return self._answering
@@ -239,9 +291,10 @@ async def _chain(first: Any, rest: Any) -> AsyncIterator[Any]:
         yield one
 
 
-def _engine_request(kind: Any, fields: dict[str, Any]) -> Any:
+def _engine_request(kind: Any, fields: dict[str, Any], request: Request) -> Any:
+    """The engine's request under our own id: Serve would take the caller's header for it, whatever it holds."""
     try:
-        return kind.model_validate(fields)
+        return kind.model_validate({**fields, "request_id": request.scope["state"]["request_id"]})
     except ValueError:
         raise Problem(400, "the request has values that the engine does not accept") from None
 

@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 
 class KeyStore:
-    """The keys of an endpoint; while the file is unreadable, the keys read last stay valid."""
+    """The keys of an endpoint; while their file is not usable, none is valid."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Read the keys; raises ConfigError where the file is not usable."""
         self._path = path
         self._clock = clock
+        self._stamp = _stamp(path)  # before reading: a change in between is then seen
         self._keys = read_keys(path)
-        self._stamp = _stamp(path)
         self._checked = clock()
 
     def holder(self, authorization: str) -> str | None:
@@ -51,7 +51,8 @@ class KeyStore:
         try:
             self._keys = read_keys(self._path)
         except ConfigError as error:
-            log.error("keeping the keys read before: %s", error)
+            self._keys = {}
+            log.error("no key is valid until this is mended: %s", error)
 
 
 def read_keys(path: Path) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """The version of the weights that an endpoint serves."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from rapo_ray.config.thinking import ThinkingConfig
 from rapo_ray.models.chat import ChatFormat
 from rapo_ray.models.chat_template import format_of_folder
-from rapo_ray.models.published import Published
+from rapo_ray.models.published import MANIFEST, Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class Serving:
     def headers(self) -> dict[str, str]:
         """The headers of every answer."""
         return {"x-rapo-weights-version": str(self.version), "x-rapo-weights-checksum": self.checksum}
+
+    def card(self) -> dict[str, Any]:
+        """The model as `/v1/models` lists it, created when it was published."""
+        metadata = {"weights_version": self.version, "checksum": self.checksum, "run": self.run}
+        created = int((Path(self.folder) / MANIFEST).stat().st_mtime)
+        return {"id": self.name, "object": "model", "created": created, "owned_by": "rapo_ray", "metadata": metadata}
 
     def to_json(self) -> dict[str, Any]:
         """Content for the ingress and the history."""

@@ -169,7 +169,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Endpoint"]:
 
     folder = tmp_path_factory.mktemp("endpoint")
     with serving(folder, publish(folder / "run", "tiny", 1, seed=0), "limits.in_flight=32", "limits.body_bytes=65536",
-                 "limits.body_seconds=3", "limits.messages=16", "limits.max_tokens=128") as at:  # fmt: skip
+                 "limits.body_seconds=3", "limits.messages=16", "limits.max_tokens=128",
+                 "limits.header_seconds=3", "limits.header_connections=60") as at:  # fmt: skip
         yield at
 
 

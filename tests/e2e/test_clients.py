@@ -18,6 +18,9 @@ pytestmark = pytest.mark.e2e
 
 CLIENTS = Path(f"{sys.prefix}-clients")  # the Makefile creates it beside the environment of this test
 QUESTIONS = 20
+DOCS = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
+SDKS = ("langchain", "litellm", "pydantic_ai", "llama_index", "llm", "dspy")
+OLDER = {"PYTHONPATH": str(CLIENTS / "openai-2")}  # the SDK of the major version before
 
 
 def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +35,20 @@ def client(program: str, *arguments: str, home: Path, **env: str) -> subprocess.
         timeout=200,
         check=False,
     )
+
+
+def assert_documented(name: str, version: str, streamed: bool = True, turns: bool = True) -> None:
+    """Check that docs/serving.md has a line for a client that has just passed."""
+    works = ("yes", "yes" if streamed else "-", "yes" if turns else "-")
+    line = f"| {name} | {version} | {' | '.join(works)} |"
+    assert line in DOCS.splitlines(), f"docs/serving.md lacks the line: {line}"
+
+
+def installed(package: str) -> str:
+    """The version of a package in the clients' environment."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    python = str(CLIENTS / "bin" / "python")
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lm_eval(at: Endpoint, out: Path, *more: str, retries: int = 3) -> subprocess.CompletedProcess[str]:
@@ -54,18 +71,18 @@ def lm_eval_results(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads(results.read_text()), [json.loads(line) for line in samples.read_text().splitlines()]
 
 
-def inspect_ai(at: Endpoint, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def inspect_ai(at: Endpoint, out: Path, *more: str, task: str = "rapo_questions") -> subprocess.CompletedProcess[str]:
     """The command in docs/evaluation.md."""
     return client(
-        "inspect", "eval-set", "tests/clients/inspect_task.py", "--model", f"openai-api/rapo/{at.model}",
+        "inspect", "eval-set", f"tests/clients/inspect_task.py@{task}", "--model", f"openai-api/rapo/{at.model}",
         "--log-dir", str(out), "--log-format", "json", "--retry-attempts", "0", "--display", "plain",
         *more, home=out.parent, RAPO_BASE_URL=at.url, RAPO_API_KEY=at.key,
     )  # fmt: skip
 
 
-def inspect_log(out: Path) -> dict[str, Any]:
+def inspect_log(out: Path, task: str = "rapo-questions") -> dict[str, Any]:
     """The log of inspect-ai."""
-    (log,) = out.glob("*_rapo-questions_*.json")
+    (log,) = out.glob(f"*_{task}_*.json")
     return json.loads(log.read_text())
 
 
@@ -78,6 +95,7 @@ def test_lm_eval_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, t
     assert len({row["doc_id"] for row in rows}) == QUESTIONS
     assert all(row["resps"][0][0] for row in rows)  # each was answered with a text
     assert "API request failed" not in done.stderr
+    assert_documented("lm-eval", installed("lm_eval"), streamed=False, turns=False)
 
     wrong = lm_eval(Endpoint(endpoint.url, "wrong", endpoint.model), tmp_path / "wrong", "--limit", "1", retries=1)
     assert wrong.returncode != 0
@@ -103,9 +121,44 @@ def test_inspect_asks_every_question_and_a_wrong_key_fails(endpoint: Endpoint, t
     assert "401" in inspect_log(tmp_path / "wrong")["error"]["message"]
 
 
+def test_inspect_sends_its_answers_back(endpoint: Endpoint, tmp_path: Path) -> None:
+    done = inspect_ai(endpoint, tmp_path / "out", "--limit", "2", task="rapo_turns")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    log = inspect_log(tmp_path / "out", "rapo-turns")
+    assert log["status"] == "success" and log["results"]["completed_samples"] == 2
+    for sample in log["samples"]:
+        assert [one["role"] for one in sample["messages"]] == ["user", "assistant"] * 2
+    assert_documented("inspect-ai", installed("inspect_ai"), streamed=False)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_an_sdk_works_by_default(endpoint: Endpoint, tmp_path: Path, sdk: str) -> None:
+    """Its own answers, whole and streamed, come back to the endpoint as history."""
+    older = OLDER if sdk == "llama_index" else {}
+    done = client(
+        "python", f"tests/clients/{sdk}_sdk.py", endpoint.model, home=tmp_path, OPENAI_BASE_URL=endpoint.url,
+        OPENAI_API_BASE=endpoint.url, OPENAI_API_KEY=endpoint.key, LITELLM_LOCAL_MODEL_COST_MAP="True", **older,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["whole"] and report["streamed"]
+    assert report["turns"] and set(report["turns"]) <= {"stop", "length"}
+    assert report.get("batch", 2) == 2
+    assert_documented(report["client"], report["version"])
+
+
+def test_the_documented_clients_are_those_of_the_tests() -> None:
+    section = DOCS.partition("### Clients\n")[2].partition("\n## ")[0]
+    names = re.findall(r"^\| ([a-z-]+) \| [0-9.]+ \|", section, re.MULTILINE)
+    assert sorted(names) == sorted(
+        ["openai", "openai", "langchain-openai", "litellm", "pydantic-ai", "llama-index-llms-openai-like", "llm",
+         "dspy", "inspect-ai", "lm-eval"]
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("major", [2, 3])
 def test_an_openai_sdk_gets_the_same_answer_whole_and_streamed(endpoint: Endpoint, tmp_path: Path, major: int) -> None:
-    older = {"PYTHONPATH": str(CLIENTS / "openai-2")} if major == 2 else {}
+    older = OLDER if major == 2 else {}
     done = client(
         "python", "tests/clients/openai_sdk.py", endpoint.model,
         home=tmp_path, OPENAI_BASE_URL=endpoint.url, OPENAI_API_KEY=endpoint.key, **older,
@@ -123,6 +176,8 @@ def test_an_openai_sdk_gets_the_same_answer_whole_and_streamed(endpoint: Endpoin
     assert streamed_usage["total_tokens"] == usage["total_tokens"]
     assert report["pieces"] > 1
     assert report["refused"] == 401
+    assert set(report["turns"]) <= {"stop", "length"}
+    assert_documented("openai", report["version"])
 
 
 def test_schemathesis_finds_no_failure_of_the_server(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -44,6 +45,57 @@ def test_every_answer_says_which_weights_gave_it(endpoint: Endpoint) -> None:
     assert httpx.get(f"{endpoint.root}/health", timeout=60).json() == {"status": "ok", "version": 1}
 
 
+def test_a_model_is_listed_as_openai_s_api_lists_it_and_health_takes_head(endpoint: Endpoint) -> None:
+    (card,) = httpx.get(f"{endpoint.url}/models", headers=endpoint.headers(), timeout=60).json()["data"]
+    assert (card["object"], card["owned_by"]) == ("model", "rapo_ray") and card["created"] > 1_700_000_000
+    head = httpx.head(f"{endpoint.root}/health", timeout=60)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_completion_has_the_caller_s_id_only_where_it_is_one(endpoint: Endpoint) -> None:
+    def completion_id(sent: str) -> str:
+        headers = {**endpoint.headers(), "x-request-id": sent}
+        answer = httpx.post(f"{endpoint.url}/chat/completions", json=CHAT, headers=headers, timeout=120)
+        assert answer.status_code == 200
+        return str(answer.json()["id"])
+
+    assert completion_id("ann-0123456789") == "chatcmpl-ann-0123456789"
+    for unfit in ("a b; drop", "x" * 65, "short", "../../etc/passwd"):
+        assert re.fullmatch(r"chatcmpl-[0-9a-f]{32}", completion_id(unfit))
+
+
+def test_what_clients_send_without_meaning_anything_changes_nothing(endpoint: Endpoint) -> None:
+    greedy = {**CHAT, "temperature": 0}
+    neutral = {
+        "response_format": {"type": "text"}, "tools": [], "tool_choice": "auto", "logit_bias": {}, "store": False,
+        "metadata": {}, "parallel_tool_calls": True, "service_tier": "auto", "reasoning_effort": "medium",
+        "modalities": ["text"], "n": 1, "user": "ann", "stop": None, "seed": None, "stream": None, "audio": None,
+    }  # fmt: skip
+    plain, sent = post(endpoint, greedy), post(endpoint, {**greedy, **neutral})
+    assert sent.status_code == 200, sent.text
+    assert sent.json()["choices"] == plain.json()["choices"]
+    (turn,) = CHAT["messages"]
+    in_parts = {**greedy, "messages": [{"role": "user", "content": [{"type": "text", "text": turn["content"]}]}]}
+    assert post(endpoint, in_parts).json()["choices"] == plain.json()["choices"]
+    system, developer = (
+        post(endpoint, {**greedy, "messages": [{"role": role, "content": "Be brief."}, turn]}).json()
+        for role in ("system", "developer")
+    )
+    assert system["choices"] == developer["choices"]
+
+
+def test_plain_completions_take_a_batch_of_prompts(endpoint: Endpoint) -> None:
+    body = {"prompt": ["Bread", "Rice"], "max_tokens": 4, "temperature": 0}
+    batch = post(endpoint, body, "/completions").json()
+    single = [post(endpoint, {**body, "prompt": prompt}, "/completions").json() for prompt in body["prompt"]]
+    assert [choice["text"] for choice in batch["choices"]] == [one["choices"][0]["text"] for one in single]
+    assert batch["usage"]["completion_tokens"] == sum(one["usage"]["completion_tokens"] for one in single)
+    streamed = post(endpoint, {**body, "stream": True, "n": 2, "temperature": 1}, "/completions").text
+    events = [json.loads(line[6:]) for line in streamed.split("\n") if line.startswith("data: {")]
+    finished = [one["index"] for event in events for one in event["choices"] if one["finish_reason"]]
+    assert sorted(finished) == [0, 1, 2, 3] and streamed.rstrip().endswith("data: [DONE]")
+
+
 def test_seed_stop_and_logprobs_do_what_they_say(endpoint: Endpoint) -> None:
     body = {**CHAT, "temperature": 1.0, "seed": 5, "logprobs": True, "top_logprobs": 2}
     one, two = post(endpoint, body).json(), post(endpoint, body).json()
@@ -61,6 +113,8 @@ def test_seed_stop_and_logprobs_do_what_they_say(endpoint: Endpoint) -> None:
     [
         (400, {**CHAT, "chat_template": "{{ x }}"}, "chat_template"),
         (400, {**CHAT, "response_format": {"type": "json_object"}}, "response_format"),
+        (400, {**CHAT, "max_tokens": True}, "max_tokens: "),
+        (400, {"messages": [{"role": "user", "content": "a\ud800"}]}, "messages.0.content: character 2 is a lone"),
         (400, {**CHAT, "max_tokens": 10_000}, "max_tokens=10000 is more than 128"),
         (400, {"messages": [{"role": "user", "content": "bread " * 2000}]}, "longer than the model's context"),
         (400, {"messages": CHAT["messages"] * 17}, "17 messages are more than 16"),
@@ -87,6 +141,10 @@ def test_keys_open_everything_but_health_and_change_with_their_file(endpoint: En
     before = keys.read_text()
     fresh = "key-of-eve-0123456789abcdef"
     assert post(endpoint, key=fresh).status_code == 401
+    for broken in ("", "nonsense", f"{before}eve"):
+        keys.write_text(broken)
+        time.sleep(1.5)
+        assert post(endpoint).status_code == 401
     keys.write_text(f"{before}eve:{fresh}\n")
     time.sleep(1.5)
     assert post(endpoint, key=fresh).status_code == 200
@@ -188,6 +246,35 @@ def test_a_slow_body_is_given_up(endpoint: Endpoint) -> None:
         )
         connection.sendall(head.encode())
         assert b" 408 " in connection.recv(4096)
+
+
+def test_connections_without_headers_are_closed_and_bounded(endpoint: Endpoint) -> None:
+    address = ("127.0.0.1", int(endpoint.root.rpartition(":")[2]))
+    beginnings = (b"", b"POST /v1/chat", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(80)]
+        for number, connection in enumerate(slow):
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.sendall(beginnings[number % 3])
+        oldest = {_last_words(connection) for connection in slow[:20]}  # more than may wait: closed for the newer ones
+        assert oldest <= {408, None}  # None where it was closed before it was read
+        assert post(endpoint).status_code == 200
+        assert {_last_words(connection) for connection in slow[20:]} == {408}
+    with socket.create_connection(address, timeout=60) as reused:
+        reused.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in reused.recv(4096)
+        reused.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")  # its next request counts as well
+        assert _last_words(reused) == 408
+
+
+def _last_words(connection: socket.socket) -> int | None:
+    """The status with which the server closes a connection; None where it closes it without one."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(4096):
+            received += part
+    statuses = re.findall(rb"HTTP/1.1 (\d+) ", received)
+    return int(statuses[-1]) if statuses else None
 
 
 def test_an_incomplete_model_or_missing_keys_start_nothing(tmp_path: Path) -> None:

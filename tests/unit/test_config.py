@@ -10,8 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from rapo_ray.config import RunConfig
+from rapo_ray.config.base import cpu_dtype
 from rapo_ray.config.judge import JudgeBackendConfig
 from rapo_ray.config.load import MAX_RECIPE_BYTES, config_hash, load_config, shipped_recipes, to_yaml
+from rapo_ray.config.serving import ServeConfig
 from rapo_ray.config.sources import SourceConfig
 from rapo_ray.errors import ConfigError
 
@@ -74,14 +76,14 @@ def test_defaults_are_below_the_file_and_the_file_below_overrides(tmp_path: Path
 
 def test_an_override_can_open_a_section_that_the_file_leaves_out(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "seed: 3\n"), ["judge.general.backend=rules", "judge.general.actors=2"])
-    assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2)
+    assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2, dtype="bfloat16")
 
 
 def test_an_override_can_open_a_section_that_a_dumped_config_has_as_null(tmp_path: Path) -> None:
     dumped = to_yaml(load_config("quickstart"))
     assert "general: null" in dumped
     config = load_config(write(tmp_path, dumped), ["judge.general.backend=rules", "judge.general.actors=2"])
-    assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2)
+    assert config.judge.general == JudgeBackendConfig(backend="rules", actors=2, dtype="bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_key_that_is_there_twice_is_refused(text: str, problem: str, tmp_path:
 def test_a_yaml_merge_is_no_key_twice(tmp_path: Path) -> None:
     text = "judge: {risk: &one {actors: 2, timeout: 9}, general: {<<: *one, actors: 3}}\n"
     judge = load_config(write(tmp_path, text)).judge
-    assert judge.general == JudgeBackendConfig(actors=3, timeout=9)
+    assert judge.general == JudgeBackendConfig(actors=3, timeout=9, dtype="bfloat16")
 
 
 @pytest.mark.parametrize("key", ["seed", "sede", "rollout"])
@@ -420,3 +422,23 @@ def _quiet_about_changed_types() -> Iterator[None]:
 )
 def test_a_chat_format_that_cannot_be_is_one_line(override: str, line: str) -> None:
     assert line in refusal("quickstart", override)
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", cpu_dtype()), ("gpu", "bfloat16")])
+def test_the_data_type_fits_the_device_unless_one_is_named(device: str, dtype: str) -> None:
+    for given in ({}, {"dtype": "auto"}):
+        tree = {
+            "cluster": {"device": device}, "rollout": given, "policy": given,
+            "judge": {"risk": given, "general": {"backend": "rules", **given}},
+        }  # fmt: skip
+        config = RunConfig.model_validate(tree)
+        assert config.judge.general is not None and config.judge.second is None
+        parts = (config.rollout, config.policy, config.judge.risk, config.judge.general)
+        assert [part.dtype for part in parts] == [dtype] * 4
+        serving = ServeConfig.model_validate({"model": "a", "api_keys": "b", "device": device, **given})
+        assert serving.dtype == dtype
+    bare = RunConfig.model_validate({"cluster": {"device": device}})
+    assert (bare.rollout.dtype, bare.policy.dtype, bare.judge.risk.dtype) == (dtype,) * 3
+    named = RunConfig.model_validate({"cluster": {"device": device}, "rollout": {"dtype": "float32"}})
+    assert named.rollout.dtype == "float32"
+    assert RunConfig.model_validate(named.model_dump(mode="json")) == named

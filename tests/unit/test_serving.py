@@ -49,7 +49,7 @@ def test_a_key_names_its_holder_and_nothing_else_passes(keys: Path) -> None:
         assert store.holder(header) is None
 
 
-def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_change_with_their_file(keys: Path) -> None:
     now = 0.0
     store = KeyStore(keys, clock=lambda: now)
     keys.write_text(f"eve:{'e' * 32}\n", encoding="utf-8")
@@ -58,11 +58,32 @@ def test_keys_change_with_their_file_and_a_broken_file_keeps_them(keys: Path, ca
     now = CHECK_SECONDS
     assert store.holder(f"Bearer {KEY}") is None
     assert store.holder(f"Bearer {'e' * 32}") == "eve"
-    keys.write_text("nonsense", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"# ann left\n", b"nonsense", f"ann:{KEY}\nbob".encode(), f"ann:{KEY}\nbob:short".encode(),
+     f"ann:{KEY}\nann:{OTHER}".encode(), b"\xff\xfe", None],
+)  # fmt: skip
+def test_no_key_is_valid_while_their_file_is_not_usable(
+    keys: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    store = KeyStore(keys, clock=lambda: now)
+    before = keys.read_bytes()
+    if content is None:
+        keys.unlink()
+    else:
+        keys.write_bytes(content)
+        os.utime(keys, ns=(1, 1))
+    now = CHECK_SECONDS
+    assert store.holder(f"Bearer {KEY}") is None
+    assert store.holder("Bearer ") is None
+    assert "no key is valid" in caplog.text and KEY not in caplog.text
+    keys.write_bytes(before)
     os.utime(keys, ns=(2, 2))
     now = 2 * CHECK_SECONDS
-    assert store.holder(f"Bearer {'e' * 32}") == "eve"
-    assert "keeping the keys" in caplog.text
+    assert store.holder(f"Bearer {KEY}") == "ann"
 
 
 @pytest.mark.parametrize(
@@ -235,8 +256,8 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 @pytest.mark.parametrize(
     "field",
     [
-        {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "json_object"}},
-        {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"tools": []}, {"logit_bias": {}},
+        {"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {}}, {"response_format": {"type": "regex"}},
+        {"structured_outputs": {}}, {"guided_json": {}}, {"media_io_kwargs": {}}, {"mm_processor_kwargs": {}},
         {"prompt_logprobs": 5}, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"messages": []},
         {"messages": [{"role": "tool", "content": "x"}]}, {"n": 0}, {"temperature": "nan"}, {"stop": ["a"] * 5},
         {"seed": 2**63}, {"stream_options": {"include_usage": True}}, {"top_logprobs": 3}, {"max_tokens": 0},
@@ -258,7 +279,7 @@ def test_the_fields_for_the_engine() -> None:
         "messages": turns,
         "max_completion_tokens": 5,
         "n": 1,
-        "stop": "x",
+        "stop": ["x"],
         "stop_token_ids": [7],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -274,7 +295,7 @@ def test_the_fields_for_the_engine() -> None:
     assert len(ChatRequest.model_validate(own).turns("be safe")) == 2
     plain = CompletionRequest.model_validate({"prompt": "p", "max_tokens": 3})
     assert plain.for_engine("m", chat) == {
-        "model": "m", "prompt": "p", "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
+        "model": "m", "prompt": ["p"], "max_tokens": 3, "n": 1, "stream": False, "stop_token_ids": [7],
     }  # fmt: skip
     assert plain.for_engine("m", special)["skip_special_tokens"] is False
 
