@@ -56,17 +56,17 @@ def chosen_option(answer: str) -> str | None:
     """The letter of the option that an answer announces last; None where it announces none."""
     boxed = _boxed(answer)
     if boxed is not None and (match := re.match(_LETTER, boxed)):
-        return match["letter"]
+        return match.group("letter")
     text = _SMALL.sub(lambda match: match.group().upper(), answer)
     announced = [match for pattern in (_ANNOUNCED, _JUDGED) for match in pattern.finditer(text)]
     if announced:
-        return max(announced, key=lambda match: match.start("letter"))["letter"]
+        return max(announced, key=lambda match: match.start("letter")).group("letter")
     lines = [line for line in split_lines(text.strip()) if line.strip()]
     alone = [match for line in (lines[-1:] + lines[:1]) if (match := _LINE.match(line.strip()))]
     if alone:
-        return alone[0]["letter"]
+        return alone[0].group("letter")
     concluded = list(_CONCLUDED.finditer(text))
-    return concluded[-1]["letter"] if concluded else None
+    return concluded[-1].group("letter") if concluded else None
 
 
 def _given(answer: str) -> list[str]:
@@ -75,7 +75,7 @@ def _given(answer: str) -> list[str]:
     if boxed is not None:
         return [boxed]
     stated = list(_STATED.finditer(answer))
-    text = stated[-1]["what"] if stated else answer
+    text = stated[-1].group("what") if stated else answer
     spans = [next(filter(None, groups)) for groups in _SPAN.findall(text)]
     if stated:
         sentence = "".join(_FIRST_SENTENCE.findall(text)[:1])

@@ -203,10 +203,10 @@ def _split(text: str, separator: str) -> list[str]:
     """The pieces between separators that no bracket encloses."""
     pieces, depth, start = [], 0, 0
     for match in re.finditer(rf"(?P<cut>{separator})|\\?[\[\](){{}}]|\\[a-zA-Z]+|.", text, re.DOTALL):
-        if match["cut"] and depth == 0:
+        if match.group("cut") and depth == 0:
             pieces.append(text[start : match.start()])
             start = match.end()
-        elif match["cut"] is None:
+        elif match.group("cut") is None:
             depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(match.group()[-1], 0)
     return [*pieces, text[start:]]
 

@@ -148,7 +148,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     check_folder(run)  # nothing is there yet
     finish(run, {})
     check_folder(run)
-    (other, _) = planned(tmp_path, "policy.kl_coef=0", arms=[WARMUP])
+    (other, _) = planned(tmp_path, "policy.kl_coef=0.02", arms=[WARMUP])
     with pytest.raises(ConfigError, match="was started with other settings: use them again, or another --out"):
         check_folder(other)
 

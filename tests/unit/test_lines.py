@@ -71,18 +71,22 @@ def test_json_lines_keep_their_separators(tmp_path: Path) -> None:
     text = "a\u2028b\x85c"
     table.write_bytes(f'{{"text": "{text}"}}\r\n{{"text": "d"}}\r{{"text": "e"}}'.encode())
     assert [row["text"] for row in read_table(table)] == [text, "d", "e"]
-    reply = {"key": "k", "text": text, "tokens": 1, "probabilities": None}
+    key = "ab" * 32
+    reply = {"key": key, "text": text, "tokens": 1, "probabilities": None}
     (tmp_path / "cache.jsonl").write_text(json.dumps(reply, ensure_ascii=False) + "\n", encoding="utf-8")
-    cached = JudgementStore(tmp_path, "judge").get("k")
+    cached = JudgementStore(tmp_path, "judge").get(key)
     assert cached is not None and cached.text == text
 
 
 def test_no_reader_of_data_cuts_lines_in_another_way() -> None:
-    """Only words of an error, of a program's output or of this machine may be cut by str.splitlines."""
+    """Only words of an error, of a program's output or of this machine may be cut by str.splitlines.
+
+    `readline` of bytes ends at a newline alone: the judgement cache reads one line at its offset.
+    """
     allowed = {
         "actors/ray_calls.py", "actors/sft.py", "rapo_ray/config/base.py", "rapo_ray/data/files.py",
-        "rapo_ray/data/jailbreak_artifacts.py", "rapo_ray/models/embedded.py", "rapo_ray/models/folder.py",
-        "rapo_ray/serving/deploy.py", "rapo_ray/simulation/profile.py",
+        "rapo_ray/data/jailbreak_artifacts.py", "rapo_ray/judging/cache.py", "rapo_ray/models/embedded.py",
+        "rapo_ray/models/folder.py", "rapo_ray/serving/deploy.py", "rapo_ray/simulation/profile.py",
     }  # fmt: skip
     paths = [path for top in ("rapo_ray", "actors") for path in (ROOT / top).rglob("*.py")]
     cutting = re.compile(r"\.(?:splitlines|iter_lines|aiter_lines|readlines?)\(")

@@ -519,7 +519,6 @@ def test_an_evaluation_alone_has_a_page(tmp_path: Path, capsys: pytest.CaptureFi
         ("results.json", '{"partial": "no"}', "results.json: cannot be read (partial: Input should be a valid boolean"),
         ("results.json", '{"partial": false, "models": {}}', "(models: Dictionary should have at least 1 item"),
         ("results.json", '{"partial": false, "models": {"m": {"revision": "1"}}}', "(models.m.id: Field required)"),
-        ("config.yaml", "nonsense: 1", "unknown key `nonsense`"),
     ],
 )
 def test_a_bad_folder_is_one_line(
