@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 512 << 20  # of all files; older ones are deleted at a start
 FILE_BYTES = 32 << 20  # of a file to which no more is appended
 BEGIN = b'{"key": "'  # of every line, before the key
-KEY_BYTES = 16
 
 Offsets = dict[bytes, int]  # of a file's lines, by their key
 
@@ -70,13 +69,12 @@ def _offsets(path: Path) -> Offsets:
     """Offsets of a file's lines by key; lines without a key or an end are left out."""
     offsets: Offsets = {}
     offset = unreadable = 0
-    key = slice(len(BEGIN), len(BEGIN) + 2 * KEY_BYTES)
-    with suppress(FileNotFoundError), path.open("rb") as file:  # another process may have deleted it
+    with suppress(OSError), path.open("rb") as file:  # another process may have deleted it
         for line in file:
             try:
                 if not (line.startswith(BEGIN) and line.endswith(b"\n")):
                     raise ValueError
-                offsets[bytes.fromhex(line[key].decode())] = offset
+                offsets[bytes.fromhex(line[len(BEGIN) :].partition(b'"')[0].decode())] = offset
             except ValueError:
                 unreadable += line != b"\n"
             offset += len(line)
@@ -103,14 +101,15 @@ def _read_reply(path: Path, offset: int, key: str) -> Reply | None:
 def _prune(folder: Path, max_bytes: int) -> None:
     """Delete the files that were written to longest ago until the others are within the limit."""
     sizes = {}
-    for path in folder.glob("*.jsonl"):
+    for path in filter(Path.is_file, folder.glob("*.jsonl")):
         with suppress(OSError):
             sizes[path] = (path.stat().st_mtime_ns, path.stat().st_size)
     total = sum(size for _, size in sizes.values())
     for path in sorted(sizes, key=lambda path: sizes[path]):
         if total <= max_bytes:
             return
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
         total -= sizes[path][1]
 
 
