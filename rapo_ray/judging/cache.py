@@ -155,6 +155,6 @@ async def _share(running: "asyncio.Task[Reply]") -> Reply:
 
 def judgement_key(identity: str, question: Question) -> str:
     """Hash of the judge's identity and the whole question."""
-    texts = (text for message in question.messages for text in (message.role, message.content))
-    parts = (identity, question.style, *texts, *question.options)
-    return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    messages = [(message.role, message.content) for message in question.messages]
+    parts = json.dumps((identity, question.style, messages, question.options))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
