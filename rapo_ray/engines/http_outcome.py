@@ -13,12 +13,15 @@ FILTER_CODES = frozenset(
     (
         "contentfilter", "contentfiltered", "contentpolicyviolation", "responsibleaipolicyviolation", "invalidprompt",
         "moderationblocked", "contentmoderation", "moderation", "datainspectionfailed", "safety", "prohibitedcontent",
-        "blocklist", "guardrailintervened", "sensitive", "sensitivecontent", "contentblocked",
+        "blocklist", "spii", "guardrailintervened", "sensitive", "sensitivecontent", "contentblocked",
+        "sensitivecontentdetected", "inputtextsensitivecontentdetected", "outputtextsensitivecontentdetected",
     )
 )  # fmt: skip
 REFUSAL_CODES = frozenset(("refusal",))  # a reason of the model's own to end
 _SENTENCE = re.compile(
-    r"content (exists risk|management policy)|violat\w+ \w+ (usage|content) polic|safety system", re.IGNORECASE
+    r"content (exists risk|management policy)|violat\w+ (\w+ )?(usage|content) (polic|guideline)|safety system"
+    r"|ContentPolicyViolationError",  # a gateway's class of errors
+    re.IGNORECASE,
 )
 _KEYS = ("code", "type", "status", "reason", "error", "innererror", "detail", "message", "metadata")
 DEPTH = 6  # of an error inside of others
@@ -35,7 +38,7 @@ def is_filtered(content: bytes) -> bool:
 
 def is_filter_reason(finish_reason: object) -> bool:
     """True for a `finish_reason` of a content filter."""
-    return isinstance(finish_reason, str) and _plain(finish_reason) in FILTER_CODES
+    return isinstance(finish_reason, str) and _plain(finish_reason.partition(":")[0]) in FILTER_CODES
 
 
 def is_refusal_reason(finish_reason: object) -> bool:

@@ -20,8 +20,10 @@ SHORTEST_QUOTE = 4  # bytes of a whole message or token
 CUT = "[...]"
 _SECRET = re.compile(
     r"(?P<name>\bbearer\s+|\bbasic\s+|\b(?:api|access|secret)[-_ ]?(?:key|token)\b[^:=]{0,24}[:=]\s*"
+    r"|\bpassword['\x22]?\s*[:=]\s*"
     r"|\b(?:token|key|sig|signature|password)=)[^\s,;&]+"
-    r"|\b(?:sk|pk|rk|gsk|hf|xai|nvapi|ghp|pat|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|(?<=://)[^/\s@]+@"
+    r"|\b(?:sk|pk|rk|gsk|hf|xai|nvapi|ghp|pat|key)[-_][\w*.-]{6,}|\bAIza[\w-]{10,}|\bA[KS]IA[A-Z0-9]{12,}"
+    r"|\beyJ[\w-]+\.[\w.-]+|(?<=://)[^/\s@]+@"
     r"|\b(?=[\w-]*[0-9])(?=[\w-]*[A-Za-z])[A-Za-z0-9_-]{32,}",
     re.IGNORECASE,
 )

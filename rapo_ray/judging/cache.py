@@ -1,19 +1,19 @@
 """Cached judgements: a judge answers the same question once, across this run, its resumptions and other runs.
 
-The key covers the judge, its revision and the whole question, rubric and material included. Every judge actor appends
-to files of its own and finds the replies in all files, so nothing needs a lock and a torn line costs one judgement. In
-memory are only the places of the replies, so that a large cache opens fast; the oldest files go where it is too large.
+The key covers the judge, its revision and the whole question, rubric and material included. Every judge actor writes
+files of its own and reads all files, so nothing needs a lock, on a network folder either, and a torn line costs one
+judgement. In memory are only the places of the replies; the oldest files are deleted where there are too many bytes.
 """
 
 import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rapo_ray.judging.ask import Ask
 from rapo_ray.judging.questions import Question, Reply
@@ -23,10 +23,8 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 512 << 20  # of all files; older ones are deleted at a start
 FILE_BYTES = 32 << 20  # of a file to which no more is appended
 BEGIN = b'{"key": "'  # of every line, before the key
-HEAD = 16  # hex digits of a key that are looked up; the whole key is compared in its line
-LINES_AT_ONCE = 100_000
 
-Place = tuple[Path, int]  # file, and the offset of a line
+Offsets = dict[bytes, int]  # of a file's lines, by their key
 
 
 class JudgementStore:
@@ -34,101 +32,59 @@ class JudgementStore:
 
     def __init__(self, folder: Path, name: str, max_bytes: int = MAX_BYTES, file_bytes: int = FILE_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file_bytes = file_bytes
-        self._numbered = (folder / (f"{name}.{n}.jsonl" if n else f"{name}.jsonl") for n in range(1 << 31))
-        self._path = self._next_file()
-        _prune(folder, max_bytes, self._path)
-        self._index = _Index(sorted(folder.glob("*.jsonl")))
-        self._written: dict[str, Place] = {}
+        _prune(folder, max_bytes)
+        self._folder, self._name, self._file_bytes = folder, name, file_bytes
+        self._files = {path: _offsets(path) for path in sorted(folder.glob("*.jsonl"))}
+        self._path = self._new_file()
         self._unwritten: dict[str, Reply] = {}  # a full disk
 
     def get(self, key: str) -> Reply | None:
         """The cached reply, or None."""
         if (reply := self._unwritten.get(key)) is not None:
             return reply
-        own = self._written.get(key)
-        places = [own] if own is not None else self._index.places(key)
-        return next((reply for place in places if (reply := _read_reply(place, key)) is not None), None)
+        binary = bytes.fromhex(key)
+        places = ((path, offsets[binary]) for path, offsets in self._files.items() if binary in offsets)
+        return next((reply for place in places if (reply := _read_reply(*place, key)) is not None), None)
 
     def put(self, key: str, reply: Reply) -> None:
         """Cache a reply; a full disk costs the record, not the run."""
         line = json.dumps({"key": key, **asdict(reply)}).encode() + b"\n"
         try:
             with self._path.open("ab") as file:
-                offset = file.tell()
-                if offset and not _ends_a_line(self._path):
-                    offset += file.write(b"\n")
+                offset = file.tell() + file.write(b"\n" if self._unwritten else b"")  # after a part of a line
                 file.write(line)
         except OSError as error:
             log.warning("cannot cache a judgement in %s: %s", self._path, error)
             self._unwritten[key] = reply
             return
-        self._written[key] = (self._path, offset)
+        self._files.setdefault(self._path, {})[bytes.fromhex(key)] = offset
         if offset + len(line) > self._file_bytes:
-            self._path = self._next_file()
+            self._path = self._new_file()
 
-    def _next_file(self) -> Path:
-        return next(path for path in self._numbered if not path.is_file() or path.stat().st_size <= self._file_bytes)
-
-
-class _Index:
-    """The places of all lines by the head of their key, in arrays of 18 bytes a line."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        import numpy as np
-
-        self._paths = paths
-        heads, offsets = zip(*map(_heads_of, paths), strict=True) if paths else ((), ())
-        empty = np.empty(0, np.uint64)
-        every = np.concatenate([empty, *heads])
-        order = np.argsort(every, kind="stable")
-        self._heads = every[order]
-        self._offsets = np.concatenate([np.empty(0, np.int64), *offsets])[order]
-        self._files = np.repeat(np.arange(len(paths), dtype=np.uint16), [len(one) for one in heads])[order]
-
-    def places(self, key: str) -> Iterator[Place]:
-        """Places of lines that may have the key."""
-        import numpy as np
-
-        head = np.uint64(int(key[:HEAD], 16))
-        first, last = (int(np.searchsorted(self._heads, head, side)) for side in ("left", "right"))
-        for at in range(first, last):
-            yield self._paths[int(self._files[at])], int(self._offsets[at])
+    def _new_file(self) -> Path:
+        return self._folder / f"{self._name}.{uuid.uuid4().hex}.jsonl"
 
 
-def _heads_of(path: Path) -> tuple[Any, Any]:
-    """Heads of the keys of a file's lines, and the lines' offsets; lines without a key are left out."""
-    import numpy as np
-
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:  # another process has just deleted it
-        data = np.empty(0, np.uint8)
-    ends = np.flatnonzero(data == ord("\n"))
-    starts = np.concatenate([np.zeros(1, np.int64), ends + 1])
-    torn = int(starts[-1] < len(data))  # a last line without an end
-    lines, starts = len(ends), starts[:-1]
-    starts = starts[ends - starts > len(BEGIN) + HEAD]
-    digits = np.full(256, 255, np.uint8)
-    digits[list(b"0123456789abcdef")] = np.arange(16)
-    heads, offsets = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for first in range(0, len(starts), LINES_AT_ONCE):
-        some = starts[first : first + LINES_AT_ONCE]
-        begin = data[some[:, None] + np.arange(len(BEGIN))] == np.frombuffer(BEGIN, np.uint8)
-        values = digits[data[some[:, None] + np.arange(len(BEGIN), len(BEGIN) + HEAD)]]
-        right = begin.all(axis=1) & (values < 16).all(axis=1)
-        shifts = np.arange(4 * HEAD - 4, -4, -4, dtype=np.uint64)
-        heads.append((values[right].astype(np.uint64) << shifts).sum(axis=1, dtype=np.uint64))
-        offsets.append(some[right])
-    found_heads, found_offsets = np.concatenate(heads), np.concatenate(offsets)
-    if torn := torn + lines - len(found_heads):
-        log.warning("%s: %d unreadable judgement(s) skipped; they are asked again", path, torn)
-    return found_heads, found_offsets
+def _offsets(path: Path) -> Offsets:
+    """Offsets of a file's lines by key; lines without a key or an end are left out."""
+    offsets: Offsets = {}
+    offset = unreadable = 0
+    with suppress(OSError), path.open("rb") as file:  # another process may have deleted it
+        for line in file:
+            try:
+                if not (line.startswith(BEGIN) and line.endswith(b"\n")):
+                    raise ValueError
+                offsets[bytes.fromhex(line[len(BEGIN) :].partition(b'"')[0].decode())] = offset
+            except ValueError:
+                unreadable += line != b"\n"
+            offset += len(line)
+    if unreadable:
+        log.warning("%s: %d unreadable judgement(s) skipped; they are asked again", path, unreadable)
+    return offsets
 
 
-def _read_reply(place: Place, key: str) -> Reply | None:
+def _read_reply(path: Path, offset: int, key: str) -> Reply | None:
     """The reply in a line; None where that is broken, of another key, or gone."""
-    path, offset = place
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -142,25 +98,19 @@ def _read_reply(place: Place, key: str) -> Reply | None:
         return None
 
 
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read() == b"\n"
-
-
-def _prune(folder: Path, max_bytes: int, current: Path) -> None:
+def _prune(folder: Path, max_bytes: int) -> None:
     """Delete the files that were written to longest ago until the others are within the limit."""
     sizes = {}
-    for path in folder.glob("*.jsonl"):
+    for path in filter(Path.is_file, folder.glob("*.jsonl")):
         with suppress(OSError):
             sizes[path] = (path.stat().st_mtime_ns, path.stat().st_size)
     total = sum(size for _, size in sizes.values())
     for path in sorted(sizes, key=lambda path: sizes[path]):
         if total <= max_bytes:
             return
-        if path != current:
-            path.unlink(missing_ok=True)
-            total -= sizes[path][1]
+        with suppress(OSError):
+            path.unlink()
+        total -= sizes[path][1]
 
 
 class CachedAsk:
@@ -205,6 +155,6 @@ async def _share(running: "asyncio.Task[Reply]") -> Reply:
 
 def judgement_key(identity: str, question: Question) -> str:
     """Hash of the judge's identity and the whole question."""
-    texts = (text for message in question.messages for text in (message.role, message.content))
-    parts = (identity, question.style, *texts, *question.options)
-    return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    messages = [(message.role, message.content) for message in question.messages]
+    parts = json.dumps((identity, question.style, messages, question.options))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

@@ -28,7 +28,7 @@ def rendered(messages: Sequence[Message], render: Callable[[list[Turn]], str]) -
         except EngineError as error:
             problems.append(error)
             continue
-        missing = dropped(messages, prompt)
+        missing = dropped(messages, prompt) or _written_down(turns, prompt)
         if not missing:
             return prompt
         problems.append(_failure(missing))
@@ -51,6 +51,11 @@ def dropped(messages: Sequence[Message], prompt: str) -> list[str]:
         elif text:
             prompt = prompt.replace(text, "\0", 1)
     return missing
+
+
+def _written_down(turns: Sequence[Turn], prompt: str) -> list[str]:
+    """Roles of the turns whose list of parts the template wrote down as it is instead of reading it."""
+    return [turn["role"] for turn in turns if isinstance(turn["content"], list) and str(turn["content"]) in prompt]
 
 
 def _failure(missing: list[str]) -> JudgeFailure:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rapo_ray.errors import ModelError
 
+PIECES = 256  # of a large file in its fingerprint
+PIECE_BYTES = 1 << 16
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -22,12 +24,21 @@ def check_model_folder(folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short hash of a model's content: the name, size and first MiB of each of its files."""
+    """A short hash of a model's content: names and sizes of its files, and pieces from all over each of them.
+
+    Pieces make up the whole of a small file. Of a large one, weights that some training left as they were stand at its
+    beginning, for instance the embeddings. Notes and hidden files are no content.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"{path.name}\x1f{path.stat().st_size}\x1f".encode())
+        if path.suffix == ".md" or path.name.startswith("."):
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\x1f{size}\x1f".encode())
         with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
+            for start in range(0, size, max(PIECE_BYTES, size // PIECES)):
+                file.seek(start)
+                digest.update(file.read(PIECE_BYTES))
     return digest.hexdigest()[:12]
 
 

@@ -58,7 +58,7 @@ class KeyStore:
 def read_keys(path: Path) -> dict[str, str]:
     """Keys by name, from lines `name:key`; raises ConfigError, which never shows a key."""
     try:
-        lines = split_lines(path.read_text(encoding="utf-8"))
+        lines = split_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"api_keys: cannot read {path} ({type(error).__name__}): give a file of `name:key` lines"
@@ -88,4 +88,4 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    return stat.st_ctime_ns, stat.st_size, stat.st_ino  # a copy may bring its time of modification along

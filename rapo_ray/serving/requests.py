@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from rapo_ray.config.serving import EndpointLimits, Reasoning
 from rapo_ray.models.chat import ChatFormat, Conversation
 from rapo_ray.serving.fields.base import Request
+from rapo_ray.serving.fields.defaults import ChatDefaults, EngineDefaults
 from rapo_ray.serving.fields.neutral import NEUTRAL, only
 from rapo_ray.serving.fields.structured import ResponseFormat, structural_tag
 from rapo_ray.serving.fields.text import Content, Prompts, Stops, Text
@@ -28,12 +29,22 @@ class ChatMessage(Request):
     """Thinking of an earlier answer, which clients send back; it is not passed on."""
     reasoning: Any = NEUTRAL
     """The same by its other name."""
+    reasoning_details: Any = NEUTRAL
+    """The same as OpenRouter has it."""
     provider_specific_fields: Any = NEUTRAL
     """The same as litellm has it."""
+    thinking_blocks: Any = NEUTRAL
+    """The same as litellm has it for another provider."""
+    parsed: Any = NEUTRAL
+    """The content once more, as the openai SDK parsed it."""
+    id: Any = NEUTRAL
+    cache_control: Any = NEUTRAL
+    """Request to keep the prompt's beginning, of clients of several providers."""
     type: Annotated[Any, only("text", "message")] = NEUTRAL
     """Type that some clients add to every message."""
     tool_calls: Annotated[Any, only([])] = NEUTRAL
     annotations: Annotated[Any, only([])] = NEUTRAL
+    images: Annotated[Any, only([])] = NEUTRAL
 
     @model_validator(mode="after")
     def _has_text(self) -> Self:
@@ -57,7 +68,7 @@ class StreamOptions(Request):
     include_obfuscation: Annotated[Any, only(False)] = NEUTRAL
 
 
-class Sampling(Request):
+class Sampling(EngineDefaults):
     """Fields that chat and plain completions share, with the meaning of OpenAI's API."""
 
     model: Annotated[Text, Field(max_length=256)] | None = None
@@ -114,7 +125,7 @@ class Sampling(Request):
         return None
 
 
-class ChatRequest(Sampling):
+class ChatRequest(Sampling, ChatDefaults):
     """POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1)
@@ -137,6 +148,7 @@ class ChatRequest(Sampling):
     metadata: dict[Label, Label] | None = NEUTRAL
     safety_identifier: Label | None = NEUTRAL
     prompt_cache_key: Label | None = NEUTRAL
+    prompt_cache_retention: Label | None = NEUTRAL
 
     @model_validator(mode="after")
     def _counts_go_with_logprobs(self) -> Self:
@@ -194,7 +206,6 @@ class CompletionRequest(Sampling):
 
     prompt: Prompts
     logprobs: int | None = Field(default=None, ge=0, le=20)
-    echo: Annotated[Any, only(False)] = NEUTRAL
     best_of: Annotated[Any, only(1)] = NEUTRAL
     suffix: Annotated[Any, only("")] = NEUTRAL
 

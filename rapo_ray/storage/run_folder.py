@@ -108,8 +108,9 @@ class RunFolder(RunLayout):
 
     def record_failure(self, error: BaseException) -> None:
         """Write why this process fails; of an error that is not ours, which may quote texts, only its name."""
+        name = type(error).__name__
         ours = isinstance(error, RapoError | OSError)
-        reason = str(error) if ours else f"{type(error).__name__}, an error of the program: see its log"
+        reason = (str(error) or name) if ours else f"{name}, an error of the program: see its log"
         write_json_atomically(self.failure, to_json(Failure(" ".join(reason.split()))))
 
     def earlier_seconds(self) -> Seconds:

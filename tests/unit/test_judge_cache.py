@@ -113,7 +113,6 @@ def test_a_caller_that_shares_a_call_times_out_with_it(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_the_record_and_not_the_verdict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "judge-risk-0.jsonl").symlink_to("/dev/full")
     ask = Counting()
 
     async def play() -> list[Reply]:
@@ -127,6 +126,7 @@ def test_a_full_disk_costs_the_record_and_not_the_verdict(tmp_path: Path, caplog
 
 def _store_over_full_disk(folder: Path) -> JudgementStore:
     store = JudgementStore(folder / "elsewhere", "judge-risk-0")
+    (folder / "judge-risk-0.jsonl").symlink_to("/dev/full")
     store._path = folder / "judge-risk-0.jsonl"
     return store
 
@@ -155,8 +155,7 @@ def test_the_cache_is_bounded_and_the_oldest_files_go_first(tmp_path: Path) -> N
     store = JudgementStore(tmp_path, "judge-risk-0", file_bytes=1000)
     for number in range(60):
         store.put(key(number), Reply("r", 1))
-    files = [tmp_path / "judge-risk-0.jsonl", *(tmp_path / f"judge-risk-0.{number}.jsonl" for number in range(1, 99))]
-    for age, path in enumerate(path for path in files if path.exists()):
+    for age, path in enumerate(sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
         os.utime(path, (age, age))
     reader = JudgementStore(tmp_path, "judge-risk-1", max_bytes=3000)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000
@@ -165,7 +164,7 @@ def test_the_cache_is_bounded_and_the_oldest_files_go_first(tmp_path: Path) -> N
     assert store.get(key(0)) is None  # its file is gone: asked again, no error
 
 
-def test_a_line_after_a_torn_one_is_whole(tmp_path: Path) -> None:
+def test_a_torn_line_is_no_reply(tmp_path: Path) -> None:
     (tmp_path / "judge-risk-0.jsonl").write_text(f'{{"key": "{key(1)}", "te')
     store = JudgementStore(tmp_path, "judge-risk-0")
     store.put(key(2), Reply("r", 1))
@@ -174,7 +173,29 @@ def test_a_line_after_a_torn_one_is_whole(tmp_path: Path) -> None:
         assert opened.get(key(1)) is None
 
 
-@pytest.mark.parametrize("text", ["", "\n", "x\n", "{}\n" * 9, '{"key": "zz' + "z" * 40 + '"}\n', "\x00" * 99])
+def test_a_line_after_a_failed_one_is_whole(tmp_path: Path) -> None:
+    store = _store_over_full_disk(tmp_path)
+    store.put(key(1), Reply("r", 1))
+    store._path = tmp_path / "elsewhere" / "judge-risk-0.jsonl"
+    store._path.write_text(f'{{"key": "{key(1)}", "te')
+    store.put(key(2), Reply("r", 2))
+    store.put(key(3), Reply("r", 3))
+    for opened in (store, JudgementStore(tmp_path / "elsewhere", "judge-risk-1")):
+        assert [opened.get(key(number)) for number in (2, 3)] == [Reply("r", 2), Reply("r", 3)]
+
+
+def test_two_stores_of_one_name_do_not_mix_their_lines(tmp_path: Path) -> None:
+    stores = [JudgementStore(tmp_path, "judge-risk-0") for _ in range(2)]
+    for number in range(10):
+        stores[number % 2].put(key(number), Reply("r", number))
+    for store, first in zip(stores, (0, 1), strict=True):
+        assert [store.get(key(number)) for number in range(first, 10, 2)] == [
+            Reply("r", number) for number in range(first, 10, 2)
+        ]
+    assert JudgementStore(tmp_path, "judge-risk-0").get(key(9)) == Reply("r", 9)
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "{}\n" * 9, '{"key": "zz' + "z" * 40 + '"}\n', "\x00" * 99])
 def test_a_strange_file_beside_the_others_costs_nothing(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

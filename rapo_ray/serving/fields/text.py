@@ -8,6 +8,7 @@ from rapo_ray.serving.fields.neutral import without_nulls
 
 SEPARATOR = "\n"  # between the text parts of a message, as vLLM joins them
 EMPTY: tuple[object, ...] = ([], {})
+UNREAD = ("cache_control",)  # of a part, without a meaning for its text
 
 
 def encodable(text: str) -> str:
@@ -38,7 +39,8 @@ def _text_of(number: int, part: Any) -> str:
     text = fields.get(kind)
     if not isinstance(text, str):
         raise ValueError(f"part {number} has no text")
-    others = [name for name, value in fields.items() if name not in ("type", kind) and value not in EMPTY]
+    known = ("type", kind, *UNREAD)
+    others = [name for name, value in fields.items() if name not in known and value not in EMPTY]
     if others:
         raise ValueError(f"part {number} has {others[0]!r}, which is not taken here")
     return text
