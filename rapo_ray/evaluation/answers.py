@@ -39,7 +39,7 @@ _SMALL = re.compile(
     r"\(([a-j])\)|(?:(?<=option )|(?<=choice )|(?<=answer )|(?<=answer: ))([a-j])\b(?=[.,;:)]|\s*$)", re.IGNORECASE
 )
 _STATED = re.compile(
-    r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)|\s*:)[*_:\s]*(?P<what>[^\n]+)", re.IGNORECASE
+    r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)(?!\s+not\b)|\s*:)[*_:\s]*(?P<what>[^\n]+)", re.IGNORECASE
 )
 _FIRST_SENTENCE = re.compile(r"(?:(?!\.(?:\s|$))[^\n])+")
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

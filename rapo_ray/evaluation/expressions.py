@@ -30,18 +30,18 @@ _REWRITES = [
     (re.compile(pattern), text)
     for pattern, text in (
         (r"\\\\", r"\\cr "),
-        (r"\\[dtc]frac\b", r"\\frac"),
+        (r"\\[dtc](frac|binom)(?![a-zA-Z])", r"\\\1"),
         (r"\\(?:left|right|displaystyle|Bigl?|Bigr?|bigl?|bigr?|limits|mathstrut)(?![a-zA-Z])", ""),
-        (r",\\!", ""),
-        (r"\\[!,;:>]|\\q?quad\b|~|\\ |\\hspace\{[^{}]*\}", " "),
-        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ\b)|\\degree\b|\\[$%]|[$%]", ""),
+        (r",\\!|\{,\}(?=\d{3}(?!\d))", ""),
+        (r"\\[!,;:>]|\\q?quad(?![a-zA-Z])|~|\\ |\\hspace\{[^{}]*\}", " "),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\[$%]|[$%]", ""),
         (r"\\(?:lbrace|\{)", r"\\{"),
         (r"\\(?:rbrace|\})", r"\\}"),
-        (r"\\(?:leq|leqslant)\b", r"\\le "),
-        (r"\\(?:geq|geqslant)\b", r"\\ge "),
-        (r"\\neq\b", r"\\ne "),
-        (r"\\(?:cdot|times|ast)\b", "*"),
-        (r"\\div\b", "/"),
+        (r"\\(?:leq?|leqslant)(?![a-zA-Z])", r"\\le "),
+        (r"\\(?:geq?|geqslant)(?![a-zA-Z])", r"\\ge "),
+        (r"\\neq?(?![a-zA-Z])", r"\\ne "),
+        (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
+        (r"\\div(?![a-zA-Z])", "/"),
         (r"\*\*", "^"),
         (r"<=", r"\\le "),
         (r">=", r"\\ge "),
@@ -329,6 +329,8 @@ class _Parser:
         if name == "frac":
             numerator = self._group()
             return _times(numerator, _power(self._group(), Fraction(-1)))
+        if name == "binom":
+            return _binomial(self._group(), self._group())
         if name in _FUNCTIONS:
             return self._function(name)
         if name == "pi":
@@ -399,6 +401,15 @@ def _equal_power(root: Fraction, degree: Value, radicand: Value) -> bool:
 
 
 def _factorial(value: Value) -> Value:
+    return Fraction(math.factorial(_count(value)))
+
+
+def _binomial(total: Value, chosen: Value) -> Value:
+    return Fraction(math.comb(_count(total), _count(chosen)))
+
+
+def _count(value: Value) -> int:
+    """The value as a whole number that is small enough for a factorial."""
     if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= 100:
-        raise _NoExpression("!")
-    return Fraction(math.factorial(int(value)))
+        raise _NoExpression(str(value))
+    return int(value)

@@ -17,7 +17,7 @@ _ADVERB = (
 _NO_MODAL = r"(?:can'?t|cannot|can not|won't|will not|mustn't|must not|shouldn't|should not|could never|would never)"
 _IDIOM = (  # words after "I can't" that refuse nothing
     r"(?! (?:wait|stress|recommend (?!(?:that|any|doing|using|trying)\b)|emphasi[sz]e|overstate|believe|imagine|"
-    r"promise|guarantee|think of|skip|say (?:for|enough)|praise|thank|deny|be (?:sure|certain)|agree more|"
+    r"promise|guarantee|think of|skip|lie|sugarcoat|see your|say (?:for|enough)|praise|thank|deny|be (?:sure|certain)|agree more|"
     r"help but (?!i\b)))"
 )
 _RULES = r"(?:guidelines|rules|polic(?:y|ies)|values|principles|programming|purpose)"
@@ -30,7 +30,8 @@ _INABILITY = re.compile(
     r"\b(?:i(?:'m| am)|we(?:'re| are)) (?:\w+ly )?(?:unable|declining|not (?:\w+ly )?(?:able|going|willing|"
     r"comfortable|allowed|permitted|authori[sz]ed|in a position|designed|programmed|here)|"
     r"(?:designed|programmed|required|obliged) (?:to (?:refuse|decline|avoid)|not to))\b|"
-    rf"\b(?:i|we){_ADVERB}(?: (?:have to|must|will|need to|would|choose to))?{_ADVERB} "
+    r"\b(?:i|we)(?:'ll|'d| will| would|(?:'m|'re| am| are) going to)?"
+    rf"{_ADVERB}(?: (?:have to|must|need to|choose to))?{_ADVERB} "
     r"(?:refuse|decline|refrain from)\b|"
     rf"\bi{_ADVERB} (?:do not|don't){_ADVERB} (?:{_GIVE}|feel (?:right|good|comfortable))\b|"
     rf"\bi(?:'m| am) [^.;]{{0,60}}\b(?:and|but|so) (?:do not|don't|cannot|can't|will not|won't){_ADVERB} {_GIVE}\b|"
