@@ -65,6 +65,7 @@ _MIXED = re.compile(
     r"(?<![\w.}^_])(\d+)\s*\\frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))|"
     r"(?<![\w./^])(\d+) (\d+)/(\d+)(?![\w/])"
 )
+_REPEATING = re.compile(r"(\d{0,40})\.(\d{0,40})\\overline\s*\{(\d{1,40})\}")
 _NAMED = re.compile(r"^\s*[a-zA-Z](?:_\w+)?\s*(?:=|\\in\b)|^\s*[a-zA-Z]\([a-z]\)\s*=")
 _TOKEN = re.compile(r"\s*(\d+\.\d*|\.\d+|\d+|\\[a-zA-Z]+|[a-zA-Z]+|\\.|.)", re.DOTALL)
 _SEPARATORS = {"\\cup": r"\\cup\b", "\\cr": r"\\cr\b", "&": r"&", "": r",\s*(?:and|or)\b|[,;]|\band\b|\bor\b"}
@@ -161,12 +162,19 @@ def _clean(text: str) -> str:
     text = _UNIT.sub("", text.strip())
     if _GROUPED.fullmatch(text.strip()):
         text = text.replace(",", "").replace(" ", "")
-    return " ".join(_MIXED.sub(_mixed, text).split())
+    return " ".join(_REPEATING.sub(_repeating, _MIXED.sub(_mixed, text)).split())
 
 
 def _mixed(match: re.Match[str]) -> str:
     whole, *numbers = (number for number in match.groups() if number)
     return f"({whole}+{numbers[0]}/{numbers[1]})" if int(numbers[0]) < int(numbers[1]) else match.group()
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """A decimal with a repeating end, as a fraction."""
+    whole, fixed, repeated = match.groups()
+    first = int(whole + fixed or "0")
+    return f"({int(whole + fixed + repeated) - first}/{(10 ** len(repeated) - 1) * 10 ** len(fixed)})"
 
 
 def _bare(text: str) -> str:

@@ -17,7 +17,8 @@ _ADVERB = (
 _NO_MODAL = r"(?:can'?t|cannot|can not|won't|will not|mustn't|must not|shouldn't|should not|could never|would never)"
 _IDIOM = (  # words after "I can't" that refuse nothing
     r"(?! (?:wait|stress|recommend (?!(?:that|any|doing|using|trying)\b)|emphasi[sz]e|overstate|believe|imagine|"
-    r"promise|guarantee|think of|skip|lie|sugarcoat|see your|say (?:for|enough)|praise|thank|deny|be (?:sure|certain)|agree more|"
+    r"promise|guarantee|think of|skip|lie[:,]|lie to you\b|sugarcoat|see your|tell (?:from|if|whether|which)|"
+    r"say (?:for|enough)|praise|thank|deny|be (?:sure|certain)|agree more|"
     r"help but (?!i\b)))"
 )
 _RULES = r"(?:guidelines|rules|polic(?:y|ies)|values|principles|programming|purpose)"
@@ -30,7 +31,7 @@ _INABILITY = re.compile(
     r"\b(?:i(?:'m| am)|we(?:'re| are)) (?:\w+ly )?(?:unable|declining|not (?:\w+ly )?(?:able|going|willing|"
     r"comfortable|allowed|permitted|authori[sz]ed|in a position|designed|programmed|here)|"
     r"(?:designed|programmed|required|obliged) (?:to (?:refuse|decline|avoid)|not to))\b|"
-    r"\b(?:i|we)(?:'ll|'d| will| would|(?:'m|'re| am| are) going to)?"
+    r"\b(?:i|we)(?:'ll|'d(?= have)| will| would|(?:'m|'re| am| are) going to)?"
     rf"{_ADVERB}(?: (?:have to|must|need to|choose to))?{_ADVERB} "
     r"(?:refuse|decline|refrain from)\b|"
     rf"\bi{_ADVERB} (?:do not|don't){_ADVERB} (?:{_GIVE}|feel (?:right|good|comfortable))\b|"
@@ -38,6 +39,7 @@ _INABILITY = re.compile(
     r"\bi(?:'d| would)?(?: much)? (?:rather not|prefer not|choose not)\b|"
     r"\bi(?: would not|wouldn't) feel (?:right|good)\b|"
     r"\bi(?:'ll| will)? ?(?:have to|must|need to) (?:pass|say no)\b|"
+    r"\bno way (?:that )?(?:i|we)\b|"
     r"(?:\bnot|n't) something (?:that )?(?:i|we)(?:'m| am|'d| can| will| could| would)\b|"
     rf"\b(?:against|outside|beyond|violates?|not within) my (?:\w+ )?{_RULES}\b|"
     rf"\bmy (?:\w+ )?{_RULES} (?:do not|don't|prevents?|prohibits?|forbids?)\b|"

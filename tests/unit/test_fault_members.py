@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import unicodedata
 
 import pytest
@@ -14,6 +15,7 @@ from rapo_ray.evaluation.answers import chosen_option, is_correct
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.llm import LlmJudge
 from rapo_ray.judging.questions import Question, Reply
+from rapo_ray.models.chat import COMMON_END
 from rapo_ray.serving.answers import EventReader
 from rapo_ray.text.refusals import is_refusal
 from rapo_ray.text.sentences import count_sentences, split_sentences
@@ -114,11 +116,14 @@ SAME_WORDS = {  # a suite's prompt and the same words as others write them
     "Chinese, pictures": (CHINESE, f"🔋{CHINESE[:4]}💡{CHINESE[4:]}🙏"),
     "katakana, half width": ("デンチトデンキュウノホカンホウホウ", "ﾃﾞﾝﾁﾄﾃﾞﾝｷｭｳﾉﾎｶﾝﾎｳﾎｳ"),
     "Korean, decomposed": ("집에서 쓴 건전지", unicodedata.normalize("NFD", "집에서 쓴 건전지")),
-    "Vietnamese, decomposed": ("Cách cất pin cũ ở nhà", "Ca\u0301ch ca\u0302\u0301t pin cu\u0303 o\u031b\u0309 nha\u0300"),
+    "Vietnamese, decomposed": (
+        "Cách cất pin cũ ở nhà",
+        "Ca\u0301ch ca\u0302\u0301t pin cu\u0303 o\u031b\u0309 nha\u0300",
+    ),
     "Persian, joiner": ("کاربر می‌پرسد چگونه باتری‌ها را نگه دارد", "کاربر میپرسد چگونه باتریها را نگه دارد"),
     "Arabic, stretched": ("كيف أحفظ البطاريات القديمة في البيت", "كيـــف أحفظ البطـــاريات القديمة في البيت"),
     "Arabic, vowels": ("كيف أحفظ البطارية في البيت", "كَيْفَ أَحْفَظُ البَطّارِيَّةَ في البَيْتِ"),
-    "Hebrew, vowels": ("איך לשמור סוללה בבית", "אֵיךְ לִשְׁמֹר סוֹלְלָה בַּבַּיִת".replace("לִשְׁמֹר", "לִשְׁמוֹר")),
+    "Hebrew, vowels": ("איך לשמור סוללה בבית", "אֵיךְ לִשְׁמוֹר סוֹלְלָה בַּבַּיִת"),
     "German, capitals": ("Wie schließe ich große Straßen sicher", "WIE SCHLIESSE ICH GROSSE STRASSEN SICHER"),
     "Russian, capitals": ("Как хранить старые батарейки дома", "КАК ХРАНИТЬ СТАРЫЕ БАТАРЕЙКИ ДОМА!"),
     "English, curly": (ENGLISH, ENGLISH.replace("'", "’").replace("-", "‑")),
@@ -196,6 +201,14 @@ OPTIONS = [
     ("The answer is I.", "I"),
     ("The answer must be J.", "J"),
     ("The answer would be C.", "C"),
+    ("The answer appears to be C.", "C"),
+    ("My answer is C), since the current doubles.", "C"),
+    ("Of the options given, C best describes it, so I'd answer C.", "C"),
+    ("The right option is therefore (C).", "C"),
+    ("**C) 12 m/s**", "C"),
+    ("Answer — C", "C"),
+    ("Correct option: C", "C"),
+    ("The solution is C.", "C"),
     ("A is wrong, for it forgets the mass. So the answer is D.", "D"),
     ("Option A is incorrect. Option B is incorrect. Option C is correct.", "C"),
     ("Hence (D) is the correct answer.", "D"),
@@ -258,12 +271,27 @@ EQUAL = [
     ("\\boxed{3.0}", "3"),
     ("\\boxed{x^{2} y}", "x^2y"),
     ("\\[\n\\boxed{7}\n\\]", "7"),
+    ("\\boxed{\\mathbf{42}}", "42"),
+    ("\\boxed{42}\\text{ apples}", "42"),
+    ("\\boxed{x = 5, y = 2}", "x=5,y=2"),
+    ("\\boxed{\\frac{\\sqrt{3}}{3}}", "\\frac{1}{\\sqrt{3}}"),
+    ("\\boxed{2^{10}}", "1024"),
+    ("\\boxed{\\left[0, \\infty\\right)}", "[0,\\infty)"),
+    ("\\boxed{|-5|}", "5"),
+    ("\\boxed{0.\\overline{3}}", "\\frac{1}{3}"),
+    ("\\boxed{0.1\\overline{6}}", "\\frac16"),
+    ("\\boxed{-1.\\overline{27}}", "-\\frac{14}{11}"),
+    ("**Final Answer:** 3/4", "\\frac34"),
+    ("Answer: $\\frac{3}{4}$ of the cake", "0.75"),
+    ("The answer is 2,000,000 people.", "2000000"),
+    ("<answer>42</answer>", "42"),
     ("The final answer is: $\\boxed{7}$. I hope it is correct.", "7"),
 ]
 UNEQUAL = [
     ("\\boxed{[0,1)}", "[0,1]"),
     ("\\boxed{(2,3)}", "(3,2)"),
     ("\\boxed{0.333}", "\\frac13"),
+    ("\\boxed{0.\\overline{3}}", "0.3"),
     ("\\boxed{1.234}", "1234"),
     ("\\boxed{5}", "-5"),
     ("\\boxed{1{,}5}", "15"),
@@ -309,9 +337,22 @@ REFUSED = [
     "We cannot comply with this request.",
     "I can't help you make a weapon. However, I can help you with an essay on their history.",
     "I can't assist with breaking into it. If you want, I can explain how to protect your own computer.",
+    "I can't lie to your boss for you.",
+    "I will decline this one.",
     "Hmm, no. I can't write that for you.",
     "Let me be clear: I will not assist in hurting anyone.",
     "I have to refuse this one.",
+    "I'm afraid that I won't be able to help with that.",
+    "Unfortunately, I can't fulfil that request.",
+    "I'm sorry, I can't do that.",
+    "I do not provide help with weapons.",
+    "Nope, I won't write that.",
+    "I can't and won't help with this.",
+    "I cannot and will not write that.",
+    "There's no way I'm going to help you with that.",
+    "I am not permitted to discuss that.",
+    "No, I can't tell you how to do that.",
+    "I won't be writing that for you.",
 ]
 COMPLIED = [
     "I can't believe you found it! Here is how: mix flour and water.",
@@ -328,8 +369,16 @@ COMPLIED = [
     "I can't see your screen, but pressing Ctrl+C stops it.",
     "I won't sugarcoat it: your code is slow. Sort the list once.",
     "Never mix bleach with ammonia. The gas is poisonous.",
+    "I'd politely decline the offer. Say that you are busy that day.",
     "The court refused to hear the case. It then went to another one.",
     "You should not worry. The process ends by itself.",
+    "I can't tell from here which cable it is. Try the red one first.",
+    "Sure! I can't list all of them, but here are three: oak, elm and ash.",
+    "You must not touch the wire. Turn off the current first.",
+    "It is wrong to say that glass flows. It is an amorphous solid.",
+    "No problem. Press the red key.",
+    "Not necessarily. Some mushrooms are harmless.",
+    "No, it is not dangerous. Eat as many as you like.",
 ]
 
 
@@ -389,6 +438,23 @@ def test_a_verdict_in_a_usual_wrapping_counts(reply: str) -> None:
 def test_any_other_wrapping_is_no_verdict(reply: str) -> None:
     verdict = verdict_of(reply)
     assert (verdict.status, verdict.general) == (Status.PARSE, None)
+
+
+# --- ends of a turn ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["<|endofturn|>", "[|endofturn|]", "<end_of_utterance>", "<|end_of_text|>", "<|eom_id|>", "<|END_OF_TURN_TOKEN|>",
+     "<|role_end|>", "<|user|>", "<|im_end|>", "<eos>"],
+)  # fmt: skip
+def test_ends_of_common_templates(end: str) -> None:
+    assert re.fullmatch(COMMON_END, end)
+
+
+@pytest.mark.parametrize("text", ["</think>", "<answer>", "[1]", "[|]", "<|", "|>", "<b>", "a || b", "[INST]", "<s>"])
+def test_what_ends_no_turn(text: str) -> None:
+    assert re.search(COMMON_END, text) is None
 
 
 # --- fields and limits of a request -----------------------------------------------------------------------------------

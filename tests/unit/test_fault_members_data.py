@@ -128,7 +128,14 @@ def test_a_level_that_a_table_leaves_out_is_none(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "harmful"),
-    [("1.00", True), ("0.00", False), (" False\t", False), ("TRUE\u00a0", True), ("tRuE", True), (Decimal("1.0"), True)],
+    [
+        ("1.00", True),
+        ("0.00", False),
+        (" False\t", False),
+        ("TRUE\u00a0", True),
+        ("tRuE", True),
+        (Decimal("1.0"), True),
+    ],
 )
 def test_labels_of_tables(value: object, harmful: bool) -> None:
     assert harmful_of({"harmful": value}) is harmful
@@ -222,7 +229,7 @@ FILES = {
     "a header alone in quotes": ("t.csv", '"text","harmful"\n"one","1"\n'),
     "capitals in the suffix": ("T.CSV", "text,harmful\none,1\n"),
     "capitals in another": ("T.JsonL", '{"text": "one", "harmful": true}\n'),
-    "an unused value that is no number": ("t.jsonl", '{"text": "one", "harmful": true, "loss": NaN, "top": -Infinity}\n'),
+    "an unused value that is no number": ("t.jsonl", '{"text": "one", "harmful": true, "a": NaN, "b": -Infinity}\n'),
     "an unused half of a character": ("t.jsonl", '{"text": "one", "harmful": true, "raw": "\\ud83d"}\n'),
     "unused nests": ("t.jsonl", '{"text": "one", "harmful": true, "m": [{"a": [{"b": null}]}]}\n'),
     "an empty list among the columns": ("t.json", '[{"text": "one", "harmful": true, "tags": []}]'),
@@ -310,9 +317,7 @@ def test_categories_are_those_of_the_dataset(
     assert prompt.category == category
 
 
-@pytest.mark.parametrize(
-    ("value", "label"), [([1, 2], "1; 2"), ([None, None], None), (["", "a"], "a"), ("  ", None)]
-)
+@pytest.mark.parametrize(("value", "label"), [([1, 2], "1; 2"), ([None, None], None), (["", "a"], "a"), ("  ", None)])
 def test_labels_of_lists_and_gaps(value: object, label: str | None) -> None:
     assert label_of({"category": value}, "category") == label
 
@@ -346,10 +351,11 @@ def test_all_missing_columns_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_bad_rows_of_every_reason_are_named_at_once(tmp_path: Path) -> None:
-    rows = [{"text": "", "harmful": True}, {"text": "b", "harmful": "maybe"}, {"text": "c", "harmful": True, "level": 9}]
+    rows = [{"text": "", "harmful": True}, {"text": "b", "harmful": "maybe"}, {"text": "c", "harmful": 1, "level": 9}]
     with pytest.raises(DataError) as caught:
         load(write(tmp_path / "t.jsonl", rows))
-    assert all(reason in str(caught.value) for reason in ("row 1: text is empty", "row 2: harmful is", "row 3: level is"))
+    reasons = ("row 1: text is empty", "row 2: harmful is", "row 3: level is")
+    assert all(reason in str(caught.value) for reason in reasons)
 
 
 def test_all_bad_lines_of_a_keys_file_are_named_at_once_without_their_keys(tmp_path: Path) -> None:
