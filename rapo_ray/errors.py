@@ -4,8 +4,10 @@ import argparse
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
+
+PLACES_SHOWN = 5
 
 
 class RapoError(Exception):
@@ -66,6 +68,11 @@ class ServingError(RapoError, RuntimeError):
 
 class ReportError(RapoError, ValueError):
     """A folder contains nothing to report on, or a file that cannot be read."""
+
+
+def named(places: Sequence[str]) -> str:
+    """The first few of many places with a mistake, and their number."""
+    return "; ".join(places[:PLACES_SHOWN]) + (f"; ... {len(places)} in all" if len(places) > PLACES_SHOWN else "")
 
 
 def run_command(

@@ -76,8 +76,8 @@ def _judge(options: argparse.Namespace) -> int:
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:
     """Read the prompts and completions of the input; raises DataError that names the unusable rows."""
     from rapo_ray.data.files import read_table
-    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, named, text_of
-    from rapo_ray.errors import DataError
+    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
+    from rapo_ray.errors import DataError, named
     from rapo_ray.types import Prompt
 
     rows: dict[str, tuple[Prompt, str]] = {}

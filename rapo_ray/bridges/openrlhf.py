@@ -25,15 +25,13 @@ from rapo_ray.bridges.prompts import training_prompts
 from rapo_ray.bridges.reward import Judged, RapoReward
 from rapo_ray.config import RunConfig
 from rapo_ray.errors import DataError, JudgeError
-from rapo_ray.models.chat import PLAIN
+from rapo_ray.models.chat import COMMON_END, PLAIN
 from rapo_ray.models.chat_template import format_of_folder, load_tokenizer
 from rapo_ray.models.resolve import resolve_model
 from rapo_ray.types import Prompt
 
 CONFIG_VARIABLE = "RAPO_BRIDGE_CONFIG"
 MODEL_VARIABLE = "RAPO_BRIDGE_MODEL"
-# End-of-turn tokens of common chat templates: those between bars, of either width, </s>, <end_of_turn> and so on.
-_COMMON_END = r"<[|｜][^|｜<>]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>|<turn\|>|<seed:eos>|\[e~\["
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ def _bridge() -> Bridge:
     from rapo_ray.config.load import load_config
 
     config = load_config(os.environ.get(CONFIG_VARIABLE, "quickstart"), [])
-    chat, tokens = PLAIN, _COMMON_END
+    chat, tokens = PLAIN, COMMON_END
     if (model := os.environ.get(MODEL_VARIABLE)) is not None:
         folder = resolve_model(model)
         tokenizer = load_tokenizer(folder)

@@ -22,6 +22,8 @@ SIMILAR = 0.8
 MIN_CONTAINED = 6  # words of a suite prompt contained in a longer training prompt; shorter ones match by chance
 NGRAM_UNSPACED, MIN_CONTAINED_UNSPACED = 24, 10  # the same of prompts in scripts without spaces
 
+# Arabic's stretched line, and the vowels of Arabic and Hebrew, which most writers leave out.
+_OPTIONAL = re.compile("[\u0640\u064b-\u065f\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]")
 _WORD = re.compile(rf"[^\W_](?:[^\W_]|[{MARKS}])*")
 
 
@@ -52,6 +54,7 @@ def words_of(text: str) -> tuple[str, ...]:
     if plain.isascii():
         return tuple(re.findall(r"[^\W_]+", plain))
     plain = "".join(character for character in plain if unicodedata.category(character) != "Cf")
+    plain = _OPTIONAL.sub("", plain)
     words = _WORD.findall(plain)
     if not UNSPACED.search(plain):
         return tuple(words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray.data.packing import PACKINGS, unpack
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, named
 from rapo_ray.text.lines import split_lines
 
 # The csv module's limit (128 KiB a cell) would refuse a whole file for one long prompt; rows.py refuses only the row.
@@ -33,6 +33,10 @@ class Unread:
     def __repr__(self) -> str:
         """The reason, for messages about the cell."""
         return self.why
+
+
+class _BrokenRow(ValueError):
+    """Text that is no row; the message says its place and the reason."""
 
 
 def read_table(path: Path) -> list[RawRow]:
@@ -82,12 +86,32 @@ def _kind(path: Path) -> tuple[str, str]:
 def _read_json(path: Path) -> list[RawRow]:
     text = read_text(path)
     if text.lstrip().startswith("["):
-        items = _parse_json(path, text, 1)
-        return [_object(item, path, f"item {number}") for number, item in enumerate(items, start=1)]
+        try:
+            items = _parse_json(text, 1)
+        except _BrokenRow as error:
+            raise DataError(f"{path}: {error}; fix the line") from error
+        return _all_rows(path, [partial(_object, item, f"item {number}") for number, item in enumerate(items, start=1)])
     if _kind(path)[0] == ".json" and (held := _one_value(text)):
         raise DataError(f"{path}: holds {held}, expected a list of objects, or an object a line")
     lines = enumerate(split_lines(text), start=1)
-    return [_object(_parse_json(path, line, number), path, f"line {number}") for number, line in lines if line.strip()]
+    return _all_rows(path, [partial(_line, line, number) for number, line in lines if line.strip()])
+
+
+def _all_rows(path: Path, readers: Sequence[Callable[[], RawRow]]) -> list[RawRow]:
+    """The rows that the readers give; raises DataError that names all broken ones."""
+    rows, broken = [], []
+    for read in readers:
+        try:
+            rows.append(read())
+        except _BrokenRow as error:
+            broken.append(str(error))
+    if broken:
+        raise DataError(f"{path}: {named(broken)}; fix {'it' if len(broken) == 1 else 'them'}")
+    return rows
+
+
+def _line(text: str, number: int) -> RawRow:
+    return _object(_parse_json(text, number), f"line {number}")
 
 
 def _one_value(text: str) -> str | None:
@@ -98,19 +122,19 @@ def _one_value(text: str) -> str | None:
         return None
 
 
-def _parse_json(path: Path, text: str, first_line: int) -> Any:
+def _parse_json(text: str, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise DataError(f"{path}: line {line} is not JSON ({error.msg}, column {error.colno}); fix the line") from error
+        raise _BrokenRow(f"line {line} is not JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
-        raise DataError(f"{path}: line {first_line} is not usable JSON ({_first_line(error)}); fix the line") from error
+        raise _BrokenRow(f"line {first_line} is not usable JSON ({_first_line(error)})") from error
 
 
-def _object(item: object, path: Path, place: str) -> RawRow:
+def _object(item: object, place: str) -> RawRow:
     if not isinstance(item, dict):
-        raise DataError(f"{path}: {place} is {type(item).__name__}, expected an object with named columns")
+        raise _BrokenRow(f"{place} is {type(item).__name__}, expected an object with named columns")
     return item
 
 
@@ -125,9 +149,9 @@ def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
     finally:
         csv.field_size_limit(limit)
     header = cells[0] if cells else []
-    for number, row in enumerate(cells[1:], start=1):
-        if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} cells, the header {len(header)}; quote its cells")
+    wrong = [f"row {at} has {len(row)} cells" for at, row in enumerate(cells[1:], start=1) if len(row) != len(header)]
+    if wrong:
+        raise DataError(f"{path}: {named(wrong)}, the header {len(header)}; quote cells that hold a delimiter")
     repeated = _repeated(header)
     # Spreadsheets write rows of nothing but delimiters after the last one; a lone empty cell is a row.
     rows: list[RawRow] = [dict(zip(header, row, strict=True)) for row in cells[1:] if len(row) == 1 or any(row)]

@@ -12,9 +12,8 @@ from rapo_ray.types import Prompt
 
 MAX_CHARACTERS = 200_000
 REASONS_SHOWN = 3
-PLACES_SHOWN = 5
 NOT_A_NUMBER = ("nan", "<na>")  # an empty cell that a program wrote as text
-BLANKS = ("", *NOT_A_NUMBER, "none", "null", "na", "n/a", "#n/a")  # the same among numbers
+BLANKS = ("", *NOT_A_NUMBER, "none", "null", "-nan", "na", "#na", "n/a", "#n/a")  # the same among numbers
 WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0*)?")
 
 Row = Mapping[str, object]
@@ -101,11 +100,6 @@ def _refuse_repeat(prompt: Prompt, ids: set[str], seen: Mapping[str, str]) -> No
     first = seen.get(prompt.text.strip())
     if first is not None:
         raise RowError(f"duplicate text of {first}")
-
-
-def named(places: Sequence[str]) -> str:
-    """The first few of many places with a mistake, and their number."""
-    return "; ".join(places[:PLACES_SHOWN]) + (f"; ... {len(places)} in all" if len(places) > PLACES_SHOWN else "")
 
 
 def require_columns(source_name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:

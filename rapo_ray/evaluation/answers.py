@@ -11,11 +11,11 @@ _OPEN = r"[\s\"'`*_$({\[<>]*(?:\\[(\[]\s*)?(?:\\boxed\{)?(?:\\(?:text|mathrm|tex
 _CLOSE = r"(?![\w'’-]|\s*/\s*[A-J]\b)"
 _LETTER = rf"{_OPEN}(?P<letter>[A-J])[\"'`*_$)}}\]]*{_CLOSE}(?!\s*(?:or|and)\s+\(?[A-J]\b)"
 _NAME = r"(?i:option|choice|answer|letter)"
-_IS = r"(?i:is|was|to be|seems to be|(?:would|should|must|has to|can only|will) be)"
+_IS = r"(?i:is|was|to be|(?:seems|appears) to be|(?:would|should|must|has to|can only|will) be)"
 _ANNOUNCED = re.compile(
     r"(?:\b(?i:answer|option|choice|one|letter|solution|conclusion|correct|statement)"
     r"(?:\s+(?i:here|(?:to|among|of|for|that|which)\s+(?:\w+\s+)?\w+))?[*_]*"
-    rf"(?:\s+{_IS}\s*:?|\s*[*_]*[:=])[*_]*(?:\s*(?i:therefore|thus|clearly|then|indeed|most likely|probably))?|"
+    rf"(?:\s+{_IS}\s*:?|\s*[*_]*[:=–—])[*_]*(?:\s*(?i:therefore|thus|clearly|then|indeed|most likely|probably))?|"
     r"\b(?i:(?:i|we)(?:'d|'ll| would| will| must| should| can)?(?:\s+(?:therefore|thus))?\s+"
     r"(?:choose|pick|select|say|answer|conclude|go with|go for|opt for)|let's go with|it (?:must|has to) be)|"
     r"\b(?i:answer)(?=\s*\()|</?(?i:answer)>|答案\s*(?:是|为|：|:)?|选择?)"
@@ -39,7 +39,8 @@ _SMALL = re.compile(
     r"\(([a-j])\)|(?:(?<=option )|(?<=choice )|(?<=answer )|(?<=answer: ))([a-j])\b(?=[.,;:)]|\s*$)", re.IGNORECASE
 )
 _STATED = re.compile(
-    r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)|\s*:)[*_:\s]*(?P<what>[^\n]+)", re.IGNORECASE
+    r"\b(?:final\s+)?answer[*_]*(?:\s+(?:is|was|will be|must be)(?!\s+not\b)|\s*:)[*_:\s]*(?P<what>[^\n]+)",
+    re.IGNORECASE,
 )
 _FIRST_SENTENCE = re.compile(r"(?:(?!\.(?:\s|$))[^\n])+")
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -30,18 +30,18 @@ _REWRITES = [
     (re.compile(pattern), text)
     for pattern, text in (
         (r"\\\\", r"\\cr "),
-        (r"\\[dtc]frac\b", r"\\frac"),
+        (r"\\[dtc](frac|binom)(?![a-zA-Z])", r"\\\1"),
         (r"\\(?:left|right|displaystyle|Bigl?|Bigr?|bigl?|bigr?|limits|mathstrut)(?![a-zA-Z])", ""),
-        (r",\\!", ""),
-        (r"\\[!,;:>]|\\q?quad\b|~|\\ |\\hspace\{[^{}]*\}", " "),
-        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ\b)|\\degree\b|\\[$%]|[$%]", ""),
+        (r",\\!|\{,\}(?=\d{3}(?!\d))", ""),
+        (r"\\[!,;:>]|\\q?quad(?![a-zA-Z])|~|\\ |\\hspace\{[^{}]*\}", " "),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|\\[$%]|[$%]", ""),
         (r"\\(?:lbrace|\{)", r"\\{"),
         (r"\\(?:rbrace|\})", r"\\}"),
-        (r"\\(?:leq|leqslant)\b", r"\\le "),
-        (r"\\(?:geq|geqslant)\b", r"\\ge "),
-        (r"\\neq\b", r"\\ne "),
-        (r"\\(?:cdot|times|ast)\b", "*"),
-        (r"\\div\b", "/"),
+        (r"\\(?:leq?|leqslant)(?![a-zA-Z])", r"\\le "),
+        (r"\\(?:geq?|geqslant)(?![a-zA-Z])", r"\\ge "),
+        (r"\\neq?(?![a-zA-Z])", r"\\ne "),
+        (r"\\(?:cdot|times|ast)(?![a-zA-Z])", "*"),
+        (r"\\div(?![a-zA-Z])", "/"),
         (r"\*\*", "^"),
         (r"<=", r"\\le "),
         (r">=", r"\\ge "),
@@ -65,6 +65,7 @@ _MIXED = re.compile(
     r"(?<![\w.}^_])(\d+)\s*\\frac\s*(?:\{(\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d))|"
     r"(?<![\w./^])(\d+) (\d+)/(\d+)(?![\w/])"
 )
+_REPEATING = re.compile(r"(\d{0,40})\.(\d{0,40})\\overline\s*\{(\d{1,40})\}")
 _NAMED = re.compile(r"^\s*[a-zA-Z](?:_\w+)?\s*(?:=|\\in\b)|^\s*[a-zA-Z]\([a-z]\)\s*=")
 _TOKEN = re.compile(r"\s*(\d+\.\d*|\.\d+|\d+|\\[a-zA-Z]+|[a-zA-Z]+|\\.|.)", re.DOTALL)
 _SEPARATORS = {"\\cup": r"\\cup\b", "\\cr": r"\\cr\b", "&": r"&", "": r",\s*(?:and|or)\b|[,;]|\band\b|\bor\b"}
@@ -161,12 +162,19 @@ def _clean(text: str) -> str:
     text = _UNIT.sub("", text.strip())
     if _GROUPED.fullmatch(text.strip()):
         text = text.replace(",", "").replace(" ", "")
-    return " ".join(_MIXED.sub(_mixed, text).split())
+    return " ".join(_REPEATING.sub(_repeating, _MIXED.sub(_mixed, text)).split())
 
 
 def _mixed(match: re.Match[str]) -> str:
     whole, *numbers = (number for number in match.groups() if number)
     return f"({whole}+{numbers[0]}/{numbers[1]})" if int(numbers[0]) < int(numbers[1]) else match.group()
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """A decimal with a repeating end, as a fraction."""
+    whole, fixed, repeated = match.groups()
+    first = int(whole + fixed or "0")
+    return f"({int(whole + fixed + repeated) - first}/{(10 ** len(repeated) - 1) * 10 ** len(fixed)})"
 
 
 def _bare(text: str) -> str:
@@ -329,6 +337,8 @@ class _Parser:
         if name == "frac":
             numerator = self._group()
             return _times(numerator, _power(self._group(), Fraction(-1)))
+        if name == "binom":
+            return _binomial(self._group(), self._group())
         if name in _FUNCTIONS:
             return self._function(name)
         if name == "pi":
@@ -399,6 +409,15 @@ def _equal_power(root: Fraction, degree: Value, radicand: Value) -> bool:
 
 
 def _factorial(value: Value) -> Value:
+    return Fraction(math.factorial(_count(value)))
+
+
+def _binomial(total: Value, chosen: Value) -> Value:
+    return Fraction(math.comb(_count(total), _count(chosen)))
+
+
+def _count(value: Value) -> int:
+    """The value as a whole number that is small enough for a factorial."""
     if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= 100:
-        raise _NoExpression("!")
-    return Fraction(math.factorial(int(value)))
+        raise _NoExpression(str(value))
+    return int(value)

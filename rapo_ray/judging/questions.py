@@ -20,7 +20,9 @@ CHOICE_TOKENS = 96  # more than the longest JSON object has characters
 LISTED = 12  # replies that a question lists whole, at most
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # one token each in every tokenizer we know
 
-_FENCED = re.compile(r"```(?:json)?\s*(\{[^`]*\})\s*```")  # one code fence with an object and nothing else
+_FENCED = re.compile(  # one code fence with an object and nothing else
+    r"(?P<ticks>`{3,})(?:json)?\s*(?P<object>\{[^`]*\})\s*(?P=ticks)", re.IGNORECASE
+)
 
 
 class JudgeFailure(Exception):
@@ -122,12 +124,21 @@ def read_reply(question: Question, reply: Reply) -> Answer:
             raise JudgeFailure(Status.PARSE, f"the reply is {text[:40]!r}, not one of {', '.join(question.replies)}")
         return Answer(options[question.replies.index(text)], reply.tokens, options, reply.probabilities)
     try:
-        values = json.loads(fenced[1] if (fenced := _FENCED.fullmatch(text)) else text)
+        fenced = _FENCED.fullmatch(text)
+        values = json.loads(fenced["object"] if fenced else text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise JudgeFailure(Status.PARSE, "the reply is not JSON") from None
     if not any(_same(values, option) for option in options):
         raise JudgeFailure(Status.PARSE, f"the reply {text[:80]!r} is none of {', '.join(question.options[:4])}")
     return Answer(values, reply.tokens, options, reply.probabilities)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; a name that comes twice contradicts itself or repeats itself, and is no verdict."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name comes twice")
+    return values
 
 
 def _same(values: Any, option: dict[str, Any]) -> bool:

@@ -9,6 +9,10 @@ from rapo_ray.types import Completion, Form
 
 _CHANNEL = re.compile(r"<\|channel\|>(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+# Ends of a turn in common chat templates: between bars of either width, </s>, <end_of_turn> and so on.
+COMMON_END = (
+    r"<[|｜][^|｜<>]{1,40}[|｜]>|\[\|\w{1,40}\|\]|</s>|<eos>|<end_of_(?:turn|utterance)>|<turn\|>|<seed:eos>|\[e~\["
+)
 
 Conversation = list[dict[str, Any]]
 

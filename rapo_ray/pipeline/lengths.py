@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rapo_ray.data.rows import named
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, named
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.storage.records import LeftOutRow
 from rapo_ray.types import Prompt

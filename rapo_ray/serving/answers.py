@@ -262,11 +262,18 @@ class EventReader:
 
     def __init__(self) -> None:
         self._lines = LineReader()
+        self._data: list[str] = []
 
     def feed(self, piece: str | bytes) -> list[dict[str, Any]]:
-        """The events that end in this piece; each is one line, as vLLM writes them."""
-        lines = (line.removeprefix(DATA).strip() for line in self._lines.feed(piece) if line.startswith(DATA))
-        return [json.loads(line) for line in lines if line != DONE]
+        """The events that end in this piece; an empty line ends each."""
+        texts = []
+        for line in self._lines.feed(piece):
+            if line.startswith(DATA):
+                self._data.append(line.removeprefix(DATA))
+            elif not line and self._data:
+                texts.append("\n".join(self._data).strip())
+                self._data = []
+        return [json.loads(text) for text in texts if text != DONE]
 
 
 def write_event(event: dict[str, Any]) -> str:

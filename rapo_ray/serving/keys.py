@@ -3,10 +3,10 @@
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from rapo_ray.errors import ConfigError
+from rapo_ray.errors import ConfigError, named
 from rapo_ray.text.lines import split_lines
 
 MIN_LENGTH = 16
@@ -64,23 +64,31 @@ def read_keys(path: Path) -> dict[str, str]:
             f"api_keys: cannot read {path} ({type(error).__name__}): give a file of `name:key` lines"
         ) from None
     keys: dict[str, str] = {}
+    wrong: list[str] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        name, colon, key = (part.strip() for part in line.partition(":"))
-        if not colon or not name:
-            raise ConfigError(f"api_keys: {path} line {number} is not `name:key`")
-        if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
-            raise ConfigError(
-                f"api_keys: {path} line {number}: the key of {name!r} must be {MIN_LENGTH} or more ASCII characters "
-                "without spaces (python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one)"
-            )
-        if name in keys:
-            raise ConfigError(f"api_keys: {path} line {number}: {name!r} has a key already")
-        keys[name] = key
+        name, _, key = (part.strip() for part in line.partition(":"))
+        if problem := _problem(name, key, keys):
+            wrong.append(f"line {number}{problem}")
+        keys.setdefault(name, key)
+    if wrong:
+        raise ConfigError(f"api_keys: {path} {named(wrong)}")
     if not keys:
         raise ConfigError(f"api_keys: {path} holds no key")
     return keys
+
+
+def _problem(name: str, key: str, keys: Collection[str]) -> str | None:
+    """The mistake of a line, without its key."""
+    if not name or not key:
+        return " is not `name:key`"
+    if len(key) < MIN_LENGTH or not key.isascii() or any(character.isspace() for character in key):
+        return (
+            f": the key of {name!r} must be {MIN_LENGTH} or more ASCII characters without spaces "
+            "(python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one)"
+        )
+    return f": {name!r} has a key already" if name in keys else None
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

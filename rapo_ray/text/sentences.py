@@ -16,7 +16,7 @@ UNMARKED_LETTERS = 60  # with the rest of its phrase a sentence comes to about 7
 
 _IN_WORD = rf"(?:[^\W_]|[{MARKS}])"
 WORD = re.compile(rf"[^\W_]{_IN_WORD}*(?:['’\u200c\u200d]{_IN_WORD}+)*")
-CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff66-\uff9f]")
 
 _CLOSERS = "\"'”’»)\\]}」』）〉》】"
 # The look-behind keeps a long run of terminators from being scanned again from each of its characters.
@@ -29,14 +29,14 @@ _ITEM = r"[ \t]*(?:[-*•][ \t]|\d{1,3}[.)][ \t])"
 _LINE_BREAK = re.compile(rf"\n(?=[^\S\n]*\n|{_ITEM})")
 _LAST_TOKEN = re.compile(r"[^\s(\"'“‘\[]*\Z")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\Z")
-_LETTERS_AND_DOTS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]\Z")
+_LETTERS_AND_DOTS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]{1,2}\Z")
 _ABBREVIATION = re.compile(
     r"approx|cf|co|corp|dept|dr|eq|est|fig|gen|gov|inc|jr|lt|ltd|mr|mrs|ms|mt|no|prof|rev|sgt|sr|st|vol|vs|"
-    r"bzw|dra|mlle|mme|sra|srta"
+    r"bzw|dhr|dott|dra|mevr|mlle|mme|np|sig|sra|srta|tzn"
 )
-_PAIRED = re.compile(r"(?:^|\s)[^\W\d_A-Z](?:\. ?[^\W\d_])?\Z")  # up to either dot of "z. B."
-_SECOND = re.compile(r"\. ?[^\W\d_]\.")
-_MAY_END = re.compile(r"approx|co|corp|dept|est|etc|inc|jr|ltd|no|sr")
+_PAIRED = re.compile(r"(?:^|\s)[^\W\d_A-Z](?:\. ?[^\W\d_]{1,2})?\Z")  # up to either dot of "z. B." or "p. ej."
+_SECOND = re.compile(r"\. ?[^\W\d_]{1,2}\.")
+_MAY_END = re.compile(r"approx|co|corp|dept|est|etc|inc|jr|ltd|no")
 _UNMARKED = re.compile(f"[{UNMARKED}]")
 _PHRASE = re.compile(r"\S+(?=\s)")
 _TOKEN_REACH = 24  # characters looked back over for an abbreviation
@@ -103,7 +103,7 @@ def _ends_sentence(line: str, start: int, match: re.Match[str]) -> bool:
     following = line[match.end() : match.end() + 8].lstrip()[:1]
     if not following:
         return True
-    if following.islower() and not following.isascii():  # "и т. д. и т. п."
+    if following.title() != following and not following.isascii():  # "и т. д. и т. п."; Georgian has no capitals
         return False
     if mark == ".":
         reach = max(start, match.start() - _TOKEN_REACH)

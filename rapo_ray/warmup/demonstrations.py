@@ -8,8 +8,8 @@ from typing import Any
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
-from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, named, require_columns, text_of
-from rapo_ray.errors import DataError
+from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
+from rapo_ray.errors import DataError, named
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.types import Form, Prompt, Sequence
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from rapo_ray.data.rows import named
-from rapo_ray.errors import DataError
+from rapo_ray.errors import DataError, named
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.pipeline.lengths import fitting
 from tests.make import make_prompt
