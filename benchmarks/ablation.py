@@ -24,14 +24,15 @@ from rapo_ray.storage.layout import RunLayout, Stage
 from rapo_ray.storage.reader import read_config, read_groups
 
 RECIPE = "quickstart"
-ARMS = {  # overrides of the recipe, which are all that an arm changes
-    WARMUP: ["rounds=0"],
-    "R-only": ["credit.parts=risk"],
-    "G-only": ["credit.parts=general"],
-    BOTH: [],
+PAPER = "credit.scheme=grpo"
+ARMS = {  # overrides of the recipe; beside the paper's scheme they are all that an arm changes
+    WARMUP: ["rounds=0", PAPER],
+    "R-only": ["credit.parts=risk", PAPER],
+    "G-only": ["credit.parts=general", PAPER],
+    BOTH: [PAPER],
     "gated": ["credit.scheme=gated"],
     "gdpo": ["credit.scheme=gdpo"],
-    "consistency-off": ["judge.consistency=false"],
+    "consistency-off": ["judge.consistency=false", PAPER],
 }
 OWN = ("name", "out", "seed", "data.heldout", "credit.parts", "credit.scheme", "judge.consistency")
 STOPPED = "stopped; the same command resumes"
