@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from tests.e2e.load import CHAT, post
 pytestmark = pytest.mark.e2e
 
 LONG = {**CHAT, "max_tokens": 400, "temperature": 2}
+CALLERS = 8  # enough for the answers to outlast the signal's way
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -22,16 +22,17 @@ def test_answers_in_flight_end_and_new_ones_get_503(tmp_path: Path, sent: signal
     with serving(tmp_path, publish(tmp_path / "run", "tiny", 1, seed=0)) as at:
         family = psutil.Process(at.pid).children(recursive=True)
         answers: list[str] = []
-        callers = [threading.Thread(target=_long_answer, args=(at, stream, answers)) for stream in (True, False)]
+        begun = threading.Semaphore(0)
+        callers = [threading.Thread(target=_long_answer, args=(at, begun, answers)) for _ in range(CALLERS)]
         for caller in callers:
             caller.start()
-        time.sleep(1)  # both have begun
+        for _ in callers:
+            assert begun.acquire(timeout=60)
         psutil.Process(at.pid).send_signal(sent)
-        statuses = set()
+        refusals: set[int | None] = set()
         while any(caller.is_alive() for caller in callers):
-            statuses.add(_status(at))
-            time.sleep(0.1)
-        assert answers == ["ended", "ended"] and statuses & {503, None}
+            refusals.add(_status(at))
+        assert answers == ["ended"] * CALLERS and refusals & {503, None}
         psutil.Process(at.pid).wait(timeout=120)
         _, alive = psutil.wait_procs(family, timeout=30)
         assert not alive
@@ -40,9 +41,16 @@ def test_answers_in_flight_end_and_new_ones_get_503(tmp_path: Path, sent: signal
     assert not [line for line in last if "raylet" in line or "Traceback" in line]
 
 
-def _long_answer(at: Endpoint, stream: bool, answers: list[str]) -> None:
-    text = post(at, {**LONG, "stream": stream}).text
-    answers.append("ended" if "[DONE]" in text or '"finish_reason"' in text else text)
+def _long_answer(at: Endpoint, begun: threading.Semaphore, answers: list[str]) -> None:
+    """Read one stream to its end; `begun` is released as soon as it has."""
+    body = {**LONG, "stream": True}
+    with httpx.stream("POST", f"{at.url}/chat/completions", json=body, headers=at.headers(), timeout=120) as stream:
+        text = ""
+        for piece in stream.iter_text():
+            if not text:
+                begun.release()
+            text += piece
+    answers.append("ended" if "[DONE]" in text and '"error"' not in text else text)
 
 
 def _status(at: Endpoint) -> int | None:

@@ -46,8 +46,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def splitting(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """The endpoint as it is by default."""
-    with serving(tmp_path_factory.mktemp("splitting"), run) as at:
+    """The endpoint as it is by default, but for structured output."""
+    with serving(tmp_path_factory.mktemp("splitting"), run, "structured_output=true") as at:
         yield at
 
 
@@ -175,15 +175,14 @@ def test_withheld_thinking_leaves_by_no_field(withholding: Endpoint) -> None:
     assert stopped["choices"][0]["logprobs"] is None
 
 
-def test_structured_output_leaves_the_thinking_free(run: Path, tmp_path: Path) -> None:
+def test_structured_output_leaves_the_thinking_free(splitting: Endpoint) -> None:
     schema = {"type": "object", "properties": {"flour": {"enum": ["rye", "oat"]}}, "required": ["flour"],
               "additionalProperties": False}  # fmt: skip
     wanted = {"type": "json_schema", "json_schema": {"name": "loaf", "schema": schema}}
-    with serving(tmp_path, run, "structured_output=true") as at:
-        thinking, content = text_of(ask(at, BREAD, response_format=wanted))
-        assert thinking == "I weigh the risk first." and json.loads(content)["flour"] in ("rye", "oat")
-        direct, content = text_of(ask(at, BREAD, "/no_think", response_format=wanted))
-        assert direct == "" and json.loads(content)["flour"] in ("rye", "oat")
-        deep = {"type": "json_schema", "json_schema": {"schema": json.loads('{"items":' * 20 + "{}" + "}" * 20)}}
-        refused = post(at, {"messages": [{"role": "user", "content": BREAD}], "response_format": deep})
-        assert refused.status_code == 400 and "deeper than 16" in refused.text
+    thinking, content = text_of(ask(splitting, BREAD, response_format=wanted))
+    assert thinking == "I weigh the risk first." and json.loads(content)["flour"] in ("rye", "oat")
+    direct, content = text_of(ask(splitting, BREAD, "/no_think", response_format=wanted))
+    assert direct == "" and json.loads(content)["flour"] in ("rye", "oat")
+    deep = {"type": "json_schema", "json_schema": {"schema": json.loads('{"items":' * 20 + "{}" + "}" * 20)}}
+    refused = post(splitting, {"messages": [{"role": "user", "content": BREAD}], "response_format": deep})
+    assert refused.status_code == 400 and "deeper than 16" in refused.text
