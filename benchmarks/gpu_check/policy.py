@@ -52,6 +52,7 @@ def run(check: Check, record: Record) -> None:
 def policy_config(row: int) -> PolicyConfig:
     """Settings for rows of this width, at a learning rate that 16-bit weights show."""
     return PolicyConfig(
+        dtype="bfloat16",
         zero_stage=2,  # DeepSpeed's optimizer of stage 1 in bfloat16 cannot leave the card
         gradient_checkpointing=True,
         kl_coef=0.0,
