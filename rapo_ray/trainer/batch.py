@@ -4,9 +4,9 @@ A row packs sequences one after another; those of the same prompt share its toke
 once (`model.collate` masks sequences from each other).
 """
 
+import itertools
 import math
 from collections.abc import Sequence as Seq
-from itertools import groupby
 
 from rapo_ray.types import Message, Sequence, message
 
@@ -43,11 +43,15 @@ def plan_steps(
 ) -> list[list[Step]]:
     """Deal prompts to steps and rows to ranks; returns `[rank][step]`, with equally many micro-batches on every rank.
 
+    A step takes prompts that follow each other: the sampler orders a batch so that any stretch of it holds every level
+    and label, which every second prompt does not (`PromptSampler`).
+
     Every `item_size` consecutive sequences (the two of a preference pair) stay together, in order.
     """
     items = [tuple(sequences[start : start + item_size]) for start in range(0, len(sequences), item_size)]
-    prompts = [list(same) for _, same in groupby(items, key=lambda item: item[0].prompt)]
-    steps = [[item for prompt in prompts[start::num_steps] for item in prompt] for start in range(num_steps)]
+    prompts = [list(same) for _, same in itertools.groupby(items, key=lambda item: item[0].prompt)]
+    ends = [len(prompts) * number // num_steps for number in range(num_steps + 1)]
+    steps = [[item for prompt in prompts[start:end] for item in prompt] for start, end in itertools.pairwise(ends)]
     plans = [_plan_step(step, num_ranks, max_tokens, row_tokens) for step in steps if step]
     return [[plan[rank] for plan in plans] for rank in range(num_ranks)]
 

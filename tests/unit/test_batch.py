@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.trainer.batch import MicroBatch, Step, pack_rows, plan_steps, row_width, split_by_tokens
-from rapo_ray.types import Sequence
+from rapo_ray.types import Prompt, Sequence
 
 pytestmark = pytest.mark.unit
 
@@ -40,6 +41,25 @@ def test_every_sequence_is_trained_on_exactly_once(
     plan = plan_steps(make(lengths), num_steps, ranks, budget)
     trained = numbers(batch for steps in plan for step in steps for batch in step.micro_batches)
     assert trained == Counter(range(len(lengths)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("num_steps", [2, 3, 4])
+def test_every_step_of_a_sampled_batch_holds_every_level_and_label(seed: int, num_steps: int) -> None:
+    prompts = [
+        Prompt(f"{level}/{harmful}/{number}", f"{level} {harmful} {number}", harmful, level, "set", "train")
+        for level in (1, 2, 3)
+        for harmful in (True, False)
+        for number in range(20)
+    ]
+    batch = PromptSampler(prompts, 24, seed).next_batch()
+    sequences = [Sequence((place,), (0,), 0.0, (0.0,)) for place in range(len(batch)) for _ in range(4)]
+    plan = plan_steps(sequences, num_steps, num_ranks=1, max_tokens=1000)
+    strata = [
+        {(batch[place].level, batch[place].harmful) for place in numbers(all_of(plan, step))}
+        for step in range(num_steps)
+    ]
+    assert all(len(held) == 6 for held in strata), strata
 
 
 @given(LENGTHS, STEPS, RANKS, BUDGET)
@@ -176,6 +196,6 @@ def test_packed_rows_lose_nothing_and_keep_ranks_equal(
 def test_a_group_s_samples_stay_in_one_step() -> None:
     sequences = [*group((1,), 4, 4), *group((2,), 4, 4), *group((3,), 4, 4)]
     ((first, second),) = plan_steps(sequences, num_steps=2, num_ranks=1, max_tokens=1000, row_tokens=9)
-    assert [row[0].tokens[0] for batch in first.micro_batches for row in batch.rows] == [1, 3]
-    assert [len(row) for batch in first.micro_batches for row in batch.rows] == [2, 2]
-    assert [sequence.tokens[0] for batch in second.micro_batches for sequence in batch.sequences] == [2, 2]
+    assert [sequence.tokens[0] for batch in first.micro_batches for sequence in batch.sequences] == [1, 1]
+    assert [row[0].tokens[0] for batch in second.micro_batches for row in batch.rows] == [2, 3]
+    assert [len(row) for batch in second.micro_batches for row in batch.rows] == [2, 2]
