@@ -25,7 +25,7 @@ Numbers = npt.NDArray[np.float64]
 
 FOLDER = Path(__file__).parents[2] / "rapo_ray" / "data" / "quickstart"
 FILES = ("train", "validation", "heldout", "demonstrations")
-PER_CELL = {"train": 27, "validation": 8, "heldout": 12, "demonstrations": 24}
+PER_CELL = {"train": 54, "validation": 8, "heldout": 12, "demonstrations": 48}
 CHANCE = 0.6  # what may be predicted at most without a look at the request
 
 
