@@ -44,6 +44,17 @@ class Packed(list[T]):
 
 
 @message
+class Attack(Message):
+    """The way a prompt was made from a plainer one."""
+
+    seed: "Prompt"  # the plain prompt, whose answer the judge reads
+    chain: tuple[str, ...]  # of families, innermost first; its length is the complexity k
+    attacker: str
+    version: int  # of the attacker: it changes where its attacks may
+    number: int = 0  # of the try at this prompt
+
+
+@message
 class Prompt(Message):
     """One user request.
 
@@ -58,6 +69,7 @@ class Prompt(Message):
     split: str
     category: str | None = None  # of harm, or of subject, as the source names it
     expected: str | None = None  # the exact answer, where there is one
+    attack: "Attack | None" = None  # that made it from another prompt, if one did
 
 
 class Form(StrEnum):

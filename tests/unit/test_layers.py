@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     "ground",  # the modules of rapo_ray/ that are no command
     "text",
+    "attacks",
     "config",
     "models",
     "engines",

@@ -1,0 +1,1 @@
+"""The families, one a module; none holds operational harm: a family transforms a request and explains nothing."""
