@@ -110,7 +110,7 @@ def _coconot(table: Table, number: int, row: Row) -> Prompt:
     Of the first only those with safety concerns are harmful. The others, such as incomplete ones, neither do harm nor
     can be answered in full: they are left out.
 
-    Source: allenai/coconot, ODC-BY; allenai/noncompliance, data/. Brahman et al., arXiv 2407.12043.
+    Source: allenai/coconot; allenai/noncompliance, data/, MIT. Brahman et al., arXiv 2407.12043.
     """
     split = "train" if "chosen" in table.columns else _coconot_split(table.split)
     category = text_of(row, "category").strip()
