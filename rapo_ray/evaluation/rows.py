@@ -90,6 +90,8 @@ class EvalRow:
     consistent: bool | None = None
     content: str | None = None  # of its item
     reply: EndpointReply | None = None  # of an endpoint
+    style: str | None = None  # of its prompt, as its language
+    language: str | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -164,7 +166,7 @@ def make_row(
         keyword_refused=stated or outcome == "filtered" or keyword_refused(answer),
         correct=correct, outcome=outcome,
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
-        content=item.content, reply=response.reply,
+        content=item.content, reply=response.reply, style=prompt.style, language=prompt.language,
     )  # fmt: skip
 
 
