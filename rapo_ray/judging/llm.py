@@ -50,10 +50,10 @@ class LlmJudge:
         if "risk" not in parts:
             return _with_general(verdict, await self._general(prompt, completion))
         together = "general" in parts and prompt.attack is None  # one request for both
-        calls = [self._level(prompt), self._reading(prompt, completion, together)]
-        if "general" in parts and not together:
-            calls.append(self._general(prompt, completion))
-        level, reading, *general = await all_of(calls)
+        alone = [self._general(prompt, completion)] if "general" in parts and not together else []
+        level, reading, *general = await all_of(
+            [self._level(prompt), self._reading(prompt, completion, together), *alone]
+        )
         verdict = _with_risk(verdict, level, reading, completion)
         if together:
             return _with_general(verdict, reading, paid=True)

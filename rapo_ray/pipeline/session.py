@@ -105,7 +105,7 @@ class Session:
             console.say(f"starting {config.policy.ranks} policy rank(s)")
             policy, reference, weights = spawner.start_training(start.resolve(), rollouts, judge)
             learner = Learner(reference, policy, weights)
-            prompts = training_prompts(config, self.inputs, rollouts)
+            prompts = training_prompts(config, self.inputs, rollouts.prompt_lengths)
             done = 0 if latest is None else self._resume(latest, policy, prompts)
             self.multiplier = 0.0 if latest is None else latest.state.multiplier
             self.folder.forget_after(done)

@@ -38,9 +38,7 @@ def length_penalty(sample: Sample, config: CreditConfig) -> float:
 def _credited(group: Group, config: CreditConfig, multiplier: float) -> Group:
     rewards_G = _rewards(group, config)
     advantages_G: list[float | None] = [None] * len(rewards_G)
-    general = [
-        s.verdict.general or 0.0 for s, reward in zip(group.samples_G, rewards_G, strict=True) if reward is not None
-    ]
+    general = _general(group, rewards_G)
     if _differ(group, rewards_G, config) or (multiplier and len(set(general)) > 1):
         scheme = SCHEMES[config.scheme]
         advantages = iter(_weighted(_advantages(_parts(group, rewards_G, config), scheme), general, multiplier, scheme))
@@ -80,6 +78,12 @@ def _parts(group: Group, rewards_G: Sequence[float | None], config: CreditConfig
         for sample, reward in zip(group.samples_G, rewards_G, strict=True)
         if reward is not None
     ]
+
+
+def _general(group: Group, rewards_G: Sequence[float | None]) -> list[float]:
+    """G of every sample that has a reward."""
+    pairs = zip(group.samples_G, rewards_G, strict=True)
+    return [s.verdict.general or 0.0 for s, reward in pairs if reward is not None]
 
 
 def _advantages(parts: Sequence[Parts], scheme: Scheme) -> Advantages:
