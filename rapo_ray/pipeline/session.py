@@ -106,8 +106,7 @@ class Session:
             policy, reference, weights = spawner.start_training(start.resolve(), rollouts, judge)
             learner = Learner(reference, policy, weights)
             prompts = training_prompts(config, self.inputs, rollouts.prompt_lengths)
-            done = 0 if latest is None else self._resume(latest, policy, prompts)
-            self.multiplier = 0.0 if latest is None else latest.state.multiplier
+            done = self._restore(latest, policy, prompts)
             self.folder.forget_after(done)
             weights.sync(done)
         if done == 0:
@@ -145,7 +144,11 @@ class Session:
             rollouts.engines.restarted = self.watchers.exported.restarted
         return rollouts, judge
 
-    def _resume(self, latest: Checkpoint, policy: Policy, prompts: TrainingPrompts) -> int:
+    def _restore(self, latest: Checkpoint | None, policy: Policy, prompts: TrainingPrompts) -> int:
+        """Go back to a checkpoint, or to the beginning; returns the number of finished rounds."""
+        self.multiplier = 0.0 if latest is None else latest.state.multiplier
+        if latest is None:
+            return 0
         console.say(f"resuming after round {latest.state.round} of {self.config.rounds}")
         policy.load(latest.policy)
         prompts.restore(latest.state.sampler, latest.state.attacker)
@@ -175,6 +178,8 @@ class Session:
             self.folder.record_seconds(self._seconds())
             self.watchers.round(metrics)
             console.say(terminal.round_line(metrics, config.rounds))
+            if (attacked := terminal.attack_line(metrics)) is not None:
+                console.say(attacked)
             self._alarms(alarms, metrics)
             if checkpoint_follows(config, number):
                 state = RunState(config_hash(config), number, *prompts.states(), self.multiplier)
