@@ -28,6 +28,7 @@ SETTINGS = {  # arguments of each benchmark for a finished run: its model or its
     "layouts": lambda run: ["--only", "compared"],
     "serving": lambda run: ["--model", str(run)],
     "attacks": lambda run: [],
+    "attacker": lambda run: [],
 }
 
 

@@ -17,8 +17,8 @@ Saved = Callable[[], dict[str, str]]  # waits for the end of a save; SHA-256 of 
 class PromptSource(Protocol):
     """The training prompts in their order."""
 
-    def next_batch(self) -> list[Prompt]:
-        """The prompts of the next round."""
+    def next_batch(self, number: int) -> list[Prompt]:
+        """The prompts of round `number`, which comes after the one before."""
 
 
 class Rollouts(Protocol):

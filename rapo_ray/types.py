@@ -73,6 +73,11 @@ class Prompt(Message):
     style: str | None = None  # in which the source words it, where it has several
     language: str | None = None  # as in BCP 47, where the source says
 
+    @property
+    def plain(self) -> "Prompt":
+        """The prompt that its answer is judged on: the seed of its attack, or itself."""
+        return self if self.attack is None else self.attack.seed
+
 
 class Form(StrEnum):
     """The shape of a completion; everything but OK is its own verdict and is never judged as an answer."""
@@ -281,6 +286,15 @@ class Phase(StrEnum):
     REFERENCE = "reference"
     UPDATE = "update"
     SYNC = "sync"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedAttacks:
+    """Attacks of a round that stayed plain prompts, each with its benign twin, by reason."""
+
+    failed: int = 0  # the attacker made none
+    contaminated: int = 0  # an evaluation suite holds it
+    too_long: int = 0  # more tokens than the engines take
 
 
 @dataclass(frozen=True, slots=True)

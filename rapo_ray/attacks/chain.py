@@ -18,13 +18,18 @@ Chain = tuple[str, ...]  # names of families, innermost first
 
 def parse_chain(name: str) -> Chain:
     """The chain of a name such as `none`, `base64` or `role_play+base64`; raises ConfigError for an unknown family."""
-    chain = () if name == PLAIN else tuple(name.split(LINK))
+    chain = chain_of(name)
     if unknown := [one for one in chain if one not in FAMILIES]:
         raise ConfigError(
             f"attack {name!r} names {unknown[0]!r}, which is no family: take {PLAIN}, or names joined by {LINK} of "
             f"{', '.join(sorted(FAMILIES))}"
         )
     return chain
+
+
+def chain_of(name: str) -> Chain:
+    """The chain of a recorded name, whose families this version may not know."""
+    return () if name == PLAIN else tuple(name.split(LINK))
 
 
 def chain_name(chain: Chain) -> str:

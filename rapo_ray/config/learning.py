@@ -39,6 +39,12 @@ class CreditConfig(Strict):
     """Completion lengths in tokens between which a penalty rises from 0 to its maximum (DAPO); unset, there is none."""
     overlong_penalty: float = Field(default=0.5, gt=0)
     """Largest length penalty, subtracted from the reward; `gdpo` standardises it as a separate part."""
+    over_refusal_bound: float | None = Field(default=None, ge=0, lt=1)
+    """Largest share of the benign prompts' answers that may fail to help, twins of attacks included.
+
+    While a round is above it, a multiplier rises that weights G of benign prompts in the advantages, and falls while
+    rounds are below; unset, there is none.
+    """
 
     @model_validator(mode="after")
     def _gate_has_both_parts(self) -> Self:
@@ -46,6 +52,15 @@ class CreditConfig(Strict):
             raise ValueError(
                 f"credit.scheme=gated ranks outcomes by R and G together: set credit.parts=both (it is {self.parts}) "
                 "or another credit.scheme"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bound_has_its_part(self) -> Self:
+        if self.over_refusal_bound is not None and self.parts == "risk":
+            raise ValueError(
+                f"credit.over_refusal_bound={self.over_refusal_bound:g} weights G, which credit.parts=risk leaves out: "
+                "set credit.parts=both"
             )
         return self
 

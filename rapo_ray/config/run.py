@@ -6,9 +6,13 @@ Precedence: defaults < recipe file < dotted overrides on the command line. Unkno
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rapo_ray.attacks.chain import parse_chain
+from rapo_ray.attacks.library import FAMILIES
+from rapo_ray.attacks.split import HELD_OUT, split_families
 from rapo_ray.config.alarms import AlarmsConfig
+from rapo_ray.config.attack import AttackConfig
 from rapo_ray.config.base import Dtype, Strict, device_dtype
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
 from rapo_ray.config.judge import JudgeBackendConfig, JudgeConfig
@@ -47,12 +51,48 @@ class DataConfig(Strict):
     """Prompts of evaluation suites, as `name:n,name:n`, that may not be trained on either; unset, there are none."""
     contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
     """`refuse` leaves out training prompts and demonstrations that occur in a suite; the other value keeps them."""
+    heldout_families: tuple[str, ...] = tuple(mechanism.value for mechanism in HELD_OUT)
+    """Families of attacks, or mechanisms with all of their families, that are never trained on; all others may be."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Data files by name; `quickstart`, `quickstart-validation` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
     """Largest share of a source's rows that may be quarantined; above it the run stops."""
     long_prompts: Literal["refuse", "leave_out"] = "refuse"
     """Prompts of more than `rollout.max_prompt_tokens`: refused, all named at once, or left out and listed."""
+    attack: AttackConfig | None = None
+    """Attacks that replace a share of each round's prompts; unset, there are none."""
+
+    @field_validator("heldout_families")
+    @classmethod
+    def _families_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            split_families(names)
+        return names
+
+    @property
+    def trained_families(self) -> tuple[str, ...]:
+        """Families that attacks of the rounds are made of; none without `data.attack`."""
+        if self.attack is None:
+            return ()
+        if self.attack.families is not None:
+            return self.attack.families
+        return split_families(self.heldout_families).trained if self.heldout_families else tuple(sorted(FAMILIES))
+
+    @model_validator(mode="after")
+    def _attacks_leave_families_out(self) -> Self:
+        attack, trained = self.attack, self.trained_families
+        if attack is None:
+            return self
+        heldout = split_families(self.heldout_families).held_out if self.heldout_families else ()
+        if both := [name for name in trained if name in heldout]:
+            raise ValueError(
+                f"data.attack.families trains on {both[0]!r}, which data.heldout_families holds out: choose one"
+            )
+        if attack.max_k > len(trained):
+            raise ValueError(
+                f"data.attack.max_k={attack.max_k} is more than the {len(trained)} families that attacks are made of"
+            )
+        return self
 
 
 class WarmupConfig(Strict):
@@ -219,10 +259,13 @@ class RunConfig(Strict):
         self._stale_rollouts_are_corrected()
         self._overlong_is_reachable()
         self._every_step_has_a_prompt()
+        self._attacks_come_in_pairs()
+        self._bound_has_advantages()
         self._judges_time_out_first()
         self._engines_fit_beside_policy()
         self._judges_fit_beside_rollouts()
         self._promotion_has_gates()
+        self._gate_reads_untrained_attacks()
         self._gated_traces_are_swapped()
         self._evaluated_rounds_have_checkpoints()
         self._tensor_parallel_has_gpus()
@@ -270,6 +313,23 @@ class RunConfig(Strict):
                 f"prompts_per_round={self.prompts_per_round}"
             )
 
+    def _attacks_come_in_pairs(self) -> None:
+        attack = self.data.attack
+        if attack is not None and not self.attacked_pairs:
+            raise ValueError(
+                f"data.attack.share={attack.share:g} of prompts_per_round={self.prompts_per_round} is no whole pair of "
+                f"an attack and its benign twin: set it to at least {2 / self.prompts_per_round:g}"
+                if self.prompts_per_round > 1
+                else "data.attack needs prompts_per_round=2 or more: an attack and its benign twin"
+            )
+
+    def _bound_has_advantages(self) -> None:
+        if self.credit.over_refusal_bound is not None and self.policy.learns_from_pairs:
+            raise ValueError(
+                f"credit.over_refusal_bound={self.credit.over_refusal_bound:g} weights advantages, and "
+                f"policy.objective={self.policy.objective} has none: leave it out, or set policy.objective=clip"
+            )
+
     def _judges_time_out_first(self) -> None:
         for part, judge in self.judge.named().items():
             if judge.backend != "rules" and judge.timeout >= self.limits.judge:
@@ -281,6 +341,16 @@ class RunConfig(Strict):
     def _promotion_has_gates(self) -> None:
         if self.serve.follow and not self.gates.bars():
             raise ValueError("serve.follow=true needs gates, for example gates.asr=0.1: nothing else is promoted")
+
+    def _gate_reads_untrained_attacks(self) -> None:
+        if self.data.attack is None or self.gates.asr is None:
+            return
+        chains = [parse_chain(name) for name in self.evaluation.attacks]
+        if not any(chain and set(chain).isdisjoint(self.data.trained_families) for chain in chains):
+            raise ValueError(
+                f"gates.asr={self.gates.asr:g} reads no attack of families that are never trained on: add one of "
+                f"data.heldout_families to evaluation.attacks (it is {', '.join(self.evaluation.attacks)})"
+            )
 
     def _gated_traces_are_swapped(self) -> None:
         if self.gates.trace_follows is not None and not self.evaluation.trace_swaps:
@@ -350,6 +420,12 @@ class RunConfig(Strict):
                 f"rollout.memory_share and the memory_share of judges that share its cards add up to {total:g}, "
                 f"more than {MAX_SHARED_MEMORY:g}"
             )
+
+    @property
+    def attacked_pairs(self) -> int:
+        """Attacks of a round, each with a benign twin."""
+        attack = self.data.attack
+        return 0 if attack is None else int(round(attack.share * self.prompts_per_round / 2, 4))  # 2/24 has no end
 
     @property
     def eager(self) -> bool:

@@ -49,9 +49,15 @@ class LlmJudge:
             return replace(verdict, sentences=sentences)
         if "risk" not in parts:
             return _with_general(verdict, await self._general(prompt, completion))
-        level, answer = await all_of([self._level(prompt), self._reading(prompt, completion, "general" in parts)])
-        verdict = _with_risk(verdict, level, answer, completion)
-        return _with_general(verdict, answer, paid=True) if "general" in parts else verdict
+        together = "general" in parts and prompt.attack is None  # one request for both
+        alone = [self._general(prompt, completion)] if "general" in parts and not together else []
+        level, reading, *general = await all_of(
+            [self._level(prompt), self._reading(prompt, completion, together), *alone]
+        )
+        verdict = _with_risk(verdict, level, reading, completion)
+        if together:
+            return _with_general(verdict, reading, paid=True)
+        return _with_general(verdict, general[0]) if general else verdict
 
     async def _reading(self, prompt: Prompt, completion: Completion, with_general: bool) -> Answer:
         """One call for all that code cannot decide: the trace's relevance and decision, and the answer's quality."""
@@ -67,8 +73,9 @@ class LlmJudge:
         )
 
     async def _general(self, prompt: Prompt, completion: Completion) -> Answer:
+        """The answer's quality, against the plain request: an attack's words do not count for it."""
         rubric, field = _general_question(prompt.harmful)
-        return await self._answer(rubric, [field], request=prompt.text, answer=completion.answer)
+        return await self._answer(rubric, [field], request=prompt.plain.text, answer=completion.answer)
 
     async def _paper_risk(self, prompt: Prompt, completion: Completion) -> Answer:
         return await self._answer(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rapo_ray.config.alarms import AlarmName
 from rapo_ray.judging.canaries import CanaryReport
-from rapo_ray.storage.metrics import LevelMetrics, RoundMetrics
+from rapo_ray.storage.metrics import AttackMetrics, LevelMetrics, RoundMetrics
 from rapo_ray.types import Phase
 
 
@@ -71,6 +71,16 @@ SERIES = (
         "Balanced accuracy with which a reader of the trace alone predicts refusal; 0.5 is chance",
         ("prompts",),
     ),
+    Series(
+        f"{PREFIX}attack_success_share", "Share of answers that comply with a harmful prompt, by complexity k", ("k",)
+    ),
+    Series(f"{PREFIX}family_success_share", "The same of the attacks with this family in their chain", ("family",)),
+    Series(f"{PREFIX}attacked_share", "Share of the round's prompts that are attacks or their benign twins"),
+    Series(f"{PREFIX}attacks_dropped", "Attacks of the round that stayed plain prompts", ("reason",)),
+    Series(f"{PREFIX}twins_answered_share", "Share of the answers to benign twins that help"),
+    Series(
+        f"{PREFIX}over_refusal_multiplier", "Multiplier of the bound on over-refusal: additional weight of benign G"
+    ),
     Series(f"{PREFIX}alarm", "1 where an alarm is active, else 0", ("alarm",)),
     Series(RESTARTS, "Actors started again", ("role",), "counter"),
 )
@@ -97,6 +107,10 @@ def values(metrics: RoundMetrics) -> Iterator[Value]:
     for level_name, one in metrics.levels.items():
         yield from _level(level_name, one)
     yield from _each("decisions", "decision", metrics.decisions)
+    if metrics.attacks is not None:
+        yield from _attacks(metrics.attacks)
+    if metrics.multiplier is not None:
+        yield _one("over_refusal_multiplier", metrics.multiplier)
     for name, statistics in asdict(metrics.lengths).items():
         yield from _each(name, "statistic", statistics)
     yield _one("kl_nats", update.kl)
@@ -144,6 +158,14 @@ def _level(name: str, level: LevelMetrics) -> Iterator[Value]:
     for of, tally in {**tallies, "adequate": level.adequate}.items():
         yield _one("level_share", tally.share, level=name, of=of)
     yield _one("level_sentences", level.trace_sentences, level=name)
+
+
+def _attacks(attacks: AttackMetrics) -> Iterator[Value]:
+    yield from _each("attack_success_share", "k", {k: tally.share for k, tally in attacks.by_k.items()})
+    yield from _each("family_success_share", "family", {name: one.share for name, one in attacks.by_family.items()})
+    yield _one("attacked_share", attacks.share)
+    yield from _each("attacks_dropped", "reason", asdict(attacks.dropped))
+    yield _one("twins_answered_share", attacks.twins_answered.share)
 
 
 def idle_shares(seconds: Mapping[str, float], drawing_seconds: float) -> dict[str, float]:

@@ -52,6 +52,7 @@ class RolloutPrefetcher:
         """Start to collect round `number`, where that is allowed, with the weights that the engines still hold."""
         if not self._may_prefetch(number):
             return
+        self._choose_prompts(number)  # now: what the source learns from the round before would come at any moment
         self._prefetch = prefetch = Future[RolloutBatch]()
 
         def work() -> None:
@@ -81,7 +82,10 @@ class RolloutPrefetcher:
 
     def _collect(self, number: int, version: int, judged: Judged) -> RolloutBatch:
         started = time.monotonic()
-        if number not in self._prompts_P:
-            self._prompts_P[number] = self._source.next_batch()
+        self._choose_prompts(number)
         groups_P = self._collector.collect(self._prompts_P[number], number, judged)
         return RolloutBatch(groups_P, version, time.monotonic() - started)
+
+    def _choose_prompts(self, number: int) -> None:
+        if number not in self._prompts_P:
+            self._prompts_P[number] = self._source.next_batch(number)

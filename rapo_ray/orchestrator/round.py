@@ -1,9 +1,9 @@
 """The order of a round, and nothing else: no tensor maths, no logging.
 
-sampler -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> advantages
-                        ^                                                       |
-                        | weights, version v+1                                  v
-                      sync <---------------- policy <----------- reference (log-probs)
+sampler, attacker -> prompts -> engines -> rollouts -> judges -> verdicts -> credit -> advantages
+                                  ^                                                       |
+                                  | weights, version v+1                                  v
+                                sync <---------------- policy <----------- reference (log-probs)
 
 A checkpoint of the round before is saved beside generation and judging; reference and update wait for its end.
 With `rollout.staleness=1` the engines collect the next round beside reference and policy (prefetch.py).
@@ -22,7 +22,12 @@ from rapo_ray.types import Group, Phase, RoundResult, Sample, Sequence, Status, 
 
 
 def run_round(
-    source: RolloutPrefetcher, learner: Learner, config: RunConfig, number: int, progress: Progress
+    source: RolloutPrefetcher,
+    learner: Learner,
+    config: RunConfig,
+    number: int,
+    progress: Progress,
+    multiplier: float = 0.0,
 ) -> RoundResult:
     """One round: learns from its completions, leaves every engine with weights version `number`.
 
@@ -34,7 +39,7 @@ def run_round(
         check_versions(batch.groups_P, batch.version)
         check_failures(batch.groups_P, config.judge.failure_budget)
     source.prefetch(number + 1)
-    credited_P = assign_credit(batch.groups_P, config.credit)
+    credited_P = assign_credit(batch.groups_P, config.credit, multiplier)
     sequences = build_sequences(credited_P, config)
     update = UpdateResult()
     if learner.policy.saving:

@@ -33,6 +33,7 @@ class Inputs:
     demonstrations: list[Demonstration]
     contaminated: list[Hit]  # training prompts and demonstrations that an evaluation prompt repeats
     bad_rows: list[BadRow] = field(default_factory=list)  # of the files
+    guard: Guard = field(default_factory=lambda: Guard(()))  # what may not be trained on, generated prompts included
 
 
 def load_inputs(config: RunConfig) -> Inputs:
@@ -55,7 +56,9 @@ def load_inputs(config: RunConfig) -> Inputs:
     suites = inputs.heldout_P
     if config.data.evaluation is not None:
         suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation, bad)
-    return _guarded(config, inputs, suites)
+    guarded = _guarded(config, inputs, suites)
+    _check_pairs(config, guarded.train_P)
+    return guarded
 
 
 def chat_format(config: RunConfig, base: Path) -> ChatFormat:
@@ -132,6 +135,8 @@ def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
     synthesis_P, synthesis_hits = guard.split(inputs.synthesis_P)
     _, demonstration_hits = guard.split([demonstration.prompt for demonstration in inputs.demonstrations])
     hits = [*train_hits, *synthesis_hits, *demonstration_hits]
+    if config.data.contamination == "refuse":
+        inputs = replace(inputs, guard=guard)
     if not hits:
         return inputs
     first = f"first: {hits[0].prompt.id} is {hits[0].match} with {hits[0].suite.id}"
@@ -152,6 +157,15 @@ def _guarded(config: RunConfig, inputs: Inputs, suites: list[Prompt]) -> Inputs:
                 f"data.contamination={ACCEPTED!r}"
             )
     return replace(inputs, train_P=train_P, synthesis_P=synthesis_P, demonstrations=demonstrations, contaminated=hits)
+
+
+def _check_pairs(config: RunConfig, train_P: list[Prompt]) -> None:
+    """Raise DataError where an attack would have no harmful prompt, or no benign one for its twin."""
+    if config.data.attack is not None and len({prompt.harmful for prompt in train_P}) < 2:
+        raise DataError(
+            f"data.train={config.data.train}: data.attack needs harmful and benign prompts, for each attack has a "
+            "benign twin; add a source of the other kind, or leave out data.attack"
+        )
 
 
 def load_prompts(config: RunConfig, setting: str, recipe: str, rows: list[BadRow] | None = None) -> list[Prompt]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rapo_ray import console
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import config_hash
-from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError
 from rapo_ray.evaluation.heldout import summarise_stage
 from rapo_ray.evaluation.results import traces_of
@@ -25,12 +24,15 @@ from rapo_ray.monitoring.watchers import Watchers
 from rapo_ray.orchestrator.collect import RoundCollector, collect_groups
 from rapo_ray.orchestrator.phases import Phases
 from rapo_ray.orchestrator.prefetch import RolloutPrefetcher
+from rapo_ray.orchestrator.prompts import TrainingPrompts
 from rapo_ray.orchestrator.round import check_failures, run_round
+from rapo_ray.pipeline.attacks import training_prompts
 from rapo_ray.pipeline.evaluations import RunEvaluations, is_due
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.pipeline.lengths import fitting
 from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.report import page, terminal
+from rapo_ray.reward.multiplier import next_multiplier
 from rapo_ray.roles import Inference, Judge, Learner, Policy
 from rapo_ray.storage.checkpoint import Checkpoint, CheckpointStore, RunState
 from rapo_ray.storage.layout import Stage
@@ -39,7 +41,7 @@ from rapo_ray.storage.reader import read_alarms, read_groups, read_metrics, read
 from rapo_ray.storage.records import LeftOutRow, RunSummary, compare
 from rapo_ray.storage.rows import write_groups
 from rapo_ray.storage.run_folder import RunFolder
-from rapo_ray.types import Group
+from rapo_ray.types import Group, RoundResult
 
 if TYPE_CHECKING:
     from actors.judge_group import JudgeGroup
@@ -73,6 +75,7 @@ class Session:
     phases: Phases = field(default_factory=Phases)
     started: float = field(default_factory=time.monotonic)
     earlier: dict[str, float] = field(init=False)  # seconds of the processes before this one
+    multiplier: float = 0.0  # of the bound on over-refusal
 
     def __post_init__(self) -> None:
         self.earlier = self.folder.earlier_seconds()
@@ -102,8 +105,8 @@ class Session:
             console.say(f"starting {config.policy.ranks} policy rank(s)")
             policy, reference, weights = spawner.start_training(start.resolve(), rollouts, judge)
             learner = Learner(reference, policy, weights)
-            sampler = PromptSampler(self.inputs.train_P, config.prompts_per_round, config.seed)
-            done = 0 if latest is None else self._resume(latest, policy, sampler)
+            prompts = training_prompts(config, self.inputs, rollouts.prompt_lengths)
+            done = self._restore(latest, policy, prompts)
             self.folder.forget_after(done)
             weights.sync(done)
         if done == 0:
@@ -111,7 +114,7 @@ class Session:
         evaluate = partial(self._evaluate, rollouts, judge, policy)
         evaluate(done)
         with self.phases("rounds"), checkpoints.finishing():
-            self._rounds(inference, learner, sampler, checkpoints, done, evaluate)
+            self._rounds(inference, learner, prompts, checkpoints, done, evaluate)
         self._measure(Stage.RAPO, rollouts, judge)
         self._publish_model(policy)
         self._summarise()
@@ -141,17 +144,21 @@ class Session:
             rollouts.engines.restarted = self.watchers.exported.restarted
         return rollouts, judge
 
-    def _resume(self, latest: Checkpoint, policy: Policy, sampler: PromptSampler) -> int:
+    def _restore(self, latest: Checkpoint | None, policy: Policy, prompts: TrainingPrompts) -> int:
+        """Go back to a checkpoint, or to the beginning; returns the number of finished rounds."""
+        self.multiplier = 0.0 if latest is None else latest.state.multiplier
+        if latest is None:
+            return 0
         console.say(f"resuming after round {latest.state.round} of {self.config.rounds}")
         policy.load(latest.policy)
-        sampler.restore(latest.state.sampler)
+        prompts.restore(latest.state.sampler, latest.state.attacker)
         return latest.state.round
 
     def _rounds(
         self,
         inference: Inference,
         learner: Learner,
-        sampler: PromptSampler,
+        prompts: TrainingPrompts,
         checkpoints: CheckpointStore,
         done: int,
         evaluate: Callable[[int], None],
@@ -159,23 +166,34 @@ class Session:
         config = self.config
         alarms = Alarms(config.alarms, read_metrics(self.folder.metrics), read_alarms(self.folder.alarms))
         alarms.check()
-        source = RolloutPrefetcher(sampler, RoundCollector(inference, config), partial(may_prefetch, config))
+        source = RolloutPrefetcher(prompts, RoundCollector(inference, config), partial(may_prefetch, config))
         if done < config.rounds:
             console.say(terminal.HEADER)
         for number in range(done + 1, config.rounds + 1):
             self._canaries(number, inference.judge)
             with console.progress(f"round {number}/{config.rounds}") as progress:
-                result = run_round(source, learner, config, number, progress)
-            metrics = measure_round(result)
+                result = run_round(source, learner, config, number, progress, self.multiplier)
+            metrics = self._learn(prompts, result)
             self.folder.record(result, metrics)
             self.folder.record_seconds(self._seconds())
             self.watchers.round(metrics)
             console.say(terminal.round_line(metrics, config.rounds))
+            if (attacked := terminal.attack_line(metrics)) is not None:
+                console.say(attacked)
             self._alarms(alarms, metrics)
             if checkpoint_follows(config, number):
-                checkpoints.begin(RunState(config_hash(config), number, sampler.state()), learner.policy.save)
+                state = RunState(config_hash(config), number, *prompts.states(), self.multiplier)
+                checkpoints.begin(state, learner.policy.save)
             alarms.check()
             evaluate(number)
+
+    def _learn(self, prompts: TrainingPrompts, result: RoundResult) -> RoundMetrics:
+        """Let attacker and multiplier learn from a round; returns the round's metrics."""
+        bound = self.config.credit.over_refusal_bound
+        dropped = prompts.learn(result.round_number, result.groups_P)
+        metrics = measure_round(result, dropped, None if bound is None else self.multiplier)
+        self.multiplier = next_multiplier(self.multiplier, metrics.shares.over_refusal, bound)
+        return metrics
 
     def _alarms(self, alarms: Alarms, metrics: RoundMetrics) -> None:
         """Say and store which alarms begin and end with a round."""

@@ -109,6 +109,7 @@ def sections(evidence: Evidence) -> list[Section]:
         training_sections.trade_off(evidence),
         training_sections.mechanism(evidence),
         training_sections.rewards(evidence),
+        training_sections.attacks(evidence),
         training_sections.cases(evidence),
         training_sections.lengths(evidence),
         intervention_section.section(evidence),

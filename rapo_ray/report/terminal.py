@@ -1,6 +1,7 @@
 """Tables and lines of figures in the terminal: a line a round, tables at the end."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 from rich.table import Table
@@ -40,6 +41,23 @@ def round_line(metrics: RoundMetrics, rounds: int) -> str:
         f"{number(seconds.get(Phase.SYNC), '.1f'):>5}",
     ]
     return " ".join(cells)
+
+
+def attack_line(metrics: RoundMetrics) -> str | None:
+    """A round's attacks and the bound on over-refusal in one line below its own; None without either."""
+    attacks, parts = metrics.attacks, []
+    if attacks is not None:
+        success = [f"k={k} {number(tally.share, '.0%')}" for k, tally in attacks.by_k.items()]
+        parts += [
+            f"attacked {attacks.share:.0%}",
+            f"complied {', '.join(success) or NONE}",
+            f"twins answered {number(attacks.twins_answered.share, '.0%')}",
+            *(f"{count} {reason.replace('_', ' ')}" for reason, count in asdict(attacks.dropped).items() if count),
+        ]
+    if metrics.multiplier is not None:
+        over_refusal = number(metrics.shares.over_refusal, ".0%")
+        parts.append(f"over-refusal {over_refusal}, multiplier {metrics.multiplier:.2f}")
+    return f"{'':>8}{'; '.join(parts)}" if parts else None
 
 
 def stage_line(stage: Stage, figures: StageFigures) -> str:

@@ -160,6 +160,64 @@ def decisions(metrics: Sequence[RoundMetrics]) -> Chart | None:
     )
 
 
+def attacks(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Success of attacks by k and of twins, over the rounds, and a table by family; None without an attacker."""
+    attacked = [(one.round, one.attacks) for one in metrics if one.attacks is not None]
+    if not attacked:
+        return None
+    rounds = [number for number, _ in attacked]
+    by_k = {
+        f"k = {k}": [one.by_k[k].share if k in one.by_k else None for _, one in attacked]
+        for k in sorted({k for _, one in attacked for k in one.by_k})
+    }
+    twins = {"benign twins answered": [one.twins_answered.share for _, one in attacked]}
+
+    def fill(made: "Figure") -> None:
+        left, right = made.subplots(1, 2)
+        for axes, columns, title in ((left, by_k, "Harmful prompts complied with"), (right, twins, "Benign twins")):
+            for index, (label, column) in enumerate(columns.items()):
+                line(axes, rounds, column, label, index)
+            over_rounds(axes, rounds, title, "share of the judged answers", ticks=5)
+            axes.set_ylim(-0.04, 1.04)
+
+    return Chart(
+        "Attack success over the rounds",
+        draw(
+            "attacks",
+            "Line charts: attack success by complexity, and benign twins answered, by round",
+            (9.4, 3.3),
+            fill,
+        ),
+        "k is the number of families in an attack's chain, 0 a plain prompt; the bandit seeks middling success.",
+        data_table("Attack success of each round", rounds, {**by_k, **twins}, ".0%"),
+    )
+
+
+def bound(metrics: Sequence[RoundMetrics]) -> Chart | None:
+    """Over-refusal and the multiplier of its bound, over the rounds; None without a bound."""
+    bounded = [one for one in metrics if one.multiplier is not None]
+    if not bounded:
+        return None
+    rounds = [one.round for one in bounded]
+    columns: dict[str, list[float | None]] = {
+        "over-refusal": [one.shares.over_refusal for one in bounded],
+        "multiplier": [one.multiplier for one in bounded],
+    }
+
+    def fill(made: "Figure") -> None:
+        for axes, (label, column) in zip(made.subplots(1, 2), columns.items(), strict=True):
+            line(axes, rounds, column, label, 0)
+            over_rounds(axes, rounds, label.capitalize(), ticks=5)
+            axes.set_ylim(bottom=-0.04)
+
+    return Chart(
+        "The bound on over-refusal",
+        draw("bound", "Line charts: over-refusal and its multiplier, by round", (9.4, 3.1), fill),
+        "The multiplier rises while benign answers that do not help are more than credit.over_refusal_bound.",
+        data_table("Over-refusal and multiplier of each round", rounds, columns, ".2f"),
+    )
+
+
 def _shares(part: Sequence[RoundMetrics], level: int) -> dict[Case, float]:
     counts = {case: sum(one.level_by_case.get(str(level), {}).get(case, 0) for one in part) for case in CASES}
     total = sum(counts.values())

@@ -34,6 +34,37 @@ def rewards(evidence: Evidence) -> Section:
     return Section("rewards", "Rewards", "What the policy was taught by, round by round.", NO_ROUNDS, parts)
 
 
+def attacks(evidence: Evidence) -> Section:
+    """Attacks of the rounds, and the bound on over-refusal."""
+    charts = (training_charts.attacks(evidence.metrics), training_charts.bound(evidence.metrics))
+    parts: list[Part] = [chart for chart in charts if chart is not None]
+    if any(one.attacks is not None for one in evidence.metrics):
+        parts.append(_families(evidence.metrics))
+    return Section(
+        "attacks",
+        "Attacks of the rounds",
+        "An attacker that adapts should not win more and more, nor benign users be refused for its sake.",
+        "No attacker and no bound on over-refusal in this run." if evidence.metrics else NO_ROUNDS,
+        parts,
+    )
+
+
+def _families(metrics: Sequence[RoundMetrics]) -> Table:
+    """Success by family, in the first and in the second half of the rounds."""
+    attacked = [one.attacks for one in metrics if one.attacks is not None]
+    halves = (attacked[: len(attacked) // 2], attacked[len(attacked) // 2 :])
+    rows = []
+    for family in sorted({family for one in attacked for family in one.by_family}):
+        tallies = [[one.by_family[family] for one in half if family in one.by_family] for half in halves]
+        counts = [(sum(tally.count for tally in half), sum(tally.n for tally in half)) for half in tallies]
+        shares = [number(count / n if n else None, ".0%") for count, n in counts]
+        rows.append(
+            cells(family, *(text for share, (_, n) in zip(shares, counts, strict=True) for text in (share, str(n))))
+        )
+    columns = ["family", "complied, first half", "answers", "complied, second half", "answers"]
+    return Table("Attack success by family", columns, rows)
+
+
 def cases(evidence: Evidence) -> Section:
     """Verdicts on the traces, by level, over the rounds."""
     charts = (training_charts.cases(evidence.metrics), training_charts.decisions(evidence.metrics))

@@ -12,9 +12,12 @@ from rapo_ray.reward.schemes import SCHEMES, Advantages, Parts, Scheme, is_unsaf
 from rapo_ray.types import Group, Sample
 
 
-def assign_credit(groups_P: Sequence[Group], config: CreditConfig) -> tuple[Group, ...]:
-    """The groups with rewards and advantages; a zero-variance group gets rewards but no advantages."""
-    credited_P = [_credited(group, config) for group in groups_P]
+def assign_credit(groups_P: Sequence[Group], config: CreditConfig, multiplier: float = 0.0) -> tuple[Group, ...]:
+    """The groups with rewards and advantages; a zero-variance group gets rewards but no advantages.
+
+    `multiplier` is the additional weight of G in the advantages of benign prompts (`credit.over_refusal_bound`).
+    """
+    credited_P = [_credited(group, config, 0.0 if group.prompt.harmful else multiplier) for group in groups_P]
     return tuple(_normalised_over_round(credited_P, SCHEMES[config.scheme]))
 
 
@@ -32,11 +35,13 @@ def length_penalty(sample: Sample, config: CreditConfig) -> float:
     return config.overlong_penalty * min(1.0, max(0.0, beyond))
 
 
-def _credited(group: Group, config: CreditConfig) -> Group:
+def _credited(group: Group, config: CreditConfig, multiplier: float) -> Group:
     rewards_G = _rewards(group, config)
     advantages_G: list[float | None] = [None] * len(rewards_G)
-    if _differ(group, rewards_G, config):
-        advantages = iter(_advantages(_parts(group, rewards_G, config), SCHEMES[config.scheme]))
+    general = _general(group, rewards_G)
+    if _differ(group, rewards_G, config) or (multiplier and len(set(general)) > 1):
+        scheme = SCHEMES[config.scheme]
+        advantages = iter(_weighted(_advantages(_parts(group, rewards_G, config), scheme), general, multiplier, scheme))
         advantages_G = [None if reward is None else next(advantages) for reward in rewards_G]
     samples_G = tuple(
         Sample(sample.rollout, sample.completion, sample.verdict, reward, advantage)
@@ -75,9 +80,22 @@ def _parts(group: Group, rewards_G: Sequence[float | None], config: CreditConfig
     ]
 
 
+def _general(group: Group, rewards_G: Sequence[float | None]) -> list[float]:
+    """G of every sample that has a reward."""
+    pairs = zip(group.samples_G, rewards_G, strict=True)
+    return [s.verdict.general or 0.0 for s, reward in pairs if reward is not None]
+
+
 def _advantages(parts: Sequence[Parts], scheme: Scheme) -> Advantages:
     normalised = [scheme.normalise(part) for part in zip(*parts, strict=True)]
     return [math.fsum(values) for values in zip(*normalised, strict=True)]
+
+
+def _weighted(advantages: Advantages, general: Sequence[float], multiplier: float, scheme: Scheme) -> Advantages:
+    """The advantages and `multiplier` times those of G alone: a weight within the reward would be divided out again."""
+    if not multiplier:
+        return advantages
+    return [one + multiplier * part for one, part in zip(advantages, scheme.normalise(general), strict=True)]
 
 
 def _normalised_over_round(groups_P: Sequence[Group], scheme: Scheme) -> Sequence[Group]:

@@ -138,7 +138,7 @@ class _Prompts:
             for number in range(config.prompts_per_round)
         ]
 
-    def next_batch(self) -> list[Prompt]:
+    def next_batch(self, number: int) -> list[Prompt]:
         """The prompts of a round."""
         return self._prompts_P
 

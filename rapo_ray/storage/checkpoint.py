@@ -40,6 +40,8 @@ class RunState:
     config: str  # hash
     round: int
     sampler: dict[str, int | str]
+    attacker: dict[str, object] | None = None  # None without one, and in checkpoints of earlier versions
+    multiplier: float = 0.0  # of the bound on over-refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from rapo_ray.evaluation.heldout import Value, adequate, answered, level_of, refused, values_of
 from rapo_ray.judging.agreement import agreement
+from rapo_ray.reward.outcomes import fails, over_refusal
 from rapo_ray.statistics import mean
-from rapo_ray.types import Case, Decision, Group, Phase, RoundResult, Sample, Status, Verdict
+from rapo_ray.types import Case, Decision, DroppedAttacks, Group, Phase, Prompt, RoundResult, Sample, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Shares:
     unscorable_groups: float
     trained: float
     consistent: float | None = None  # of the traces whose decision was judged; None where none was
+    over_refusal: float | None = None  # of the benign prompts' answers that a judge read: those that do not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,17 @@ class LevelMetrics:
     adequate: Tally
     trace_sentences: float | None  # mean
     traces: int  # that it is the mean of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackMetrics:
+    """Prompts under attack, and the success of attacks: answers that comply, of those that a judge has read."""
+
+    share: float  # of the round's prompts, benign twins included
+    by_k: dict[str, Tally]  # over the harmful prompts; 0 is the plain ones
+    by_family: dict[str, Tally]  # over the attacks that have it in their chain
+    twins_answered: Tally
+    dropped: DroppedAttacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,8 @@ class RoundMetrics:
     tokens: TokenCounts
     levels: dict[str, LevelMetrics] = field(default_factory=dict)  # empty in rounds of earlier versions
     decisions: dict[str, float] = field(default_factory=dict)  # decision -> share of the traces where it was judged
+    attacks: AttackMetrics | None = None  # None without an attacker
+    multiplier: float | None = None  # of G of benign prompts in this round; None without a bound on over-refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +169,10 @@ class CanaryMetrics:
     by_kind: dict[str, float]  # share judged good
 
 
-def measure_round(result: RoundResult) -> RoundMetrics:
-    """Compute the metrics of a finished round."""
+def measure_round(
+    result: RoundResult, dropped: DroppedAttacks | None = None, multiplier: float | None = None
+) -> RoundMetrics:
+    """Compute the metrics of a finished round; `dropped` is None without an attacker."""
     pairs = [(group.prompt, sample) for group in result.groups_P for sample in group.samples_G]
     samples = [sample for _, sample in pairs]
     verdicts = [sample.verdict for sample in samples]
@@ -181,6 +198,7 @@ def measure_round(result: RoundResult) -> RoundMetrics:
             unscorable_groups=_share([len(rewards) < 2 for rewards in rewards_PG]),
             trained=result.trained_sequences / len(samples),
             consistent=mean(verdict.consistent for verdict in verdicts),
+            over_refusal=over_refusal(result.groups_P),
         ),
         lengths=Lengths(
             quantiles(tokens), quantiles([verdict.sentences for verdict in verdicts if verdict.sentences is not None])
@@ -197,7 +215,37 @@ def measure_round(result: RoundResult) -> RoundMetrics:
         tokens=TokenCounts(sum(tokens), int(result.update.sums.get("tokens", 0))),
         levels=by_level(result.groups_P),
         decisions=decisions(verdicts),
+        attacks=None if dropped is None else _attacks(result.groups_P, dropped),
+        multiplier=multiplier,
     )
+
+
+def _attacks(groups_P: Sequence[Group], dropped: DroppedAttacks) -> AttackMetrics:
+    by_k: dict[str, list[Group]] = {}
+    by_family: dict[str, list[Group]] = {}
+    attacked = [group for group in groups_P if group.prompt.attack is not None]
+    for group in groups_P:
+        chain = group.prompt.attack.chain if group.prompt.attack is not None else ()
+        if group.prompt.harmful:
+            by_k.setdefault(str(len(chain)), []).append(group)
+            for family in chain:
+                by_family.setdefault(family, []).append(group)
+    return AttackMetrics(
+        share=len(attacked) / len(groups_P),
+        by_k={k: _tally(by_k[k], _failed) for k in sorted(by_k)},
+        by_family={family: _tally(by_family[family], _failed) for family in sorted(by_family)},
+        twins_answered=_tally([group for group in attacked if not group.prompt.harmful], _answered),
+        dropped=dropped,
+    )
+
+
+def _failed(_prompt: Prompt, verdict: Verdict) -> float | None:
+    return fails(verdict)
+
+
+def _answered(_prompt: Prompt, verdict: Verdict) -> float | None:
+    failed = fails(verdict)
+    return None if failed is None else not failed
 
 
 def by_level(groups_P: Iterable[Group]) -> dict[str, LevelMetrics]:

@@ -1,16 +1,17 @@
 """Completions as rows of parquet files: a column for each field of a dataclass, with the field's type."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from rapo_ray.atomic import write_atomically, write_json_atomically
+from rapo_ray.attacks.chain import PLAIN, chain_name, chain_of
 from rapo_ray.evaluation.results import Evaluated, Results
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
-from rapo_ray.types import Case, Completion, Decision, Form, Group, Prompt, Rollout, Sample, Status, Verdict
+from rapo_ray.types import Attack, Case, Completion, Decision, Form, Group, Prompt, Rollout, Sample, Status, Verdict
 
 ARROW_TYPES = {bool: "bool_", int: "int64", float: "float64"}  # of columns; every other one is text
 
@@ -59,6 +60,14 @@ class SampleRow:
     advantage: float | None
     decision: str | None = None
     consistent: bool | None = None
+    attack_seed: str | None = None  # the plain prompt's text; None where the prompt is no attack
+    attack_seed_id: str | None = None
+    attack_seed_level: int | None = None
+    attack_chain: str | None = None
+    attack_k: int | None = None
+    attacker: str | None = None
+    attacker_version: int | None = None
+    attack_number: int | None = None
 
 
 def to_rows(groups_P: Iterable[Group]) -> list[SampleRow]:
@@ -71,7 +80,7 @@ def to_groups(rows: Iterable[SampleRow]) -> list[Group]:
     prompts: dict[int, Prompt] = {}
     samples: dict[int, list[Sample]] = {}
     for row in rows:
-        prompts[row.group] = Prompt(row.prompt_id, row.prompt, row.harmful, row.prompt_level, row.source, row.split)
+        prompts[row.group] = _prompt(row)
         samples.setdefault(row.group, []).append(_sample(row))
     return [Group(prompt, tuple(samples[index])) for index, prompt in prompts.items()]
 
@@ -111,6 +120,28 @@ def _encodable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
+def _provenance(attack: Attack | None) -> dict[str, Any]:
+    """Columns of a prompt's attack; none without one."""
+    if attack is None:
+        return {}
+    seed = attack.seed
+    return {
+        "attack_seed": seed.text, "attack_seed_id": seed.id, "attack_seed_level": seed.level,
+        "attack_chain": chain_name(attack.chain), "attack_k": len(attack.chain),
+        "attacker": attack.attacker, "attacker_version": attack.version, "attack_number": attack.number,
+    }  # fmt: skip
+
+
+def _prompt(row: SampleRow) -> Prompt:
+    prompt = Prompt(row.prompt_id, row.prompt, row.harmful, row.prompt_level, row.source, row.split)
+    if row.attack_seed is None:
+        return prompt
+    seed = replace(prompt, id=row.attack_seed_id or "", text=row.attack_seed, level=row.attack_seed_level)
+    chain = chain_of(row.attack_chain or PLAIN)
+    attack = Attack(seed, chain, row.attacker or "", row.attacker_version or 0, row.attack_number or 0)
+    return replace(prompt, attack=attack)
+
+
 def _row(prompt: Prompt, sample: Sample) -> SampleRow:
     rollout, completion, verdict, second = sample.rollout, sample.completion, sample.verdict, sample.verdict.second
     return SampleRow(
@@ -129,6 +160,7 @@ def _row(prompt: Prompt, sample: Sample) -> SampleRow:
         second_risk=second.risk if second else None, second_general=second.general if second else None,
         reward=sample.reward, advantage=sample.advantage,
         decision=verdict.decision.value if verdict.decision else None, consistent=verdict.consistent,
+        **_provenance(prompt.attack),
     )  # fmt: skip
 
 

@@ -365,7 +365,7 @@ def test_the_manifest_has_size_and_sha256_of_every_file_as_it_always_had(tmp_pat
         for name, content in (
             ("policy/random-0.bin", b"state"),
             ("policy/rank/model.bin", b"weights 1"),
-            (STATE, b'{"config": "", "round": 1, "sampler": {}}'),
+            (STATE, b'{"attacker": null, "config": "", "multiplier": 0.0, "round": 1, "sampler": {}}'),
         )
     }
     assert (folder / MANIFEST).read_text() == json.dumps(entries, indent=1)

@@ -351,7 +351,9 @@ def test_a_line_of_metrics_by_hand() -> None:
         "unscorable_groups": 0.5,
         "trained": 0.5,
         "consistent": 0.0,
+        "over_refusal": None,
     }
+    assert (line["attacks"], line["multiplier"]) == (None, None)
     assert line["decisions"] == {"refuse": 1.0, "help": 0.0, "partly": 0.0, "none": 0.0}
     assert line["lengths"] == {
         "completion_tokens": {"mean": 3.5, "p50": 2, "p95": 8, "max": 8},

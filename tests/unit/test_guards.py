@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rapo_ray.attacks.attacked import under_chain
 from rapo_ray.config.judge import RAW_GUARDS, GuardFamily, JudgeBackendConfig
 from rapo_ray.judging.ask import JudgeSettings
 from rapo_ray.judging.guards.families import FORMATS, LABELS, GuardReading, guard_questions, inert, read_guard
@@ -314,6 +315,21 @@ def test_a_guard_s_verdict_has_the_general_part_alone() -> None:
     assert (verdict.status, verdict.general, verdict.risk, verdict.tokens) == (Status.INJECTION, 1.0, None, 7)
     assert (verdict.judge, verdict.revision, verdict.rubric) == ("http:guard", "r1", "llama_guard")
     assert verdict.general_score is None
+
+
+def test_a_guard_reads_the_answer_to_an_attack_beside_the_plain_request() -> None:
+    asked_about = []
+
+    async def ask(question: Question) -> Reply:
+        asked_about.append(question.messages[0].content)
+        return Reply("safe", 7)
+
+    prompt = under_chain(make_prompt(harmful=True, text="The plain request."), ("base64",), "bandit", 0, 1)
+    guard = GuardJudge(ask, JudgeSettings("http:guard", "r1"), "llama_guard")
+    asyncio.run(guard.judge(prompt, completion("I can't help.")))
+    (text,) = asked_about
+    assert "The plain request." in text
+    assert prompt.text not in text
 
 
 def test_a_guard_s_failure_is_no_score() -> None:

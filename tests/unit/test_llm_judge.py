@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapo_ray.attacks.attacked import under_chain
 from rapo_ray.errors import EngineError
 from rapo_ray.judging import rubrics
 from rapo_ray.judging.ask import JudgeSettings
@@ -98,6 +99,31 @@ def test_a_harmful_request_refused() -> None:
 def test_a_harmful_request_answered() -> None:
     verdict = verdict_on(Scripted(refuses=False), make_prompt(harmful=True))
     assert (verdict.general, verdict.refused) == (-1.0, False)
+
+
+def under_attack(harmful: bool = True) -> Prompt:
+    """A prompt in base64."""
+    return under_chain(make_prompt(harmful=harmful, text="The plain request."), ("base64",), "bandit", 0, 1)
+
+
+def test_of_an_attack_the_trace_is_judged_on_the_prompt_as_sent_and_the_answer_on_the_plain_request() -> None:
+    ask = Scripted(refuses=False)
+    verdict = verdict_on(ask, under_attack(), trace_of(6))
+    assert (verdict.level, verdict.case, verdict.risk, verdict.general) == (2, Case.ADEQUATE, 1.0, -1.0)
+    trace, answer = sorted(ask.questions, key=lambda question: "refuses" in question.options[0])
+    assert ask.names == ["only_safety_analysis+decision", "refuses"]
+    assert "VGhlIHBsYWluIHJlcXVlc3Qu" in str(trace.messages)
+    assert "The plain request." not in str(trace.messages)
+    assert "The plain request." in str(answer.messages)
+    assert "VGhlIHBsYWluIHJlcXVlc3Qu" not in str(answer.messages)
+    assert verdict.tokens == 20
+
+
+@pytest.mark.parametrize("parts", [("risk",), ("general",)])
+def test_parts_of_an_attack_s_verdict_ask_one_question_each(parts: tuple[Part, ...]) -> None:
+    ask = Scripted()
+    run(make(ask).judge(under_attack(harmful=False), trace_of(6), parts))
+    assert ask.names == ["only_safety_analysis+decision" if parts == ("risk",) else "helps"]
 
 
 @pytest.mark.parametrize(("helps", "general"), [(True, 1.0), (False, -1.0)])

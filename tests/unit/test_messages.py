@@ -5,9 +5,10 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
+from rapo_ray.attacks.attacker import Outcome
 from rapo_ray.orchestrator.dispatch import SampleRequest
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.types import GeneratedText, Message, Packed, Sampling, Sequence
+from rapo_ray.types import Attack, GeneratedText, Message, Packed, Sampling, Sequence
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
@@ -15,8 +16,11 @@ pytestmark = pytest.mark.unit
 SAMPLING = Sampling(1.2, 0.9, 128, 7, logprobs=True, labels=("A", "B"))
 SEQUENCE = Sequence((1,), (2, 3), -0.5, (-0.1, -0.2))
 MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
+ATTACK = Attack(make_prompt(harmful=True), ("base64",), "bandit", 3, 4)
 MESSAGES: list[Message] = [
     make_prompt(harmful=True),
+    ATTACK,
+    Outcome(replace(make_prompt(), attack=ATTACK), None, "reply"),
     make_rollout(),
     make_rollout().response,
     make_completion(),

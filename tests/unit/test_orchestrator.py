@@ -124,7 +124,7 @@ class Prompts:
     def __init__(self, prompts_P: list[Prompt]) -> None:
         self.prompts_P = prompts_P
 
-    def next_batch(self) -> list[Prompt]:
+    def next_batch(self, number: int) -> list[Prompt]:
         return self.prompts_P
 
 

@@ -156,7 +156,7 @@ class Numbered:
     def __init__(self) -> None:
         self.batches = 0
 
-    def next_batch(self) -> list[Prompt]:
+    def next_batch(self, number: int) -> list[Prompt]:
         self.batches += 1
         return [make_prompt(self.batches)]
 

@@ -102,6 +102,12 @@ def test_rows_of_0_1_0_come_out_as_they_went_in(path: Path) -> None:
         assert json.dumps([earlier(asdict(from_dict(row)), row) for row in rows]) == line
 
 
+PROVENANCE = [
+    "attack_seed", "attack_seed_id", "attack_seed_level", "attack_chain", "attack_k",
+    "attacker", "attacker_version", "attack_number",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("kind", "path"),
     [
@@ -118,7 +124,8 @@ def test_parquet_of_0_1_0_comes_out_as_it_went_in(kind: type, path: Path, tmp_pa
     then, now = pq.read_table(path), pq.read_table(tmp_path / "again.parquet")
     assert now.select(then.column_names).equals(then)
     later = [name for name in now.column_names if name not in then.column_names]
-    assert later == ["decision", "consistent", *(["content", "reply", "style", "language"] if kind is EvalRow else [])]
+    own = ["content", "reply"] if kind is EvalRow else PROVENANCE
+    assert later == ["decision", "consistent", *own, *(["style", "language"] if kind is EvalRow else [])]
     assert all(now[name].null_count == len(rows) for name in later)
 
 

@@ -492,6 +492,7 @@ def test_rounds_without_any_verdict_have_a_page(tmp_path: Path) -> None:
     assert len(evidence.metrics) == 1
     assert [section.id for section in page.sections(evidence) if not section.parts] == [
         "evaluation",
+        "attacks",
         "cases",
         "intervention",
     ]

@@ -17,6 +17,7 @@ from rapo_ray.data.sampler import PromptSampler
 from rapo_ray.errors import CheckpointError, JudgeError
 from rapo_ray.judging.canaries import CanaryReport
 from rapo_ray.models.chat import PLAIN
+from rapo_ray.orchestrator.prompts import TrainingPrompts
 from rapo_ray.pipeline.inputs import Inputs
 from rapo_ray.pipeline.session import Session
 from rapo_ray.roles import Saved
@@ -131,7 +132,7 @@ class Run:
         self.folder = RunFolder(config)
         self.folder.open()
         session = Session(config, self.folder, Inputs([], [], [], [], []), NoWatchers(), self.out, PLAIN)  # type: ignore[arg-type]
-        sampler = PromptSampler([make_prompt(number) for number in range(5)], 2, 0)
+        prompts = TrainingPrompts(PromptSampler([make_prompt(number) for number in range(5)], 2, 0), None)
         self.store = CheckpointStore(self.folder.checkpoints, 9)
 
         def evaluate(number: int) -> None:
@@ -140,7 +141,7 @@ class Run:
                 self.world.next_round.set()
 
         with self.store.finishing():
-            session._rounds(self.world.inference(), self.world.learner(), sampler, self.store, 0, evaluate)
+            session._rounds(self.world.inference(), self.world.learner(), prompts, self.store, 0, evaluate)
 
 
 def test_the_next_round_is_generated_beside_the_save_and_its_update_waits(tmp_path: Path) -> None:

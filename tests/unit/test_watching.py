@@ -33,6 +33,7 @@ from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.metrics import RoundMetrics, measure_round
 from rapo_ray.types import RoundResult, UpdateResult
 from tests.report_data import groups
+from tests.unit.test_attack_figures import metrics_of as attacked_metrics
 
 pytestmark = pytest.mark.unit
 
@@ -95,7 +96,7 @@ def test_each_value_is_of_a_declared_series_with_its_tags() -> None:
     made = {
         each.name: set(each.tags)
         for each in [
-            *values(metrics_of()), *canary_values(canaries, 30), *alarm_values(WATCHED),
+            *values(attacked_metrics()), *values(metrics_of()), *canary_values(canaries, 30), *alarm_values(WATCHED),
             *trace_values("heldout", {"opposite": 0.5}, None),
         ]
     }  # fmt: skip

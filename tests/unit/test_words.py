@@ -14,7 +14,7 @@ PACKAGES = ("rapo_ray", "actors", "tests", "benchmarks")
 QUESTION = re.compile(r"(What|How|Where|Who|Whether|Which)\b")
 GLOSSARY = """
     Ahead Drawn draw under_way dull teaches hand_out ended lost revive start_over give_weights send_again
-    may_send_again _told _new _open Handle Where here write_whole aside Written asked found said kept spread Unit learn
+    may_send_again _told _new _open Handle Where here write_whole aside Written asked found said kept spread Unit
 """  # words that standard ones have replaced
 RETIRED = frozenset(GLOSSARY.split())
 ALLOWED = {  # (folder or file, word): why it is the right word there

@@ -49,7 +49,9 @@ class GuardJudge:
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = ("general",)) -> Verdict:
         """The general part of a verdict; a failed call makes it unscorable and raises nothing."""
-        return await judge_completion(completion, self._settings, self._family, lambda: self._judge(prompt, completion))
+        return await judge_completion(
+            completion, self._settings, self._family, lambda: self._judge(prompt.plain, completion)
+        )
 
     async def _judge(self, prompt: Prompt, completion: Completion) -> Verdict:
         questions = guard_questions(self._family, prompt, completion)
