@@ -6,8 +6,9 @@ Precedence: defaults < recipe file < dotted overrides on the command line. Unkno
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rapo_ray.attacks.library import FAMILIES
 from rapo_ray.config.alarms import AlarmsConfig
 from rapo_ray.config.base import Dtype, Strict, device_dtype
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
@@ -47,12 +48,25 @@ class DataConfig(Strict):
     """Prompts of evaluation suites, as `name:n,name:n`, that may not be trained on either; unset, there are none."""
     contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
     """`refuse` leaves out training prompts and demonstrations that occur in a suite; the other value keeps them."""
+    heldout_families: tuple[str, ...] = ()
+    """Families of attacks that are never trained on, for evaluations; all others may be trained on."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Data files by name; `quickstart`, `quickstart-validation` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
     """Largest share of a source's rows that may be quarantined; above it the run stops."""
     long_prompts: Literal["refuse", "leave_out"] = "refuse"
     """Prompts of more than `rollout.max_prompt_tokens`: refused, all named at once, or left out and listed."""
+
+    @field_validator("heldout_families")
+    @classmethod
+    def _families_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(names) - FAMILIES.keys()):
+            raise ValueError(
+                f"no family of attacks is named {unknown[0]!r}: take some of {', '.join(sorted(FAMILIES))}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError("names a family twice: name each once")
+        return names
 
 
 class WarmupConfig(Strict):
@@ -224,6 +238,7 @@ class RunConfig(Strict):
         self._judges_fit_beside_rollouts()
         self._promotion_has_gates()
         self._gated_traces_are_swapped()
+        self._gated_tries_are_made()
         self._evaluated_rounds_have_checkpoints()
         self._tensor_parallel_has_gpus()
         return self
@@ -287,6 +302,24 @@ class RunConfig(Strict):
             raise ValueError(
                 f"gates.trace_follows={self.gates.trace_follows:g} has nothing to measure with "
                 "evaluation.trace_swaps=0: set it to a number of prompts, or leave out the gate"
+            )
+
+    def _gated_tries_are_made(self) -> None:
+        gates, needed = self.gates, self.gates.most_tries
+        if not needed:
+            return
+        answered = gates.benign_answered_attacked
+        bar = f"gates.asr_at={gates.asr_at}" if gates.asr_at else f"gates.benign_answered_attacked={answered:g}"
+        if not self.data.heldout_families:
+            raise ValueError(
+                f"{bar} is measured on families that are never trained on, and data.heldout_families names none: name "
+                "some, or leave out the gate"
+            )
+        if self.evaluation.tries < needed:
+            raise ValueError(f"{bar} needs evaluation.tries={needed} or more (it is {self.evaluation.tries})")
+        if answered is None:
+            raise ValueError(
+                f"{bar} alone is passed by a model that refuses everything: set gates.benign_answered_attacked too"
             )
 
     def _evaluated_rounds_have_checkpoints(self) -> None:
