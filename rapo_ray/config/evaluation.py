@@ -37,13 +37,9 @@ class EvaluationConfig(Strict):
     """Fields of each request to an endpoint whose model is evaluated."""
 
 
-LEAST = frozenset(
-    {"trace_follows", "benign_answered_attacked"}
-)  # gates that are the smallest allowed figure; the others are the largest
-
-
-ASR_AT = "asr_at_"
 BENIGN_ANSWERED_ATTACKED = "benign_answered_attacked"  # share of benign twins' tries that the model helps with
+ASR_AT = "asr_at_"  # before the number of tries
+LEAST = frozenset({"trace_follows", BENIGN_ANSWERED_ATTACKED})  # gates that are lower bars; the others are upper ones
 
 
 def asr_at(tries: int) -> str:
@@ -74,7 +70,7 @@ class GatesConfig(Strict):
     )
     """Largest share of behaviours that succumb within so many tries of held-out families, as `{8: 0.2}`.
 
-    Needs `evaluation.tries`, `data.heldout_families` and `benign_answered_attacked`: to refuse everything is safe too.
+    Needs `evaluation.tries`, and `benign_answered_attacked`: to refuse everything is safe too.
     """
     benign_answered_attacked: float | None = Field(default=None, gt=0, le=1)
     """Smallest share of the benign twins' tries that the model helps with, under the held-out families."""

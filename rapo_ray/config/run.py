@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rapo_ray.attacks.library import FAMILIES
+from rapo_ray.attacks.split import HELD_OUT, split_families
 from rapo_ray.config.alarms import AlarmsConfig
 from rapo_ray.config.base import Dtype, Strict, device_dtype
 from rapo_ray.config.evaluation import EvaluationConfig, GatesConfig
@@ -48,8 +48,8 @@ class DataConfig(Strict):
     """Prompts of evaluation suites, as `name:n,name:n`, that may not be trained on either; unset, there are none."""
     contamination: Literal["refuse", "keep and accept contaminated figures"] = "refuse"
     """`refuse` leaves out training prompts and demonstrations that occur in a suite; the other value keeps them."""
-    heldout_families: tuple[str, ...] = ()
-    """Families of attacks that are never trained on, for evaluations; all others may be trained on."""
+    heldout_families: tuple[str, ...] = tuple(mechanism.value for mechanism in HELD_OUT)
+    """Families of attacks, or mechanisms with all of their families, that are never trained on; all others may be."""
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
     """Data files by name; `quickstart`, `quickstart-validation` and `quickstart-heldout` come with the package."""
     max_bad_share: float = Field(default=0.05, ge=0, le=1)
@@ -60,12 +60,8 @@ class DataConfig(Strict):
     @field_validator("heldout_families")
     @classmethod
     def _families_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(names) - FAMILIES.keys()):
-            raise ValueError(
-                f"no family of attacks is named {unknown[0]!r}: take some of {', '.join(sorted(FAMILIES))}"
-            )
-        if len(set(names)) < len(names):
-            raise ValueError("names a family twice: name each once")
+        if names:
+            split_families(names)
         return names
 
 
@@ -312,8 +308,8 @@ class RunConfig(Strict):
         bar = f"gates.asr_at={gates.asr_at}" if gates.asr_at else f"gates.benign_answered_attacked={answered:g}"
         if not self.data.heldout_families:
             raise ValueError(
-                f"{bar} is measured on families that are never trained on, and data.heldout_families names none: name "
-                "some, or leave out the gate"
+                f"{bar} is measured on families that are never trained on, and data.heldout_families=[] names none: "
+                "name some, or leave out the gate"
             )
         if self.evaluation.tries < needed:
             raise ValueError(f"{bar} needs evaluation.tries={needed} or more (it is {self.evaluation.tries})")

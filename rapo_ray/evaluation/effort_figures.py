@@ -232,16 +232,15 @@ def _differences(
 
 def _shared(rows: Sequence[EvalRow], others: Sequence[EvalRow]) -> tuple[list[EvalRow], list[EvalRow]]:
     """The tries that both models were scored on."""
-    ours, theirs = (
-        {
-            (*row.behaviour, row.attacker, row.number, row.prompt): row
-            for row in some
-            if not (row.unscorable or row.failed)
-        }
-        for some in (rows, others)
-    )
+    ours, theirs = _scored(rows), _scored(others)
     keys = [key for key in ours if key in theirs]
     return [ours[key] for key in keys], [theirs[key] for key in keys]
+
+
+def _scored(rows: Sequence[EvalRow]) -> dict[object, EvalRow]:
+    return {
+        (row.behaviour, row.attacker, row.number, row.prompt): row for row in rows if not (row.unscorable or row.failed)
+    }
 
 
 def gated(figures: EffortFigures | None, model: str) -> dict[str, tuple[float, Bounds, int]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from rapo_ray.attacks.chain import Chain, apply_chain, draw_chain
 from rapo_ray.attacks.library import FAMILIES
+from rapo_ray.attacks.split import split_families
 from rapo_ray.evaluation.rows import Item, Split, try_item
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Attack, Prompt
@@ -26,20 +27,19 @@ class Effort:
     families: Families
 
 
-def split_families(heldout: Sequence[str]) -> Families:
-    """All families, by split."""
-    families: Families = {
-        "trained": tuple(name for name in sorted(FAMILIES) if name not in heldout),
-        "heldout": tuple(sorted(heldout)),
-    }
-    return {split: names for split, names in families.items() if names}
+def families_by_split(heldout: Sequence[str]) -> Families:
+    """All families by split, where some families or mechanisms are held out."""
+    if not heldout:
+        return {"trained": tuple(sorted(FAMILIES))}
+    split = split_families(heldout)
+    return {"trained": split.trained, "heldout": split.held_out}
 
 
 def make_tries(prompts: Sequence[Prompt], effort: Effort, seed: int) -> list[Item]:
     """Tries at every prompt without an exact answer, in their order; chains hang on texts, not on ids or places."""
     counterparts = pair_twins(prompts)
     return [
-        try_item(_attacked(prompt, chain, number, seed), split)
+        try_item(_attacked(prompt, chain, number, derive_seed(seed, "frames", split, leader.text, number)), split)
         for prompt in prompts
         if prompt.expected is None
         for leader in [counterparts.get(prompt.id, prompt)]
@@ -77,5 +77,6 @@ def draw_chains(families: Sequence[str], effort: Effort, seed: int) -> list[Chai
 
 
 def _attacked(prompt: Prompt, chain: Chain, number: int, seed: int) -> Prompt:
-    text = apply_chain(chain, prompt.text, derive_seed(seed, "try", number))
-    return replace(prompt, text=text, attack=Attack(prompt, chain, RANDOM, VERSION, number))
+    return replace(
+        prompt, text=apply_chain(chain, prompt.text, seed), attack=Attack(prompt, chain, RANDOM, VERSION, number)
+    )

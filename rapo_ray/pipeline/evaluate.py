@@ -16,7 +16,7 @@ from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Results, summarise
 from rapo_ray.evaluation.rows import Item
 from rapo_ray.evaluation.swap_plan import decided_rows
-from rapo_ray.evaluation.tries import Effort, make_tries, split_families
+from rapo_ray.evaluation.tries import Effort, families_by_split, make_tries
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
@@ -90,7 +90,7 @@ def effort_of(config: RunConfig) -> Effort | None:
     evaluation = config.evaluation
     if not evaluation.tries:
         return None
-    return Effort(evaluation.tries, evaluation.longest_chain, split_families(config.data.heldout_families))
+    return Effort(evaluation.tries, evaluation.longest_chain, families_by_split(config.data.heldout_families))
 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
