@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rapo_ray.attacks.chain import LINK, PLAIN, chain_name
+from rapo_ray.attacks.chain import apply_chain, chain_name, parse_chain
 from rapo_ray.evaluation.answers import is_correct
-from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
 from rapo_ray.text.refusals import is_refusal
@@ -31,7 +30,8 @@ class Item:
     """A prompt of a suite under one attack: one that every prompt gets, or a try of an attacker."""
 
     plain: Prompt
-    attack: str
+    attack: str  # the name of a chain, or of an attacker that has none
+    seed: int = 0  # of the frames that the chain puts around it
     made: Prompt | None = None  # by an attacker
     split: Split | None = None  # of the attacker's families
 
@@ -40,7 +40,7 @@ class Item:
         """The prompt as the model is sent it."""
         if self.made is not None:
             return self.made
-        return replace(self.plain, text=ATTACKS[self.attack](self.plain.text))
+        return replace(self.plain, text=apply_chain(parse_chain(self.attack), self.plain.text, self.seed))
 
     @property
     def content(self) -> str:
@@ -57,9 +57,7 @@ class Item:
     @property
     def complexity(self) -> int:
         """Number of families in the attack's chain."""
-        if self.attempt is not None:
-            return len(self.attempt.chain)
-        return 0 if self.attack == PLAIN else len(self.attack.split(LINK))
+        return len(self.attempt.chain if self.attempt is not None else parse_chain(self.attack))
 
     @property
     def kind(self) -> Kind:
@@ -73,7 +71,7 @@ def try_item(made: Prompt, split: Split | None) -> Item:
     """A prompt that an attacker made, as an item; named by its chain, or by the attacker where it has none."""
     attack = made.attack
     assert attack is not None
-    return Item(attack.seed, chain_name(attack.chain) if attack.chain else attack.attacker, made, split)
+    return Item(attack.seed, chain_name(attack.chain) if attack.chain else attack.attacker, made=made, split=split)
 
 
 @dataclass(frozen=True, slots=True)

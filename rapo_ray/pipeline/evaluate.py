@@ -81,7 +81,7 @@ def endpoint_responder(config: RunConfig, target: Target, prompts: Sequence[Prom
 def items_of(config: RunConfig, prompts: Sequence[Prompt]) -> list[Item]:
     """The rows to make: prompts under `evaluation.attacks`, then the tries."""
     effort = effort_of(config)
-    items = make_items(prompts, config.evaluation.attacks)
+    items = make_items(prompts, config.evaluation.attacks, config.seed)
     return items + make_tries(prompts, effort, config.seed) if effort else items
 
 
