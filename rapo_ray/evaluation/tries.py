@@ -77,6 +77,5 @@ def draw_chains(families: Sequence[str], effort: Effort, seed: int) -> list[Chai
 
 
 def _attacked(prompt: Prompt, chain: Chain, number: int, seed: int) -> Prompt:
-    return replace(
-        prompt, text=apply_chain(chain, prompt.text, seed), attack=Attack(prompt, chain, RANDOM, VERSION, number)
-    )
+    attack = Attack(prompt, chain, RANDOM, VERSION, number)
+    return replace(prompt, text=apply_chain(chain, prompt.text, seed), attack=attack)
