@@ -88,6 +88,11 @@ class EffortFigures:
     twins: list[TwinShare]
     differences: list[EffortDifference] = field(default_factory=list)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of tries that there are figures for."""
+        return sorted({one.tries for one in self.asr})
+
     def curve(self, model: str, split: Split) -> list[AsrAt]:
         """Attack success over the number of tries, by all attacks of a split."""
         return [one for one in self.asr if (one.model, one.split) == (model, split) and one.overall]
