@@ -57,9 +57,10 @@ def undo_chain(chain: Chain, text: str) -> str | None:
 
 def draw_chain(families: Sequence[str], length: int, generator: random.Random) -> Chain:
     """A chain of `length` different families in a random order; raises ConfigError where there are not so many."""
-    if not 0 <= length <= len(families):
+    names = list(dict.fromkeys(families))
+    if not 0 <= length <= len(names):
         raise ConfigError(
-            f"no chain of {length} different families can be drawn from {len(families)} "
-            f"({', '.join(families) or 'none'}): take a length from 0 to {len(families)}, or more families"
+            f"no chain of {length} different families can be drawn from {len(names)} ({', '.join(names) or 'none'}): "
+            f"take a length from 0 to {len(names)}, or more families"
         )
-    return tuple(generator.sample(list(families), length))
+    return tuple(generator.sample(names, length))

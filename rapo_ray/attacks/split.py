@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapo_ray.attacks.chain import Chain
 from rapo_ray.attacks.family import Mechanism
 from rapo_ray.attacks.library import FAMILIES
 from rapo_ray.errors import ConfigError
@@ -19,10 +18,6 @@ class FamilySplit:
 
     trained: tuple[str, ...]
     held_out: tuple[str, ...]
-
-    def unseen(self, chain: Chain) -> bool:
-        """True for a chain of held-out families alone."""
-        return bool(chain) and all(name in self.held_out for name in chain)
 
 
 def split_families(held_out: Sequence[str] = HELD_OUT) -> FamilySplit:

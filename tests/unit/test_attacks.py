@@ -221,9 +221,9 @@ def test_the_order_of_a_chain_is_from_the_inside() -> None:
     assert "cba" not in attack
 
 
-@given(names=st.lists(st.sampled_from(NAMES), unique=True), length=st.integers(0, 30), seed=SEEDS)
+@given(names=st.lists(st.sampled_from(NAMES)), length=st.integers(0, 30), seed=SEEDS)
 def test_a_drawn_chain_has_different_families(names: list[str], length: int, seed: int) -> None:
-    if length > len(names):
+    if length > len(set(names)):
         with pytest.raises(ConfigError, match=f"no chain of {length} different families"):
             draw_chain(names, length, random.Random(seed))
     else:
@@ -249,9 +249,6 @@ def test_families_and_mechanisms_are_held_out_by_name() -> None:
     split = split_families(["morse", "nesting"])
     assert split.held_out == ("morse", "nested")
     assert "base64" in split.trained  # of morse's mechanism
-    assert split.unseen(("morse", "nested"))
-    assert not split.unseen(("morse", "base64"))
-    assert not split.unseen(())
 
 
 def test_a_name_means_the_same_as_family_and_as_mechanism() -> None:
