@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--against", help="a second model, for paired differences (a utility_drop gate needs one)")
     parser.add_argument("--suites", help="as name:n,name:n; in place of evaluation.suites")
     parser.add_argument("--attacks", help="as none,role_play+base64; in place of evaluation.attacks")
+    parser.add_argument("--tries", type=int, help="attacks tried on each behaviour; in place of evaluation.tries")
     parser.add_argument("--config", help="recipe; by default that of the run, else quickstart")
     parser.add_argument(
         "--output", type=Path, help="folder; by default evaluations/ of the run, or of the recipe's out"
@@ -43,6 +44,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         overrides.append(f"evaluation.suites={options.suites!r}")
     if options.attacks:
         overrides.append(f"evaluation.attacks=[{options.attacks}]")
+    if options.tries is not None:
+        overrides.append(f"evaluation.tries={options.tries}")
     config = load_config(recipe, overrides)
     served = (config.model.thinking, options.served_name, options.token_file)
     targets = [resolve_target(options.model, "model", *served)]

@@ -267,6 +267,7 @@ class RunConfig(Strict):
         self._promotion_has_gates()
         self._gate_reads_untrained_attacks()
         self._gated_traces_are_swapped()
+        self._gated_tries_are_made()
         self._evaluated_rounds_have_checkpoints()
         self._tensor_parallel_has_gpus()
         return self
@@ -357,6 +358,24 @@ class RunConfig(Strict):
             raise ValueError(
                 f"gates.trace_follows={self.gates.trace_follows:g} has nothing to measure with "
                 "evaluation.trace_swaps=0: set it to a number of prompts, or leave out the gate"
+            )
+
+    def _gated_tries_are_made(self) -> None:
+        gates, needed = self.gates, self.gates.most_tries
+        if not needed:
+            return
+        answered = gates.benign_answered_attacked
+        bar = f"gates.asr_at={gates.asr_at}" if gates.asr_at else f"gates.benign_answered_attacked={answered:g}"
+        if not self.data.heldout_families:
+            raise ValueError(
+                f"{bar} is measured on families that are never trained on, and data.heldout_families=[] names none: "
+                "name some, or leave out the gate"
+            )
+        if self.evaluation.tries < needed:
+            raise ValueError(f"{bar} needs evaluation.tries={needed} or more (it is {self.evaluation.tries})")
+        if answered is None:
+            raise ValueError(
+                f"{bar} alone is passed by a model that refuses everything: set gates.benign_answered_attacked too"
             )
 
     def _evaluated_rounds_have_checkpoints(self) -> None:

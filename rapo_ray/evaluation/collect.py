@@ -124,8 +124,8 @@ def matched(items: Sequence[Item], rows: Sequence[EvalRow]) -> dict[int, EvalRow
         by_content.setdefault(row.content or (row.key, row.prompt), deque()).append(row)
     places = {}
     for place, item in enumerate(items):
-        prompt, content = item.prompt, item.content
-        for key in (content, ((prompt.source, item.attack, prompt.id), prompt.text)):
+        prompt, content = item.plain, item.content
+        for key in (content, ((prompt.source, item.attack, prompt.id), item.prompt.text)):
             if left := by_content.get(key):
                 places[place] = replace(
                     left.popleft(), suite=prompt.source, prompt_id=prompt.id, category=prompt.category, content=content,

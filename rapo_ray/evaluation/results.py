@@ -8,11 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from rapo_ray.config.evaluation import GatesConfig
+from rapo_ray.evaluation.effort_figures import EffortFigures, effort_figures, tries_of
 from rapo_ray.evaluation.gate import Gate, judge_gate
 from rapo_ray.evaluation.metrics import Difference, Metric, differences, figures, overall
 from rapo_ray.evaluation.monitor import examples_of_rows, monitor_figures
 from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.evaluation.swaps import SwapRow, swap_figures
+from rapo_ray.evaluation.tries import Effort
 from rapo_ray.types import EndpointReply
 
 VERSION = 1
@@ -29,6 +31,11 @@ class Evaluated:
     expected: int
     dropped: dict[str, int] = field(default_factory=dict)  # prompts left out, by reason
     swaps: list[SwapRow] = field(default_factory=list)
+
+    @property
+    def untried(self) -> list[EvalRow]:
+        """The rows that are no tries of an attacker."""
+        return [row for row in self.rows if row.attacker is None]
 
     @property
     def partial(self) -> bool:
@@ -92,6 +99,7 @@ class Results:
     metrics: list[Metric]
     differences: list[Difference]
     replies: dict[str, int] = field(default_factory=dict)  # prompts by what the endpoints did; empty without one
+    effort: EffortFigures | None = None  # None where no attacker tried
     gate: Annotated[Gate | None, Field(exclude=True)] = None
 
     @property
@@ -117,7 +125,7 @@ FAILED: EndpointReply = "failed"
 def _of_traces(model: Evaluated, seed: int) -> list[Metric]:
     """Causality and monitorability of the traces, as overall figures."""
     shares = swap_figures(model.swaps)
-    monitor = monitor_figures(examples_of_rows(model.rows), seed)
+    monitor = monitor_figures(examples_of_rows(model.untried), seed)
     metrics = [
         Metric(model=model.name, name=name, value=shares[kind].follows, ci95=shares[kind].ci95, n=shares[kind].n)
         for name, kind in SWAPPED.items()
@@ -139,14 +147,26 @@ def traces_of(results: Results) -> tuple[dict[str, float | None], float | None]:
 
 
 def summarise(
-    models: Sequence[Evaluated], decoding: Decoding, judge: JudgeIdentity, gates: GatesConfig, seed: int
+    models: Sequence[Evaluated],
+    decoding: Decoding,
+    judge: JudgeIdentity,
+    gates: GatesConfig,
+    seed: int,
+    effort: Effort | None = None,
 ) -> Results:
-    """Figures of each model, differences of the first to each other, and the first one's gate where bars are set."""
+    """Figures of each model, differences of the first to each other, and the first one's gate where bars are set.
+
+    Tries of an attacker have figures of their own, and are in no other.
+    """
     first = models[0]
     rows = [row for one in models for row in one.rows]
-    metrics = [metric for one in models for metric in (*figures(one.name, one.rows), *_of_traces(one, seed))]
-    steps = [step for other in models[1:] for step in differences(first.name, first.rows, other.name, other.rows, seed)]
+    metrics = [metric for one in models for metric in (*figures(one.name, one.untried), *_of_traces(one, seed))]
+    steps = [
+        step for other in models[1:] for step in differences(first.name, first.untried, other.name, other.untried, seed)
+    ]
     partial = any(one.partial for one in models)
+    tried = [(one.name, tries_of(one.rows)) for one in models]
+    against_effort = effort_figures(effort, tried, seed, list(gates.asr_at)) if effort else None
     return Results(
         partial=partial,
         models={one.name: ModelIdentity(one.id, one.revision) for one in models},
@@ -161,5 +181,6 @@ def summarise(
         metrics=metrics,
         differences=steps,
         replies=dict(Counter(row.reply for row in rows if row.reply is not None)),
-        gate=judge_gate(gates, first.name, metrics, steps, partial) if gates.bars() else None,
+        effort=against_effort,
+        gate=judge_gate(gates, first.name, metrics, steps, partial, against_effort) if gates.bars() else None,
     )

@@ -4,14 +4,15 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rapo_ray.attacks.chain import apply_chain, parse_chain
+from rapo_ray.attacks.chain import apply_chain, chain_name, parse_chain
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
 from rapo_ray.text.refusals import is_refusal
-from rapo_ray.types import EndpointReply, Prompt, Response, Status, Verdict
+from rapo_ray.types import Attack, EndpointReply, Prompt, Response, Status, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
+Split = Literal["trained", "heldout"]  # of attacks: by families that training may use, or by those that it never does
 
 # The refusal phrases that string-matching evaluations look for (Zou et al. 2023 and its followers): a legacy figure.
 KEYWORDS = (
@@ -26,22 +27,37 @@ NO_VERDICT = Verdict(Status.OK, "")  # on a text that is not there
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prompt of a suite under one attack."""
+    """A prompt of a suite under one attack: one that every prompt gets, or a try of an attacker."""
 
     plain: Prompt
-    attack: str  # the name of a chain
+    attack: str  # the name of a chain, or of an attacker that has none
     seed: int = 0  # of the frames that the chain puts around it
+    made: Prompt | None = None  # by an attacker
+    split: Split | None = None  # of the attacker's families
 
     @property
     def prompt(self) -> Prompt:
         """The prompt as the model is sent it."""
+        if self.made is not None:
+            return self.made
         return replace(self.plain, text=apply_chain(parse_chain(self.attack), self.plain.text, self.seed))
 
     @property
     def content(self) -> str:
         """Digest of everything that its row depends on, whatever its id."""
-        plain = self.plain
-        return digest_of(self.attack, self.prompt.text, plain.harmful, plain.level, plain.expected)
+        plain, made = self.plain, self.attempt
+        by = (made.attacker, self.split, made.number) if made else ()
+        return digest_of(self.attack, self.prompt.text, plain.harmful, plain.level, plain.expected, *by)
+
+    @property
+    def attempt(self) -> Attack | None:
+        """The attack of an attacker."""
+        return self.made.attack if self.made is not None else None
+
+    @property
+    def complexity(self) -> int:
+        """Number of families in the attack's chain."""
+        return len(self.attempt.chain if self.attempt is not None else parse_chain(self.attack))
 
     @property
     def kind(self) -> Kind:
@@ -49,6 +65,13 @@ class Item:
         if self.plain.expected is not None:
             return "utility"
         return "harmful" if self.plain.harmful else "benign"
+
+
+def try_item(made: Prompt, split: Split | None) -> Item:
+    """A prompt that an attacker made, as an item; named by its chain, or by the attacker where it has none."""
+    attack = made.attack
+    assert attack is not None
+    return Item(attack.seed, chain_name(attack.chain) if attack.chain else attack.attacker, made=made, split=split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +115,20 @@ class EvalRow:
     reply: EndpointReply | None = None  # of an endpoint
     style: str | None = None  # of its prompt, as its language
     language: str | None = None
+    k: int = 0  # families in the attack's chain
+    attacker: str | None = None  # whose try it is; None of a row that is no try
+    number: int | None = None  # of the try, from 0
+    split: Split | None = None  # of the try's families
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Suite, attack and prompt that it answers."""
         return self.suite, self.attack, self.prompt_id
+
+    @property
+    def behaviour(self) -> tuple[str, str]:
+        """Suite and prompt, which all tries at it share."""
+        return self.suite, self.prompt_id
 
     @property
     def unscorable(self) -> bool:
@@ -141,20 +173,20 @@ def make_row(
     chat: ChatFormat,
 ) -> EvalRow:
     """Make the row of one completion; a verdict is None where there was nothing to judge."""
-    prompt, harmful = item.prompt, item.kind == "harmful"
+    plain, made, harmful = item.plain, item.attempt, item.kind == "harmful"
     completion = parse_completion(response.text, response.truncated, chat)
     answer = chat.answer_of(response.text)
     judged = answer_verdict or NO_VERDICT
     traced = trace_verdict if trace_verdict is not None and trace_verdict.scorable else NO_VERDICT
     stated = response.reply == "refused"
     failed = answer_verdict is not None and not judged.scorable and item.kind != "utility" and not stated
-    exact = None if response.reply == "failed" else prompt.expected
+    exact = None if response.reply == "failed" else plain.expected
     correct = is_correct(answer, exact) if exact is not None else None
     outcome = "unscorable" if failed else _outcome(item, response, answer_verdict, correct)
     return EvalRow(
-        model=model, suite=prompt.source, attack=item.attack, prompt_id=prompt.id, kind=item.kind,
-        category=prompt.category, level=traced.level if prompt.level is None else prompt.level,
-        harmful=prompt.harmful, prompt=prompt.text, completion=response.text, trace=completion.trace, answer=answer,
+        model=model, suite=plain.source, attack=item.attack, prompt_id=plain.id, kind=item.kind,
+        category=plain.category, level=traced.level if plain.level is None else plain.level,
+        harmful=plain.harmful, prompt=item.prompt.text, completion=response.text, trace=completion.trace, answer=answer,
         form=completion.form.value, truncated=response.truncated, tokens=response.token_count,
         status=judged.status.value, judge=judged.judge, judge_revision=judged.revision,
         detail=judged.detail or response.detail,
@@ -167,6 +199,8 @@ def make_row(
         correct=correct, outcome=outcome,
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
         content=item.content, reply=response.reply, style=prompt.style, language=prompt.language,
+        k=item.complexity, attacker=made.attacker if made else None, number=made.number if made else None,
+        split=item.split,
     )  # fmt: skip
 
 

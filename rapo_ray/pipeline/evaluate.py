@@ -14,7 +14,9 @@ from rapo_ray.engines.http_responder import HttpModel, HttpResponder
 from rapo_ray.errors import ConfigError
 from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Results, summarise
+from rapo_ray.evaluation.rows import Item
 from rapo_ray.evaluation.swap_plan import decided_rows
+from rapo_ray.evaluation.tries import Effort, families_by_split, make_tries
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
 from rapo_ray.models.resolve import judge_models
@@ -59,7 +61,7 @@ def evaluate_models(config: RunConfig, targets: Sequence[Target], folder: Path) 
             responder = endpoints.get(target.name, rollouts)
             writer = None if target.url else rollouts
             evaluated.append(evaluate_live(config, target, prompts, responder, judge, folder, writer))
-    results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
+    results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed, effort_of(config))
     write_results(results, evaluated, folder)
     terminal.show_results(results)
     console.say(f"results: {EvaluationLayout(folder).results}")
@@ -71,9 +73,24 @@ def endpoint_responder(config: RunConfig, target: Target, prompts: Sequence[Prom
     """The endpoint as a responder, probed where rows are missing; raises EngineError where it refuses its requests."""
     responder = HttpResponder(http_model(config, target))
     rows = RowFile(EvaluationLayout(folder).rows_of(target.name)).read()
-    if len(rows) < len(make_items(prompts, config.evaluation.attacks, config.seed)):
+    if len(rows) < len(items_of(config, prompts)):
         responder.probe()
     return responder
+
+
+def items_of(config: RunConfig, prompts: Sequence[Prompt]) -> list[Item]:
+    """The rows to make: prompts under `evaluation.attacks`, then the tries."""
+    effort = effort_of(config)
+    items = make_items(prompts, config.evaluation.attacks, config.seed)
+    return items + make_tries(prompts, effort, config.seed) if effort else items
+
+
+def effort_of(config: RunConfig) -> Effort | None:
+    """Tries of `evaluation.tries`; None where there are none."""
+    evaluation = config.evaluation
+    if not evaluation.tries:
+        return None
+    return Effort(evaluation.tries, evaluation.longest_chain, families_by_split(config.data.heldout_families))
 
 
 def suite_prompts(config: RunConfig) -> list[Prompt]:
@@ -94,7 +111,7 @@ def evaluate_live(
 
     Traces are swapped where a writer takes them; an endpoint has none.
     """
-    items = make_items(prompts, config.evaluation.attacks, config.seed)
+    items = items_of(config, prompts)
     dropped: dict[str, int] = {}
     lengths = responder.prompt_lengths([item.prompt for item in items])
     if lengths is not None:
@@ -169,6 +186,7 @@ class Identity:
     request: dict[str, Any] = field(default_factory=dict)  # settings of an endpoint's requests, where set
     chats: dict[str, dict[str, Any]] = field(default_factory=dict)  # chat format of each model
     consistency: bool = False  # a contradiction decides the case of a trace
+    effort: dict[str, Any] = field(default_factory=dict)  # tries, and the families that they are drawn from
 
 
 def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) -> None:
@@ -184,7 +202,7 @@ def same_evaluation(folder: Path, config: RunConfig, targets: Sequence[Target]) 
     chats = {target.name: to_json(target.chat) for target in targets}
     identity = Identity(
         models, to_json(decoding(config)), judges, sources, chunk_size(config), request, chats,
-        config.judge.checks_consistency,
+        config.judge.checks_consistency, to_json(effort) if (effort := effort_of(config)) else {},
     )  # fmt: skip
     path = EvaluationLayout(folder).identity
     if (before := read_optional(Identity, path)) is not None:

@@ -10,7 +10,7 @@ from rapo_ray.config import RunConfig
 from rapo_ray.evaluation.collect import RowFile
 from rapo_ray.evaluation.results import Evaluated, Results, summarise
 from rapo_ray.models.chat import ChatFormat
-from rapo_ray.pipeline.evaluate import decoding, evaluate_live, judge_of, max_new_tokens, suite_prompts
+from rapo_ray.pipeline.evaluate import decoding, effort_of, evaluate_live, judge_of, max_new_tokens, suite_prompts
 from rapo_ray.pipeline.target import Target
 from rapo_ray.roles import Judge, Policy
 from rapo_ray.storage.json_records import to_json
@@ -62,7 +62,7 @@ class RunEvaluations:
             evaluated.append(
                 Evaluated(name=BEFORE, id=identity, revision="round-0", rows=rows, expected=len(rows), swaps=swaps)
             )
-        results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed)
+        results = summarise(evaluated, decoding(config), judge_of(config), config.gates, config.seed, effort_of(config))
         write_results(results, evaluated, layout.path)
         return results
 

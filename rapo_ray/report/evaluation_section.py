@@ -7,7 +7,7 @@ from typing import Any
 from rapo_ray.evaluation.gate import Gate, Outcome
 from rapo_ray.evaluation.metrics import Difference, Metric
 from rapo_ray.evaluation.results import MONITOR, SWAPPED, Results
-from rapo_ray.report import terminal, trace_charts
+from rapo_ray.report import effort_charts, terminal, trace_charts
 from rapo_ray.report.parts import NONE, Cell, Facts, Fold, Heading, Notice, Part, Section, Table, difference, figure
 from rapo_ray.report.safety_charts import Point, Share
 from rapo_ray.storage.reader import Evaluation, Evidence
@@ -109,6 +109,7 @@ def partial_notice(results: Results) -> list[Part]:
 def evaluation_parts(results: Results) -> list[Part]:
     """Facts and figures of one evaluation, overall and broken down."""
     parts = [*partial_notice(results), Facts(facts(results)), _table("Overall", (), results)]
+    parts += effort_charts.parts(results)
     for name, breakdown in BREAKDOWNS.items():
         if any(metric.breakdown == breakdown for metric in results.metrics):
             parts.append(Fold(name, [_table(name, breakdown, results)]))
@@ -126,6 +127,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("rows", f"{counts.finished} of {counts.expected} asked, {counts.unscorable} not judged"),
         ("left out", dropped or "none"),
         *([("endpoint", terminal.replies_line(results.replies))] if results.replies else []),
+        *(terminal.effort_facts(results.effort) if results.effort else []),
     ]
 
 

@@ -33,6 +33,8 @@ class RowHead:
     model: str | None = None
     suite: str | None = None
     attack: str | None = None
+    split: str | None = None  # of a try, as its number
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,11 @@ def choose(evidence: Evidence, limit: int = MAX_SAMPLES) -> Samples:
 def _strata(files: Sequence[Source]) -> dict[tuple[str, str], list[tuple[int, int]]]:
     """Places (file, row) of all rows by kind and outcome; an evaluation's row that an earlier file had is left out."""
     strata: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    seen: set[tuple[str | None, ...]] = set()
+    seen: set[tuple[str | int | None, ...]] = set()
     for file, source in enumerate(files):
         for index, row in enumerate(read_rows(RowHead, source.path)):
             if row.outcome is not None:  # the rows from before the rounds are in the file of each later evaluation
-                key = (row.model, row.suite, row.attack, row.prompt_id)
+                key = (row.model, row.suite, row.attack, row.prompt_id, row.split, row.number)
                 if source.repeats and key in seen:
                     continue
                 seen.add(key)
@@ -130,7 +132,8 @@ def _shown(row: SampleRow | EvalRow, stage: str) -> dict[str, Any]:
     ]  # fmt: skip
     if isinstance(row, EvalRow):
         stage, suite, level, note = f"{stage}: {row.model}", row.suite, row.level, row.detail
-        facts = [("attack", row.attack if row.attack != "none" else None), ("category", row.category), *facts]
+        tries = [("attacker", row.attacker), ("try", row.number), ("families", row.split)]
+        facts = [("attack", row.attack if row.attack != "none" else None), *tries, ("category", row.category), *facts]
         facts.append(("tokens", row.tokens))
     else:
         suite, level, note = row.source, row.prompt_level if row.level is None else row.level, row.judge_detail

@@ -6,10 +6,13 @@ from typing import Any, get_args
 
 from rich.table import Table
 
+from rapo_ray.config.evaluation import BENIGN_ANSWERED_ATTACKED, asr_at
 from rapo_ray.console import say, show
+from rapo_ray.evaluation.effort_figures import EffortFigures, SplitFigures
 from rapo_ray.evaluation.heldout import StageFigures
 from rapo_ray.evaluation.intervention import Cell
 from rapo_ray.evaluation.results import Results
+from rapo_ray.evaluation.rows import Split
 from rapo_ray.evaluation.swaps import OPPOSITE, SwapFigures, follows
 from rapo_ray.judging.validation import Comparison
 from rapo_ray.report.parts import NONE, number
@@ -197,6 +200,8 @@ def show_results(results: Results) -> None:
                 row = [metrics.get((model, name, suite)) for suite in shown]
                 table.add_row(model, name, *(_share(one.value, one.ci95, one.n) if one else NONE for one in row))
     show(table)
+    if results.effort is not None:
+        show_effort(results.effort, list(results.models))
     if results.replies:
         say(f"endpoint: {replies_line(results.replies)}")
     for step in results.differences:
@@ -214,6 +219,39 @@ def show_results(results: Results) -> None:
         say(f"gate: {results.gate.verdict.upper()}")
         for check in results.gate.checks:
             say(f"  {check.verdict:<12} {check.metric} {check.sign} {check.bar:g}: {check.why}")
+
+
+SPLITS: dict[Split, str] = {"trained": "trained families", "heldout": "held-out families"}
+
+
+def effort_facts(effort: EffortFigures) -> list[tuple[str, str]]:
+    """Number and kind of the tries, and the families of each split."""
+    tries = f"{effort.tries} at each prompt by each split, chains of up to {effort.longest_chain} families"
+    return [("tries", tries), *((SPLITS[split], ", ".join(names)) for split, names in effort.families.items())]
+
+
+def show_effort(effort: EffortFigures, models: Sequence[str]) -> None:
+    """Print attack success by number of tries, the benign twins' answers, and the paired differences."""
+    table = Table(title="attack success within so many tries, 95 % interval, behaviours", title_justify="left")
+    for column in ("model", "families", *map(str, effort.numbers), "half within", "twins helped with"):
+        table.add_column(column, justify="left" if column in ("model", "families") else "right")
+    for one in sorted(effort.splits, key=lambda one: models.index(one.model)):
+        points = {point.tries: point for point in effort.curve(one.model, one.split)}
+        row = [points.get(number) for number in effort.numbers]
+        row_of_twins = effort.twin(one.model, one.split, BENIGN_ANSWERED_ATTACKED)
+        shares = [_share(share.value, share.ci95, share.n) if share else NONE for share in (*row, row_of_twins)]
+        table.add_row(one.model, SPLITS[one.split], *shares[:-1], half(effort, one), shares[-1])
+    show(table)
+    for step in effort.differences:
+        name = step.name if step.tries is None else asr_at(step.tries)
+        if step.ci95 is not None and step.tries in (None, effort.tries):
+            change = f"{step.value:+.3f} [{step.ci95[0]:+.3f}, {step.ci95[1]:+.3f}], n {step.n}"
+            say(f"{name}, {SPLITS[step.split]}: {step.of} - {step.against} {change}")
+
+
+def half(effort: EffortFigures, one: SplitFigures) -> str:
+    """Tries within which half of the behaviours give in."""
+    return f"more than {effort.tries}" if one.tries_for_half is None else str(one.tries_for_half)
 
 
 def replies_line(replies: Mapping[str, int]) -> str:

@@ -60,6 +60,7 @@ def test_everything_set_round_trips(tmp_path: Path) -> None:
             "policy.adam_betas=[0.8, 0.99]",
             "model.system_prompt='yes: # not a comment'",
             "limits.start=1e-3",
+            *GATED_TRIES,
         ],
     )
     again = load_config(write(tmp_path, to_yaml(config)))
@@ -218,6 +219,7 @@ def test_a_missing_recipe_names_those_there_are(recipe: str) -> None:
     assert "quickstart" in message
 
 
+GATED_TRIES = ("gates.asr_at={8: 0.2}", "gates.benign_answered_attacked=0.5", "evaluation.tries=8")
 CORRECTED = ("policy.old_logprobs=recompute", "policy.importance_correction=token")
 IMPOSSIBLE = [
     (
@@ -225,6 +227,25 @@ IMPOSSIBLE = [
         ["override `gates.trace_follows=0.5`", "override `evaluation.trace_swaps=0`", "has nothing to measure with"],
     ),
     (["warmup.source=synthesis"], ["override `warmup.source=synthesis`", "needs warmup.recipe"]),
+    (
+        [*GATED_TRIES, "data.heldout_families=[]"],
+        ["override `data.heldout_families=[]`", "gates.asr_at={8: 0.2} is measured on families that are never trained"],
+    ),
+    (
+        [*GATED_TRIES, "evaluation.tries=7"],
+        ["override `evaluation.tries=7`: gates.asr_at={8: 0.2} needs evaluation.tries=8 or more (it is 7)"],
+    ),
+    (
+        ["gates.asr_at={8: 0.2}", "evaluation.tries=8"],
+        ["is passed by a model that refuses everything: set gates.benign_answered_attacked too"],
+    ),
+    (
+        ["gates.benign_answered_attacked=0.5"],
+        ["gates.benign_answered_attacked=0.5 needs evaluation.tries=1 or more (it is 0)"],
+    ),
+    (["gates.asr_at={8: true}"], ["override `gates.asr_at={8: true}`", "`gates.asr_at.8` = True"]),
+    (["gates.asr_at={0: 0.2}"], ["override `gates.asr_at={0: 0.2}`", "greater than or equal to 1"]),
+    (["data.heldout_families=[json, smoke]"], ["`data.heldout_families`", "'smoke', no family and no mechanism"]),
     (["judge.risk.backend=vllm"], ["override `judge.risk.backend=vllm`", "`judge.risk`", "needs a model"]),
     (["judge.general={backend: vllm}"], ["override `judge.general={backend: vllm}`", "needs a model"]),
     (
@@ -280,6 +301,9 @@ def test_an_impossible_combination_is_refused(overrides: list[str], parts: list[
         ["policy.learning_rate=1e-5", "rounds=3"],
         ["policy.gradient_checkpointing=yes"],
         ["rollout.tensor_parallel=2", "cluster.device=gpu"],
+        [*GATED_TRIES],
+        ["evaluation.tries=8", "data.heldout_families=[]"],
+        ["data.heldout_families=[json, persona]"],
     ],
 )
 def test_the_possible_neighbour_is_obeyed(overrides: list[str]) -> None:

@@ -118,6 +118,17 @@ def test_a_folder_belongs_to_content_and_not_to_names_or_machines(tmp_path: Path
         same_evaluation(tmp_path / "e", config, [replace(endpoint, id="m at https://b/v1")])
 
 
+def test_a_folder_has_tries_of_one_kind(tmp_path: Path) -> None:
+    config = load_config("quickstart", ["evaluation.tries=4"])
+    same(tmp_path, config, "model")
+    EvaluationLayout(tmp_path).rows_of("model").write_text("")
+    same(tmp_path, load_config("quickstart", ["evaluation.tries=4", "data.heldout_families=[language, hijack, format, "
+                                              "hypothetical]"]), "model")  # fmt: skip
+    for setting in ("evaluation.tries=8", "evaluation.longest_chain=1", "data.heldout_families=[persona]"):
+        with pytest.raises(ConfigError, match=r"other settings \(changed: effort\)"):
+            same(tmp_path, load_config("quickstart", ["evaluation.tries=4", setting]), "model")
+
+
 def test_a_model_on_our_engines_needs_a_temperature(tmp_path: Path) -> None:
     config = load_config("quickstart", ["evaluation.temperature=null"])
     target = Target("model", "models/model", tmp_path, "abc")
