@@ -66,6 +66,8 @@ def test_the_report_s_section() -> None:
     assert isinstance(success, Chart)
     assert isinstance(bound, Chart)
     assert isinstance(families, Table)
+    assert success.data is not None
+    assert bound.data is not None
     assert success.data.columns == ["round", "k = 0", "k = 1", "benign twins answered"]
     assert [cell.text for cell in success.data.rows[0]] == ["1", "0%", "50%", "100%"]
     assert [cell.text for cell in bound.data.rows[2]] == ["3", "0.25", "0.50"]

@@ -119,8 +119,8 @@ def test_what_may_not_be_sent_stays_plain_with_its_twin(
 ) -> None:
     made, counted = RoundAttacks(attacker, 6, limited, seed=5).replace(BATCH, 1)
     assert counted == dropped
-    lost = dropped.contaminated + dropped.failed + dropped.too_long
-    assert Counter(prompt.harmful for prompt in attacked(made)) == Counter({True: 6 - lost, False: 6 - lost})
+    missing = dropped.contaminated + dropped.failed + dropped.too_long
+    assert Counter(prompt.harmful for prompt in attacked(made)) == Counter({True: 6 - missing, False: 6 - missing})
     assert [prompt.plain for prompt in made] == BATCH
 
 
