@@ -21,7 +21,7 @@ def recipe_in(folder: Path, tiny: Path, warmed: dict[str, Any]) -> Path:
     """A recipe whose prompts are all attacked, under one or two families."""
     data = {"attack": {"share": 1, "max_k": 2, "families": ["urgency", "role_play", "leet"]}}
     settings = {"rounds": ROUNDS, "data": data, "credit": {"over_refusal_bound": 0.1}, **warmed}
-    return tiny_recipe(tiny, folder, rollout={"max_prompt_tokens": 1024, "max_new_tokens": 32}, **settings)
+    return tiny_recipe(tiny, folder, rollout={"max_prompt_tokens": 1024}, **settings)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 from rapo_ray.errors import ActorDied, CheckpointError, EngineError
 from rapo_ray.roles import Saved
 from rapo_ray.storage.checkpoint import MANIFEST, MARK, STATE, CheckpointStore, RunState
+from rapo_ray.storage.json_records import from_json
 from rapo_ray.trainer.files import hash_own_files
 
 pytestmark = pytest.mark.unit
@@ -502,3 +503,8 @@ def test_an_interrupt_while_waiting_does_not_forget_the_write(tmp_path: Path, mo
         policy.may_end.set()
         made.wait()
     assert latest_round(tmp_path) == 1
+
+
+def test_a_state_of_an_earlier_version_has_no_attacker_and_no_multiplier() -> None:
+    earlier = from_json(RunState, b'{"config": "", "round": 1, "sampler": {"epoch": 2}}')
+    assert earlier == RunState("", 1, {"epoch": 2}, None, 0.0)
