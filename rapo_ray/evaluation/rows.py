@@ -198,7 +198,7 @@ def make_row(
         keyword_refused=stated or outcome == "filtered" or keyword_refused(answer),
         correct=correct, outcome=outcome,
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
-        content=item.content, reply=response.reply, style=prompt.style, language=prompt.language,
+        content=item.content, reply=response.reply, style=plain.style, language=plain.language,
         k=item.complexity, attacker=made.attacker if made else None, number=made.number if made else None,
         split=item.split,
     )  # fmt: skip

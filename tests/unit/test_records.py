@@ -102,6 +102,7 @@ def test_rows_of_0_1_0_come_out_as_they_went_in(path: Path) -> None:
         assert json.dumps([earlier(asdict(from_dict(row)), row) for row in rows]) == line
 
 
+OF_EVALUATIONS = ["content", "reply", "style", "language", "k", "attacker", "number", "split"]
 PROVENANCE = [
     "attack_seed", "attack_seed_id", "attack_seed_level", "attack_chain", "attack_k",
     "attacker", "attacker_version", "attack_number",
@@ -124,8 +125,7 @@ def test_parquet_of_0_1_0_comes_out_as_it_went_in(kind: type, path: Path, tmp_pa
     then, now = pq.read_table(path), pq.read_table(tmp_path / "again.parquet")
     assert now.select(then.column_names).equals(then)
     later = [name for name in now.column_names if name not in then.column_names]
-    own = ["content", "reply"] if kind is EvalRow else PROVENANCE
-    assert later == ["decision", "consistent", *own, *(["style", "language"] if kind is EvalRow else [])]
+    assert later == ["decision", "consistent", *(OF_EVALUATIONS if kind is EvalRow else PROVENANCE)]
     assert all(now[name].null_count == len(rows) for name in later)
 
 
