@@ -34,7 +34,7 @@ class SourceConfig(Strict):
     """Full commit hash of the `hub` dataset, so that the run is reproducible."""
 
     text_column: str = "text"
-    """Column of the prompt texts; for kind `file` only."""
+    """Column of the prompts, for kind `file` only: texts or, as in `messages`, dialogues as lists of turns."""
 
     harmful: bool | None = None
     """Label of every row: for kind `file` without a `harmful` column, and for files of `jailbreakbench` and `or-bench`

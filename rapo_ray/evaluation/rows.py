@@ -9,7 +9,7 @@ from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
 from rapo_ray.text.refusals import is_refusal
-from rapo_ray.types import EndpointReply, Prompt, Response, Status, Verdict
+from rapo_ray.types import EndpointReply, Prompt, Response, Status, Turn, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
 
@@ -21,6 +21,7 @@ KEYWORDS = (
 )  # fmt: skip
 
 
+TURNS = "turns"  # the key of a row's earlier turns
 NO_VERDICT = Verdict(Status.OK, "")  # on a text that is not there
 
 
@@ -40,7 +41,7 @@ class Item:
     def content(self) -> str:
         """Digest of everything that its row depends on, whatever its id."""
         plain = self.plain
-        return digest_of(self.attack, self.prompt.text, plain.harmful, plain.level, plain.expected)
+        return digest_of(self.attack, *self.prompt.wording, plain.harmful, plain.level, plain.expected)
 
     @property
     def kind(self) -> Kind:
@@ -88,7 +89,8 @@ class EvalRow:
     decision: str | None = None  # that the trace comes to
     consistent: bool | None = None
     content: str | None = None  # of its item
-    reply: EndpointReply | None = None  # of an endpoint
+    reply: EndpointReply | None = None  # of an endpoint, and failed for a script that the model's answers made too long
+    turns: tuple[Turn, ...] = ()  # before the prompt, the model's own answers to a script among them
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -114,6 +116,11 @@ class EvalRow:
     def answer_refuses(self) -> bool | None:
         """`refused`, but by our rules on a benign prompt, of which a judge may only say that it was not helped."""
         return self.refused if self.harmful or self.refused is None else is_refusal(self.answer)
+
+
+def as_answered(prompt: Prompt, response: Response) -> Prompt:
+    """The prompt with the dialogue that the model answered; a script has none before."""
+    return prompt if response.turns is None or not prompt.turns else replace(prompt, turns=response.turns)
 
 
 def as_answer(response: Response, text: str, chat: ChatFormat) -> Response:
@@ -163,7 +170,7 @@ def make_row(
         keyword_refused=stated or outcome == "filtered" or keyword_refused(answer),
         correct=correct, outcome=outcome,
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
-        content=item.content, reply=response.reply,
+        content=item.content, reply=response.reply, turns=as_answered(prompt, response).turns,
     )  # fmt: skip
 
 
@@ -205,4 +212,5 @@ def _outcome(item: Item, response: Response, verdict: Verdict | None, correct: b
 
 def from_dict(content: dict[str, Any]) -> EvalRow:
     """Row from its JSON object, unknown keys ignored; raises TypeError where a key is missing."""
-    return EvalRow(**{name: value for name, value in content.items() if name in EvalRow.__slots__})
+    row = EvalRow(**{name: value for name, value in content.items() if name in EvalRow.__slots__})
+    return replace(row, turns=tuple(Turn(**turn) for turn in content.get(TURNS, ())))

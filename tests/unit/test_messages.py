@@ -7,7 +7,7 @@ import pytest
 
 from rapo_ray.orchestrator.dispatch import SampleRequest
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.types import GeneratedText, Message, Packed, Sampling, Sequence
+from rapo_ray.types import Attack, GeneratedText, Message, Packed, Sampling, Sequence, Turn
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
@@ -16,7 +16,9 @@ SAMPLING = Sampling(1.2, 0.9, 128, 7, logprobs=True, labels=("A", "B"))
 SEQUENCE = Sequence((1,), (2, 3), -0.5, (-0.1, -0.2))
 MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
 MESSAGES: list[Message] = [
-    make_prompt(harmful=True),
+    replace(make_prompt(harmful=True), turns=(Turn("user", "Hi."), Turn("assistant", "Hello."))),
+    Turn("user", "Hi."),
+    Attack(make_prompt(), ("base64",), "bandit", 1),
     make_rollout(),
     make_rollout().response,
     make_completion(),
