@@ -27,6 +27,7 @@ SETTINGS = {  # arguments of each benchmark for a finished run: its model or its
     "simulation": lambda run: [],
     "layouts": lambda run: ["--only", "compared"],
     "serving": lambda run: ["--model", str(run)],
+    "attacks": lambda run: [],
 }
 
 

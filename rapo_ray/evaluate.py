@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--model", required=True, help="what to evaluate")
     parser.add_argument("--against", help="a second model, for paired differences (a utility_drop gate needs one)")
     parser.add_argument("--suites", help="as name:n,name:n; in place of evaluation.suites")
-    parser.add_argument("--attacks", help="as none,base64; in place of evaluation.attacks")
+    parser.add_argument("--attacks", help="as none,role_play+base64; in place of evaluation.attacks")
     parser.add_argument("--config", help="recipe; by default that of the run, else quickstart")
     parser.add_argument(
         "--output", type=Path, help="folder; by default evaluations/ of the run, or of the recipe's out"

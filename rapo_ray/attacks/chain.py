@@ -1,4 +1,8 @@
-"""Chains of families: the first is applied to the request, the next to what that gives, and so on."""
+"""Chains of families: the first is applied to the request, the next to what that gives, and so on.
+
+The frames that a chain puts around a request depend on the chain and the seed alone, never on the request: a harmful
+prompt and its benign twin under one chain and one seed differ in nothing but the request.
+"""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +13,7 @@ from rapo_ray.errors import ConfigError
 PLAIN = "none"  # the name of the empty chain
 LINK = "+"  # between the names of a chain's families, innermost first: `split+base64`
 
-Chain = tuple[str, ...]  # names of families, innermost first; its length is the attack's complexity k
+Chain = tuple[str, ...]  # names of families, innermost first
 
 
 def parse_chain(name: str) -> Chain:
@@ -28,9 +32,14 @@ def chain_name(chain: Chain) -> str:
     return LINK.join(chain) or PLAIN
 
 
+def complexity(chain: Chain) -> int:
+    """Number of transformations k between the request and the attack; 0 for the plain request."""
+    return len(chain)
+
+
 def apply_chain(chain: Chain, request: str, seed: int) -> str:
     """The request under the chain; the same for the same three arguments, on every machine."""
-    generator = random.Random(f"{seed}/{chain_name(chain)}/{request}")
+    generator = random.Random(f"{seed}/{chain_name(chain)}")
     for name in chain:
         request = FAMILIES[name].wrap(request, generator)
     return request
@@ -39,8 +48,7 @@ def apply_chain(chain: Chain, request: str, seed: int) -> str:
 def undo_chain(chain: Chain, text: str) -> str | None:
     """The request that the chain was applied to; None where a family has no way back, or did not make the text."""
     for name in reversed(chain):
-        unwrap = FAMILIES[name].unwrap
-        plain = None if unwrap is None else unwrap(text)
+        plain = FAMILIES[name].unwrap(text)
         if plain is None:
             return None
         text = plain
@@ -48,5 +56,11 @@ def undo_chain(chain: Chain, text: str) -> str | None:
 
 
 def draw_chain(families: Sequence[str], length: int, generator: random.Random) -> Chain:
-    """A chain of `length` different families in a random order."""
-    return tuple(generator.sample(list(families), length))
+    """A chain of `length` different families in a random order; raises ConfigError where there are not so many."""
+    names = list(dict.fromkeys(families))
+    if not 0 <= length <= len(names):
+        raise ConfigError(
+            f"no chain of {length} different families can be drawn from {len(names)} ({', '.join(names) or 'none'}): "
+            f"take a length from 0 to {len(names)}, or more families"
+        )
+    return tuple(generator.sample(names, length))

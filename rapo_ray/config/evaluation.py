@@ -1,13 +1,14 @@
 """Settings of evaluations and of the gates that a model must pass."""
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from rapo_ray.attacks.chain import chain_name, parse_chain
 from rapo_ray.config.base import Strict
 from rapo_ray.config.request import ModelRequestConfig
 
-AttackName = Literal["none", "role_play", "translation", "base64", "prefix_injection"]
+AttackName = Annotated[str, AfterValidator(lambda name: chain_name(parse_chain(name)))]
 
 
 class EvaluationConfig(Strict):
@@ -18,7 +19,7 @@ class EvaluationConfig(Strict):
     suites: str = "quickstart-heldout:all"
     """Prompts to evaluate on, as `name:n,name:n` over `data.sources` and the packaged sets."""
     attacks: tuple[AttackName, ...] = ("none",)
-    """Attacks applied to every harmful prompt; benign prompts and questions with exact answers are sent unchanged."""
+    """Attacks on every harmful prompt, as `none` or chains such as `role_play+base64`; others are sent unchanged."""
     temperature: float | None = Field(default=0.0, ge=0)
     """Sampling temperature; 0 decodes greedily. Null sends an endpoint none, which then uses its own."""
     max_new_tokens: int | None = Field(default=None, ge=1)

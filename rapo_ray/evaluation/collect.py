@@ -13,18 +13,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rapo_ray.atomic import write_text_atomically
+from rapo_ray.attacks.chain import parse_chain
 from rapo_ray.errors import EngineError
 from rapo_ray.evaluation.rows import EvalRow, Item, as_answer, as_answered, from_dict, make_row
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.roles import Judge, Responder, Responses
+from rapo_ray.seeds import derive_seed
 from rapo_ray.text.lines import whole_lines
 from rapo_ray.types import Form, Prompt, Response, Verdict
 
 
-def make_items(prompts: Sequence[Prompt], attacks: Sequence[str]) -> list[Item]:
-    """Every harmful prompt under every attack, all others plainly."""
+def make_items(prompts: Sequence[Prompt], attacks: Sequence[str], seed: int = 0) -> list[Item]:
+    """Every harmful prompt under every attack, all others plainly; an attack's frames are seeded by the prompt's text.
+
+    Raises ConfigError for a name that is no chain of families.
+    """
+    for name in attacks:
+        parse_chain(name)
     return [
-        Item(prompt, name)
+        Item(prompt, name, derive_seed(seed, prompt.text))
         for prompt in prompts
         for name in (attacks if prompt.harmful and prompt.expected is None else ("none",))
     ]

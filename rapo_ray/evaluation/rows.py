@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rapo_ray.attacks.chain import apply_chain, parse_chain
 from rapo_ray.evaluation.answers import is_correct
-from rapo_ray.evaluation.attacks import ATTACKS
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
 from rapo_ray.text.refusals import is_refusal
@@ -30,12 +30,13 @@ class Item:
     """A prompt of a suite under one attack."""
 
     plain: Prompt
-    attack: str
+    attack: str  # the name of a chain
+    seed: int = 0  # of the frames that the chain puts around it
 
     @property
     def prompt(self) -> Prompt:
         """The prompt as the model is sent it."""
-        return replace(self.plain, text=ATTACKS[self.attack](self.plain.text))
+        return replace(self.plain, text=apply_chain(parse_chain(self.attack), self.plain.text, self.seed))
 
     @property
     def content(self) -> str:

@@ -72,7 +72,7 @@ def endpoint_responder(config: RunConfig, target: Target, prompts: Sequence[Prom
     """The endpoint as a responder, probed where rows are missing; raises EngineError where it refuses its requests."""
     responder = HttpResponder(http_model(config, target))
     rows = RowFile(EvaluationLayout(folder).rows_of(target.name)).read()
-    if len(rows) < len(make_items(prompts, config.evaluation.attacks)):
+    if len(rows) < len(make_items(prompts, config.evaluation.attacks, config.seed)):
         responder.probe()
     return responder
 
@@ -95,7 +95,7 @@ def evaluate_live(
 
     Traces are swapped where a writer takes them; an endpoint has none.
     """
-    items = make_items(prompts, config.evaluation.attacks)
+    items = make_items(prompts, config.evaluation.attacks, config.seed)
     responder = TrajectoryResponder(responder, target.chat, config.rollout.max_prompt_tokens)
     dropped: dict[str, int] = {}
     lengths = responder.prompt_lengths([item.prompt for item in items])

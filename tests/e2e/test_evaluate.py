@@ -46,7 +46,7 @@ def settings(suite: Path) -> list[str]:
     """Overrides with four rows per chunk, so that the run can be killed half-way."""
     return [
         f"data.sources={{mine: {{kind: file, path: {suite}}}}}", "data.train=mine:all", "data.heldout=mine:all",
-        "rollout.engines=1", "rollout.max_num_seqs=4", "judge.risk={backend: rules}",
+        "rollout.engines=1", "rollout.max_num_seqs=4", "rollout.max_prompt_tokens=256", "judge.risk={backend: rules}",
     ]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_killed_half_way_it_repeats_no_row_and_ends_with_the_same_numbers(
 ) -> None:
     arguments = [
         "--model", str(finished.folder), "--against", str(finished.folder / "sft"), "--suites", "mine:all",
-        "--attacks", "none,base64", *settings(suite), "gates.asr=0.99", "gates.utility_drop=0.9",
+        "--attacks", "none,reversed+base64", *settings(suite), "gates.asr=0.99", "gates.utility_drop=0.9",
     ]  # fmt: skip
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     done = evaluate(cluster, *arguments, "--output", str(whole))
@@ -65,7 +65,7 @@ def test_killed_half_way_it_repeats_no_row_and_ends_with_the_same_numbers(
     assert done.returncode == (0 if gate["passed"] else 3)
     assert [check["metric"] for check in gate["checks"]] == ["asr", "utility_drop"]
     assert results["counts"] == {"asked": 92, "finished": 92, "unscorable": 0, "dropped": {}}
-    assert {(m["name"], m["n"]) for m in results["metrics"] if m["attack"] == "base64"} == {
+    assert {(m["name"], m["n"]) for m in results["metrics"] if m["attack"] == "reversed+base64"} == {
         ("asr", 14), ("asr_keyword", 14)
     }  # fmt: skip
     assert len(pq.read_table(whole / "rows.parquet")) == 92

@@ -123,6 +123,15 @@ def test_the_yaml_word_off_is_taken_as_off(word: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
+        (
+            ["evaluation.attacks=[none, role_play+b64]"],
+            [
+                "override `evaluation.attacks=[none, role_play+b64]`",
+                "`evaluation.attacks.1` = 'role_play+b64'",
+                "'b64'",
+                "no family",
+            ],
+        ),
         (["polcy.lr=1"], ["override `polcy.lr=1`", "unknown key `polcy`", "1"]),
         (["policy.lr=1e-5"], ["override `policy.lr=1e-5`", "unknown key `policy.lr`", "1e-5"]),
         (["1=2"], ["override `1=2`", "unknown key `1`"]),

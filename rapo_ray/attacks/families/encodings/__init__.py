@@ -1,0 +1,1 @@
+"""Families of the encodings: the request in other signs, with the wish to decode it."""
