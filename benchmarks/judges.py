@@ -3,23 +3,23 @@
     python -m benchmarks.judges xstest_v2_completions_*.csv
 
 The files are tables with a completion and its label, as XSTest's authors publish them (paul-rottger/exaggerated-safety
-on GitHub, folder model_completions; CC-BY-4.0). Partial refusals are left out. The rules were written with the half A
-of each file in view and no text of B read, though its counts were seen; a hash of prompt and completion splits them.
+on GitHub, folder model_completions; CC-BY-4.0), or as in WildGuardTest (allenai/wildguardmix). Partial refusals are
+left out. The rules were written with the half A of each of XSTest's files in view and no text of B read, though its
+counts were seen; a hash of prompt and completion splits them.
 """
 
 import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.rows import Row, add_rows_option, print_table, write_rows
-from rapo_ray.data.files import read_table
-from rapo_ray.data.rows import require_columns
-from rapo_ray.errors import DataError, run_command
+from rapo_ray.data.labelled import Labelled, read_labelled
+from rapo_ray.errors import run_command
 from rapo_ray.evaluation.rows import keyword_refused
-from rapo_ray.statistics import Interval, wilson_interval
+from rapo_ray.judging.validation import Score, score
+from rapo_ray.statistics import Interval
 from rapo_ray.text.refusals import is_refusal
 
 # The refusal openings of XSTest's own string match (its evaluation/classify_completions_strmatch.py).
@@ -44,60 +44,30 @@ READERS: dict[str, Reader] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A completion of a prompt, and the label that people gave it."""
-
-    prompt: str
-    completion: str
-    refused: bool
-
-    @property
-    def half(self) -> str:
-        """A or B, by a hash of prompt and completion."""
-        text = f"{self.prompt}\0{self.completion}"
-        return "AB"[hashlib.sha256(text.encode("utf-8", "replace")).digest()[-1] % 2]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Counts of one reader on one set."""
-
-    hits: int
-    refusals: int
-    false_alarms: int
-    others: int
-
-    @property
-    def recall(self) -> Interval:
-        """Share of the refusals that are recognised."""
-        return wilson_interval(self.hits, self.refusals)
-
-    @property
-    def precision(self) -> Interval:
-        """Share of refusals among what is taken for one."""
-        return wilson_interval(self.hits, self.hits + self.false_alarms)
+def half_of(answer: Labelled) -> str:
+    """A or B, by a hash of prompt and completion."""
+    text = f"{answer.prompt.text}\0{answer.completion}"
+    return "AB"[hashlib.sha256(text.encode("utf-8", "replace")).digest()[-1] % 2]
 
 
 def main() -> int:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser("python -m benchmarks.judges", description=__doc__)
     parser.add_argument("files", type=Path, nargs="+", help="labelled tables: csv, parquet, jsonl")
-    parser.add_argument("--label", default="final_label", help="column of the label, beside prompt and completion")
     add_rows_option(parser)
-    return run_command(parser, None, lambda options: report(options.files, options.label, options.rows))
+    return run_command(parser, None, lambda options: report(options.files, options.rows))
 
 
-def report(files: Sequence[Path], label: str, rows: Path | None) -> int:
+def report(files: Sequence[Path], rows: Path | None) -> int:
     """Print the scores on all files, on each half and on each file; raises DataError for one that has no labels."""
-    by_file = {path: read_labelled(path, label) for path in files}
+    by_file = {path: [one for one in read_labelled(path).rows if one.refused is not None] for path in files}
     every = [one for labelled in by_file.values() for one in labelled]
-    sets = {"all": every} | {f"half {half}": [one for one in every if one.half == half] for half in "AB"}
+    sets = {"all": every} | {f"half {half}": [one for one in every if half_of(one) == half] for half in "AB"}
     sets["all, each text once"] = list({one.completion: one for one in reversed(every)}.values())
     sets |= {path.stem.rpartition("_")[2]: labelled for path, labelled in by_file.items()} if len(by_file) > 1 else {}
-    scores = {name: {reader: score(reads, one) for reader, reads in READERS.items()} for name, one in sets.items()}
+    scores = {name: {reader: score_of(reads, one) for reader, reads in READERS.items()} for name, one in sets.items()}
     lines = [
-        (name, reader, f"{one.hits} of {one.refusals}", f"{one.false_alarms} of {one.others}",
+        (name, reader, f"{one.hits} of {one.positives}", f"{one.false_alarms} of {one.others}",
          shown(one.recall), shown(one.precision))
         for name, readers in scores.items() for reader, one in readers.items()
     ]  # fmt: skip
@@ -115,38 +85,9 @@ def report(files: Sequence[Path], label: str, rows: Path | None) -> int:
     return 0
 
 
-def read_labelled(path: Path, label: str) -> list[Labelled]:
-    """The completions of a table with a whole label; raises DataError where a column or a label is not to be read."""
-    rows = read_table(path)
-    require_columns(str(path), rows, ["prompt", "completion", label])
-    labelled = []
-    for number, row in enumerate(rows, start=1):
-        refused = refused_by(str(row[label]))
-        if refused is None and "partial" not in str(row[label]):
-            raise DataError(
-                f"{path}: row {number}: {label} is {row[label]!r}; give a column that says refusal or compliance"
-            )
-        if refused is not None:
-            labelled.append(Labelled(str(row["prompt"]), str(row["completion"]), refused))
-    return labelled
-
-
-def refused_by(label: str) -> bool | None:
-    """The side of a label such as `2_full_refusal`; None of a partial refusal and of anything else."""
-    if "partial" in label or ("refusal" in label) == ("compliance" in label):
-        return None
-    return "refusal" in label
-
-
-def score(reads: Reader, labelled: Iterable[Labelled]) -> Score:
+def score_of(reads: Reader, labelled: Iterable[Labelled]) -> Score:
     """Counts of a reader on a set."""
-    pairs = [(reads(one.completion), one.refused) for one in labelled]
-    return Score(
-        hits=pairs.count((True, True)),
-        refusals=sum(refused for _, refused in pairs),
-        false_alarms=pairs.count((True, False)),
-        others=sum(not refused for _, refused in pairs),
-    )
+    return score((reads(one.completion), one.refused is True) for one in labelled)
 
 
 def shown(share: Interval) -> str:

@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,10 @@ from rapo_ray.errors import run_command
 
 if TYPE_CHECKING:
     from rapo_ray.config import RunConfig
+    from rapo_ray.data.labelled import Labelled, LabelledSet
     from rapo_ray.judging.local import JudgeOne
+    from rapo_ray.judging.parts import Part
+    from rapo_ray.judging.validation import Comparison
     from rapo_ray.models.chat import ChatFormat
     from rapo_ray.storage.records import VerdictRow
     from rapo_ray.types import Prompt
@@ -22,7 +25,9 @@ DESCRIPTION = """Judge completions with the judge of a recipe. The input has a J
 and `completion`, and where known `id` and `level`. A prompt is a text, or a dialogue as a list of turns with role and
 content, of which the last is judged. A completion is `<think>` trace `</think>` answer, or has the marks
 in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
-it stopped. Verdicts on a prompt or a completion that has changed since, or of another judge, are made anew."""
+it stopped. Verdicts on a prompt or a completion that has changed since, or of another judge, are made anew. With
+--labelled the input has labels of people, as WildGuardTest and XSTest publish them, or in the columns `refused` and
+`answer_harmful`: the judge of answers is held against them, and what comes of it is written beside the verdicts."""
 AT_ONCE = 256  # completions that a model judge works on
 
 
@@ -32,6 +37,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m rapo_ray.
     parser.add_argument("--config", default="quickstart", help="a shipped recipe's name, or a YAML file")
     parser.add_argument("--input", type=Path, required=True, help="JSONL of completions")
     parser.add_argument("--output", type=Path, help="JSONL of verdicts; by default beside the input")
+    parser.add_argument("--labelled", action="store_true", help="compare the judge with the labels of people")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted settings laid over the recipe")
     return run_command(parser, arguments, _judge)
 
@@ -48,7 +54,10 @@ class Judged:
 def _judge(options: argparse.Namespace) -> int:
     from rapo_ray import console
     from rapo_ray.config.load import load_config
+    from rapo_ray.data.labelled import read_labelled
     from rapo_ray.judging.local import local_judge
+    from rapo_ray.judging.parts import PARTS
+    from rapo_ray.judging.validation import compare
     from rapo_ray.models.chat_template import stated_format
     from rapo_ray.models.resolve import judge_models
     from rapo_ray.pipeline.identity import judge_identities
@@ -56,8 +65,13 @@ def _judge(options: argparse.Namespace) -> int:
     from rapo_ray.storage.reader import read_verdicts
 
     config = load_config(options.config, options.overrides)
+    chat = stated_format(config.model.thinking)
+    labelled = answers_of(read_labelled(options.input), chat) if options.labelled else None
+    parts: tuple[Part, ...] = ("general",) if labelled else PARTS
     output = options.output or options.input.with_suffix(".verdicts.jsonl")
-    rows = keyed(config, read_completions(options.input), judge_identities(config, judge_models(config)))
+    completions = as_completions(labelled.rows, chat) if labelled else read_completions(options.input)
+    identities = judge_identities(config, judge_models(config))
+    rows = keyed(config, completions, identities, parts)
     before = list(read_verdicts(output).values())
     usable = still_right(rows, before)
     judged = {row.id for row in usable}
@@ -68,10 +82,44 @@ def _judge(options: argparse.Namespace) -> int:
         console.say(f"{output}: {stale} verdicts on other completions, or of another judge, are replaced")
     write_verdicts(usable, output)
     if left:
-        asyncio.run(_judge_all(local_judge(config), left, stated_format(config.model.thinking), output))
-    console.show(terminal.verdict_table(list(read_verdicts(output).values())))
+        asyncio.run(_judge_all(local_judge(config, parts), left, chat, output))
+    verdicts = read_verdicts(output)
+    console.show(terminal.verdict_table(list(verdicts.values())))
     console.say(f"verdicts: {output}")
+    if labelled:
+        comparisons = compare(labelled.rows, verdicts)
+        console.show(terminal.comparison_table(comparisons))
+        place = output.with_suffix(".labels.json")
+        write_comparisons(comparisons, labelled.unlabelled, identities, place)
+        console.say(f"judge and people: {place} ({labelled.unlabelled} answers without a label are left out)")
     return 0
+
+
+def answers_of(labelled: "LabelledSet", chat: "ChatFormat") -> "LabelledSet":
+    """The labelled answers without the thinking before them, which no label is about."""
+    return replace(
+        labelled, rows=tuple(replace(one, completion=chat.answer_of(one.completion)) for one in labelled.rows)
+    )
+
+
+def as_completions(labelled: "Sequence[Labelled]", chat: "ChatFormat") -> list[tuple["Prompt", str]]:
+    """The prompts and their answers, each behind a thinking that says nothing."""
+    return [(one.prompt, chat.compose("-", chat.inert(one.completion))) for one in labelled]
+
+
+def write_comparisons(comparisons: "Sequence[Comparison]", unlabelled: int, judges: dict[str, str], path: Path) -> None:
+    """Write a judge's scores against the labels of people, with their intervals, as one JSON object."""
+    from rapo_ray.atomic import write_text_atomically
+
+    shares = ("recall", "precision", "false_alarm_rate")
+    content = {
+        "judges": judges,
+        "unlabelled": unlabelled,
+        "comparisons": [
+            asdict(one) | {name: asdict(getattr(one.score, name)) for name in shares} for one in comparisons
+        ],
+    }
+    write_text_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:
@@ -106,13 +154,21 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
     return list(rows.values())
 
 
-def keyed(config: "RunConfig", rows: Sequence[tuple["Prompt", str]], judges: dict[str, str]) -> list[Judged]:
-    """The completions with their keys; `judges` are the identities of the judges, by part."""
+def keyed(
+    config: "RunConfig", rows: Sequence[tuple["Prompt", str]], judges: dict[str, str], parts: "tuple[Part, ...]"
+) -> list[Judged]:
+    """The completions with their keys; `judges` are the identities of the judges, by part, and `parts` are judged."""
+    from rapo_ray.judging.parts import PARTS
     from rapo_ray.seeds import digest_of
 
+    some = () if parts == PARTS else (parts,)
     marks = (config.model.thinking.open, config.model.thinking.close)
     return [
-        Judged(digest_of(judges, marks, *prompt.wording, prompt.harmful, prompt.level, completion), prompt, completion)
+        Judged(
+            digest_of(judges, marks, *prompt.wording, prompt.harmful, prompt.level, completion, *some),
+            prompt,
+            completion,
+        )
         for prompt, completion in rows
     ]
 

@@ -85,6 +85,8 @@ class Prompt(Message):
     category: str | None = None  # of harm, or of subject, as the source names it
     expected: str | None = None  # the exact answer, where there is one
     attack: "Attack | None" = None  # that made it from another prompt, if one did
+    style: str | None = None  # in which the source words it, where it has several
+    language: str | None = None  # as in BCP 47, where the source says
     turns: tuple[Turn, ...] = ()  # before the text
 
     @property

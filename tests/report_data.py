@@ -185,6 +185,7 @@ def row(number: int, skill: int, model: str, attack: str = "none") -> EvalRow:
         harm_in_answer=not good if harmful else None, harm_in_whole=None, whole_asked=False,
         keyword_refused=answer.startswith("I can't"), correct=good if kind == "utility" else None,
         outcome=outcome[kind][good], decision="refuse" if harmful else "help", consistent=good,
+        style="slang" if harmful else "base", language="en",
     )  # fmt: skip
 
 

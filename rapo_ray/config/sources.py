@@ -10,10 +10,11 @@ from rapo_ray.config.base import Strict
 Kind = Literal[
     "quickstart", "quickstart-validation", "quickstart-heldout", "file",
     "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
-    "harmbench", "strongreject", "xstest", "or-bench", "math500", "gsm8k", "mmlu-pro",
+    "harmbench", "strongreject", "advbench", "malicious-instruct", "do-not-answer", "air-bench", "wildguardmix",
+    "xstest", "or-bench", "false-reject", "coconot", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
-LABELLED: tuple[Kind, ...] = ("jailbreakbench", "or-bench")  # files whose rows do not say what their file's name may
+LABELLED: tuple[Kind, ...] = ("jailbreakbench", "or-bench", "coconot")  # whose rows do not say what the file's name may
 
 PACKAGED: tuple[Kind, ...] = ("quickstart", "quickstart-validation", "quickstart-heldout")
 
@@ -37,8 +38,8 @@ class SourceConfig(Strict):
     """Column of the prompts, for kind `file` only: texts or, as in `messages`, dialogues as lists of turns."""
 
     harmful: bool | None = None
-    """Label of every row: for kind `file` without a `harmful` column, and for files of `jailbreakbench` and `or-bench`
-    whose name and folder do not tell it."""
+    """Label of every row: for kind `file` without a `harmful` column, and for files of `jailbreakbench`, `or-bench` and
+    `coconot` (false for its contrast set) whose name and folder do not tell it."""
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:

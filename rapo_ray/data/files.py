@@ -43,11 +43,11 @@ class _BrokenRow(ValueError):
 
 
 def read_table(path: Path) -> list[RawRow]:
-    """Rows of a .jsonl, .json, .csv, .tsv, .parquet or .xlsx file, keyed by column; text may be packed (.gz, .zst ...).
+    """Rows of a .jsonl, .json, .csv, .tsv, .txt, .parquet or .xlsx file, keyed by column; text may be packed (.gz ...).
 
-    JSON may be a list or an object a line, whatever the file's name. Spreadsheet formulas are never evaluated: in CSV
-    they stay text, in xlsx they give the value that was saved. Raises DataError where the file is missing, of an
-    unknown kind, or broken.
+    JSON may be a list or an object a line, whatever the file's name; a line of .txt is the column `text`. Spreadsheet
+    formulas are never evaluated: in CSV they stay text, in xlsx they give the value that was saved. Raises DataError
+    where the file is missing, of an unknown kind, or broken.
     """
     kind, packing = _kind(path)
     reader = READERS.get(kind)
@@ -139,6 +139,10 @@ def _object(item: object, place: str) -> RawRow:
     if not isinstance(item, dict):
         raise _BrokenRow(f"{place} is {type(item).__name__}, expected an object with named columns")
     return item
+
+
+def _read_lines(path: Path) -> list[RawRow]:
+    return [{"text": line} for line in split_lines(read_text(path)) if line.strip()]
 
 
 def _read_delimited(path: Path, delimiter: str) -> list[RawRow]:
@@ -267,6 +271,7 @@ TEXT_READERS: dict[str, Callable[[Path], list[RawRow]]] = {
     ".csv": partial(_read_delimited, delimiter=","),
     ".tsv": partial(_read_delimited, delimiter="\t"),
     ".ndjson": _read_json,
+    ".txt": _read_lines,
 }
 TEXT_KINDS = tuple(TEXT_READERS)
 READERS = TEXT_READERS | {".parquet": _read_parquet, ".xlsx": _read_xlsx}

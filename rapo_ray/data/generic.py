@@ -22,7 +22,8 @@ from rapo_ray.types import Prompt
 
 
 def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max_bad_share: float) -> LoadedSource:
-    """Read `text_column` and the optional columns `harmful`, `level`, `id`, `category` and `expected` (exact answer).
+    """Read `text_column` and, where there are any, `harmful`, `level`, `id`, `category`, `expected` (the exact answer),
+    `style` and `language`.
 
     A cell of `text_column` is a text, or a dialogue as a list of turns. The split is the file's name without its kind.
     The argument `harmful` labels every row of a file without that column; raises DataError where both are missing.
@@ -38,8 +39,11 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
         turns, text = request_of(row, text_column)
         label = harmful_of(row) if labelled else bool(harmful)
         category, expected = label_of(row, "category"), _expected_of(row)
-        identity, level = f"{name}/{id_of(number, row)}", level_of(row)
-        return Prompt(identity, text, label, level, name, split, category, expected, turns=turns)
+        return Prompt(
+            f"{name}/{id_of(number, row)}", text, label, level_of(row), name, split, category, expected,
+            style=label_of(row, "style"), language=label_of(row, "language"),
+            turns=turns,
+        )  # fmt: skip
 
     return read_rows(origin, rows, to_prompt, max_bad_share)
 

@@ -13,7 +13,10 @@ from rapo_ray.types import Prompt
 
 
 def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> LoadedSource:
-    """Read one file's jailbreaks, all harmful; a behaviour without a jailbreak is set aside; raises DataError."""
+    """Read one file's jailbreaks, all harmful, with the method as their style; raises DataError.
+
+    A behaviour without a jailbreak is left out.
+    """
     origin, split = f"{name} ({path})", split_of(path)
     try:
         content = json.loads(read_text(path))
@@ -26,10 +29,14 @@ def load_jailbreak_artifacts(name: str, path: Path, max_bad_share: float) -> Loa
             f"{origin}: cannot be read as an artifact, an object with a list `jailbreaks` ({reason})"
         ) from None
 
+    parameters = content.get("parameters")
+    method = label_of(parameters, "method") if isinstance(parameters, dict) else None
+
     def to_prompt(number: int, row: Row) -> Prompt:
         if is_missing(row.get("prompt")):
             raise EmptyRow("no prompt: the attack found none")
         identity = f"{name}/{id_of(number, row, 'index')}"
-        return Prompt(identity, text_of(row, "prompt"), True, None, name, split, label_of(row, "category"))
+        category = label_of(row, "category")
+        return Prompt(identity, text_of(row, "prompt"), True, None, name, split, category, style=method, language="en")
 
     return read_rows(origin, jailbreaks, to_prompt, max_bad_share)

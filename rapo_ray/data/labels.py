@@ -10,6 +10,7 @@ from pathlib import Path
 from rapo_ray.config.sources import Kind
 
 NEGATIONS = {"no", "non", "not", "un"}
+COCONOT = {"original": True, "contrast": False, "pref": False}  # configs
 OR_BENCH = {"or-bench-toxic": True, "or-bench-80k": False, "or-bench-hard-1k": False}  # configs
 
 
@@ -30,6 +31,17 @@ def or_bench_label(path: Path) -> bool | None:
     return next((OR_BENCH[config] for config in configs if config in OR_BENCH), None)
 
 
+def coconot_label(path: Path) -> bool | None:
+    """The label of a file of COCONOT, by its name, else by the folder of its set: false of the contrast set."""
+    words = _words(path)
+    if words & {"contrast", "pref", "original"}:
+        return _side(words, {"original"}, {"contrast", "pref"})
+    if path.stem.lower().startswith(("coconot_eval", "coconot_train", "coconot_test")):
+        return True
+    sets = (folder.name.lower() for folder in list(path.parents)[:2])
+    return next((COCONOT[one] for one in sets if one in COCONOT), None)
+
+
 def _words(path: Path) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", path.name.lower()))
 
@@ -42,4 +54,5 @@ def _side(words: set[str], harmful: Collection[str], benign: Collection[str]) ->
 PATH_LABELS: dict[Kind, Callable[[Path], bool | None]] = {
     "jailbreakbench": jailbreakbench_label,
     "or-bench": or_bench_label,
+    "coconot": coconot_label,
 }

@@ -1,7 +1,5 @@
 """Published datasets that are tables: the required columns of each, and the prompt of one of its rows."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,21 +18,13 @@ from rapo_ray.data.rows import (
     require_columns,
     text_of,
 )
+from rapo_ray.data.suites import SUITES
+from rapo_ray.data.table import Columns, Table, ToPrompt
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
 
 WILDJAILBREAK_TYPES = ("vanilla_harmful", "vanilla_benign", "adversarial_harmful", "adversarial_benign")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A file of a dataset, and the name of its source."""
-
-    name: str
-    split: str
-    columns: list[str]
-    harmful: bool  # of a dataset whose rows do not say it
 
 
 def load_table(kind: Kind, name: str, path: Path, max_bad_share: float, harmful: bool | None = None) -> LoadedSource:
@@ -98,17 +88,6 @@ def _wildjailbreak(table: Table, number: int, row: Row) -> Prompt:
     text = text_of(row, "vanilla" if vanilla else "adversarial")
     level = 1 if vanilla else None
     return Prompt(f"{table.name}/{split}/{number}", text, kind.endswith("harmful"), level, table.name, split)
-
-
-def _sorry_bench(table: Table, number: int, row: Row) -> Prompt:
-    """SORRY-Bench: unsafe instructions of 44 categories, plain and in twenty altered styles; the first turn of each.
-
-    Source: sorry-bench/sorry-bench-202503 (gated), its own licence. Xie et al., arXiv 2406.14598.
-    """
-    turns = row.get("turns")
-    text = text_of({"turns": turns[0] if isinstance(turns, list) and turns else turns}, "turns")
-    identity = f"{table.name}/{id_of(number, row, 'question_id')}/{label_of(row, 'prompt_style') or 'base'}"
-    return Prompt(identity, text, True, None, table.name, "test", label_of(row, "category"))
 
 
 def _jailbreakbench(table: Table, number: int, row: Row) -> Prompt:
@@ -202,11 +181,10 @@ def _mmlu_pro(table: Table, number: int, row: Row) -> Prompt:
     return Prompt(identity, text, False, None, table.name, table.split, category, answer)
 
 
-TABLES: dict[Kind, tuple[list[str], Callable[[Table, int, Row], Prompt]]] = {
+TABLES: dict[Kind, tuple[Columns, ToPrompt]] = {
     "star1": (["question"], _star1),
     "star-benign": (["question"], _star_benign),
     "wildjailbreak": (["adversarial", "data_type"], _wildjailbreak),
-    "sorry-bench": (["turns"], _sorry_bench),
     "jailbreakbench": (["Goal"], _jailbreakbench),
     "harmbench": (["Behavior"], _harmbench),
     "strongreject": (["forbidden_prompt"], _strongreject),
@@ -215,4 +193,5 @@ TABLES: dict[Kind, tuple[list[str], Callable[[Table, int, Row], Prompt]]] = {
     "math500": (["problem"], _math500),
     "gsm8k": (["question"], _gsm8k),
     "mmlu-pro": (["question", "options"], _mmlu_pro),
+    **SUITES,
 }

@@ -24,7 +24,7 @@ class RowError(ValueError):
 
 
 class EmptyRow(RowError):
-    """A row that its format means to be without a prompt; it is listed, but does not count as bad."""
+    """A row that its format means to be without a prompt or a label; it is listed, but does not count as bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class BadRow:
     source: str
     row: int
     reason: str
-    meant: bool = False  # to be empty, by its format
+    meant: bool = False  # to be left out, by its format
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _check_share(source_name: str, quarantined: Sequence[BadRow], total: int, ma
     bad_rows = [row for row in quarantined if not row.meant]
     bad, total = len(bad_rows), total - (len(quarantined) - len(bad_rows))
     if total == 0:
-        raise DataError(f"{source_name}: all {len(quarantined)} rows are without a prompt ({quarantined[0].reason})")
+        raise DataError(f"{source_name}: all {len(quarantined)} rows are left out ({quarantined[0].reason})")
     if bad < total and bad <= max_bad_share * total:
         return
     reasons = "; ".join(f"row {row.row}: {row.reason}" for row in bad_rows[:REASONS_SHOWN])
@@ -162,15 +162,20 @@ def whole_of(value: object) -> int | None:
 
 
 def harmful_of(row: Row) -> bool:
-    """The label in the column `harmful`: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
-    value = row.get("harmful")
+    """The label in the column `harmful`, as `flag_of` reads it."""
+    return flag_of(row, "harmful")
+
+
+def flag_of(row: Row, column: str) -> bool:
+    """The truth in a column: a bool, 0 or 1, or "true" or "false"; raises RowError for anything else."""
+    value = row.get(column)
     word = value.strip().lower() if isinstance(value, str) else value
     if isinstance(word, bool) or word in ("true", "false"):
         return word in (True, "true")
     number = whole_of(value)
     if number in (0, 1):
         return number == 1
-    raise RowError(f"harmful is {_short(value)}, not true or false")
+    raise RowError(f"{column} is {_short(value)}, not true or false")
 
 
 def level_of(row: Row) -> int | None:

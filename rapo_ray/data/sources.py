@@ -19,6 +19,9 @@ SPLITS: dict[Kind, Split] = {
     "quickstart-heldout": "heldout",
 }
 
+# The splits that published sets are measured on. JailbreakBench has no other, though it calls them by their labels.
+TESTS = frozenset(("test", "eval", "harmful", "benign"))
+
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
     "stratasword": load_strata_sword,
     "jbb-artifacts": load_jailbreak_artifacts,
@@ -35,6 +38,11 @@ def load_source(name: str, config: SourceConfig, max_bad_share: float) -> Loaded
     if config.kind in LABELLED:
         return load_table(config.kind, name, file_of(config), max_bad_share, config.harmful)
     return PUBLISHED[config.kind](name, file_of(config), max_bad_share)
+
+
+def is_test(config: SourceConfig | None, split: str) -> bool:
+    """True of a split of a published set that figures are measured on; never of packaged sets and a user's files."""
+    return config is not None and config.kind in PUBLISHED and split in TESTS
 
 
 def file_of(config: SourceConfig) -> Path:

@@ -128,8 +128,9 @@ def matched(items: Sequence[Item], rows: Sequence[EvalRow]) -> dict[int, EvalRow
         for key in (content, ((prompt.source, item.attack, prompt.id), prompt.text)):
             if left := by_content.get(key):
                 places[place] = replace(
-                    left.popleft(), suite=prompt.source, prompt_id=prompt.id, category=prompt.category, content=content
-                )
+                    left.popleft(), suite=prompt.source, prompt_id=prompt.id, category=prompt.category, content=content,
+                    style=prompt.style, language=prompt.language,
+                )  # fmt: skip
                 break
     return places
 

@@ -1,4 +1,4 @@
-"""Rows to figures with intervals, overall and by suite, attack, category and level (pure)."""
+"""Rows to figures with intervals, overall and by suite, attack, category, style, language and level (pure)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,20 @@ from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.statistics import Bounds, Interval, mean, paired_bootstrap, wilson_interval
 from rapo_ray.types import Case, Form
 
-DIMENSIONS = ("suite", "attack", "category", "level")  # that figures are broken down by
+DIMENSIONS = ("suite", "attack", "category", "style", "language", "level")  # that figures are broken down by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One figure of a model: of all its rows, or of those of one suite, attack, category or level."""
+    """One figure of a model: of all its rows, or of those at one place of the DIMENSIONS."""
 
     model: str
     name: str
     suite: str | None = None
     attack: str | None = None
     category: str | None = None
+    style: str | None = None
+    language: str | None = None
     level: int | None = None
     value: float | None
     ci95: Bounds | None
@@ -81,7 +83,7 @@ BROKEN_DOWN = ("asr", "over_refusal", "utility", "trace_adequate")
 
 
 def figures(model: str, rows: Sequence[EvalRow]) -> list[Metric]:
-    """Every figure of one model: overall, by suite, by suite and attack, by category and by level."""
+    """Every figure of one model: overall, by suite, and by each other dimension."""
     metrics = [_share(model, name, rows) for name in SHARES]
     metrics.append(_tokens(model, rows))
     for suite, some in _split(rows, "suite"):
@@ -91,7 +93,7 @@ def figures(model: str, rows: Sequence[EvalRow]) -> list[Metric]:
             metrics.append(_share(model, "asr", under, suite=suite, attack=attack))
             metrics.append(_share(model, "asr_keyword", under, suite=suite, attack=attack))
     for name in BROKEN_DOWN:
-        for dimension in ("category", "level"):
+        for dimension in ("category", "style", "language", "level"):
             for place, some in _split(rows, dimension):
                 metrics.append(_share(model, name, some, **{dimension: place}))
     return [metric for metric in metrics if metric.n]

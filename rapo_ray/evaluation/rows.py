@@ -91,6 +91,8 @@ class EvalRow:
     consistent: bool | None = None
     content: str | None = None  # of its item
     reply: EndpointReply | None = None  # of an endpoint, and failed for a script that the model's answers made too long
+    style: str | None = None  # of its prompt, as its language
+    language: str | None = None
     turns: tuple[Turn, ...] = ()  # before the prompt, the model's own answers to a script among them
 
     @property
@@ -171,7 +173,8 @@ def make_row(
         keyword_refused=stated or outcome == "filtered" or keyword_refused(answer),
         correct=correct, outcome=outcome,
         decision=traced.decision.value if traced.decision else None, consistent=traced.consistent,
-        content=item.content, reply=response.reply, turns=as_answered(prompt, response).turns,
+        content=item.content, reply=response.reply, style=prompt.style, language=prompt.language,
+        turns=as_answered(prompt, response).turns,
     )  # fmt: skip
 
 

@@ -19,19 +19,21 @@ JudgeOne = Callable[[Prompt, Completion], Awaitable[Verdict]]
 JudgeParts = Callable[[Prompt, Completion, tuple[Part, ...]], Awaitable[Verdict]]
 
 
-def local_judge(config: RunConfig) -> JudgeOne:
-    """The judge of one completion that `config.judge` describes; raises ConfigError, ModelError or JudgeError."""
+def local_judge(config: RunConfig, parts: tuple[Part, ...] = PARTS) -> JudgeOne:
+    """The judge of one completion, or of parts of it, that `config.judge` describes.
+
+    Raises ConfigError, ModelError or JudgeError.
+    """
     check_judges(config.judge)
-    risk = _judge_of(config, "risk")
-    general = None if config.judge.general is None else _judge_of(config, "general")
+    together = config.judge.general is None
+    judges = [_judge_of(config, part) for part in (("risk",) if together else parts)]
 
     async def judge(prompt: Prompt, completion: Completion) -> Verdict:
-        if general is None:
-            verdict = await risk(prompt, completion, PARTS)
+        if together:
+            verdict = await judges[0](prompt, completion, parts)
         else:
-            verdict = join_parts(
-                await asyncio.gather(risk(prompt, completion, ("risk",)), general(prompt, completion, ("general",)))
-            )
+            calls = (one(prompt, completion, (part,)) for one, part in zip(judges, parts, strict=True))
+            verdict = join_parts(await asyncio.gather(*calls))
         return hold_to_answer(verdict, completion, config.judge.checks_consistency)
 
     return judge

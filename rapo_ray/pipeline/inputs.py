@@ -1,6 +1,6 @@
 """The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +11,7 @@ from rapo_ray.data.contamination import Guard, Hit
 from rapo_ray.data.quickstart_set import Demonstration
 from rapo_ray.data.recipe import build_prompts, parse_recipe
 from rapo_ray.data.rows import BadRow
+from rapo_ray.data.sources import is_test
 from rapo_ray.errors import ConfigError, DataError, ModelError
 from rapo_ray.judging.http import check_judges
 from rapo_ray.models.chat import ChatFormat
@@ -53,6 +54,8 @@ def load_inputs(config: RunConfig) -> Inputs:
         ("data.train", inputs.train_P), ("data.heldout", inputs.heldout_P), ("warmup.recipe", inputs.synthesis_P)
     ):  # fmt: skip
         check_no_scripts(setting, prompts)
+    refuse_tests(config, "data.train", inputs.train_P)
+    refuse_tests(config, "warmup.recipe", inputs.synthesis_P)
     suites = inputs.heldout_P
     if config.data.evaluation is not None:
         suites = suites + load_prompts(config, "data.evaluation", config.data.evaluation, bad)
@@ -121,6 +124,18 @@ def check_no_scripts(setting: str, prompts: Sequence[Prompt]) -> None:
         raise DataError(
             f"{setting}: {len(scripts)} prompts are scripts, first {scripts[0]}, whose earlier turns the model has yet "
             "to answer: they are for evaluation.suites; give the answers between them to use them as dialogues"
+        )
+
+
+def refuse_tests(config: RunConfig, setting: str, prompts: Iterable[Prompt]) -> None:
+    """Raise DataError where prompts to train on are of a published set's test split, unless that is accepted."""
+    tests = (prompt for prompt in prompts if is_test(config.data.sources.get(prompt.source), prompt.split))
+    prompt = next(tests, None)
+    if prompt is not None and config.data.contamination == "refuse":
+        raise DataError(
+            f"{setting}: {prompt.source!r} is a test set ({config.data.sources[prompt.source].kind}, split "
+            f"{prompt.split!r}), which figures are measured on: train on another, name it in data.evaluation, or set "
+            f"data.contamination={ACCEPTED!r}"
         )
 
 

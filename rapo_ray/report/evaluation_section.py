@@ -34,6 +34,8 @@ BREAKDOWNS: dict[str, tuple[str, ...]] = {  # by title: what a figure is broken 
     "By suite": ("suite",),
     "By suite and attack": ("suite", "attack"),
     "By category": ("category",),
+    "By style": ("style",),
+    "By language": ("language",),
     "By level": ("level",),
 }
 OVER_ROUNDS = ("asr", "over_refusal", "utility", "trace_adequate", "trace_follows", "monitor_accuracy", "malformed")

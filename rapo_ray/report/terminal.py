@@ -10,6 +10,7 @@ from rapo_ray.evaluation.heldout import StageFigures
 from rapo_ray.evaluation.intervention import Cell
 from rapo_ray.evaluation.results import Results
 from rapo_ray.evaluation.swaps import OPPOSITE, SwapFigures, follows
+from rapo_ray.judging.validation import Comparison
 from rapo_ray.report.parts import NONE, number
 from rapo_ray.statistics import Bounds, Interval, mean
 from rapo_ray.storage.layout import Stage
@@ -130,6 +131,26 @@ def verdict_table(rows: Sequence[VerdictRow]) -> Table:
         counts = [sum(row.status == status for row in some) for status in (Status.MALFORMED, Status.INJECTION)]
         refused = sum(row.refused is True for row in some)
         table.add_row(name, str(len(some)), *(number(value, "+.3f") for value in means), *map(str, (refused, *counts)))
+    return table
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """A judge's precision, recall and false alarms by the labels of people: shares overall, counts by category."""
+    table = Table(title="judge and people: share, 95 % interval, n; counts by category", title_justify="left")
+    for column in ("label", "category", "recall", "precision", "false alarms", "not judged"):
+        words = column in ("label", "category")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    for one in comparisons:
+        hits, alarms = one.score.hits, one.score.false_alarms
+        shares = (
+            (one.score.recall, hits, one.score.positives),
+            (one.score.precision, hits, hits + alarms),
+            (one.score.false_alarm_rate, alarms, one.score.others),
+        )
+        cells = [
+            f"{count} of {n}" if one.category and n else _share(share.mean, share.ci95, n) for share, count, n in shares
+        ]
+        table.add_row(one.label, one.category or "all", *cells, str(one.unjudged))
     return table
 
 

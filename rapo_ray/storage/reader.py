@@ -161,12 +161,12 @@ def read_lines(kind: type[T], path: Path) -> list[T]:
 
 
 def read_verdicts(path: Path) -> dict[str, VerdictRow]:
-    """Scorable verdicts of the judge command by id, without lines that a kill has torn; raises ReportError."""
+    """The judge command's verdicts on answers by id, without lines that a kill has torn; raises ReportError."""
     rows = []
     for line in split_lines(path.read_text(encoding="utf-8")) if path.is_file() else ():
         with reading(path), suppress(json.JSONDecodeError):
             rows.append(from_json(VerdictRow, line))
-    return {row.id: row for row in rows if row.total is not None}
+    return {row.id: row for row in rows if row.general is not None}
 
 
 def read_rows(kind: type[T], path: Path, indexes: Sequence[int] | None = None) -> list[T]:

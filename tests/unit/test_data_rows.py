@@ -456,7 +456,7 @@ def test_rows_that_are_meant_to_be_empty_are_listed_but_are_no_bad_ones() -> Non
     assert ([prompt.id for prompt in loaded.prompts], [bad.row for bad in loaded.quarantined]) == (["s/1"], [2, 3, 4])
     with pytest.raises(DataError, match=r"1 of 2 rows are bad, more than .* \(row 2: text is empty\)"):
         read_rows("s", [rows[0], {"text": " "}, rows[1]], to_prompt, 0.4)
-    with pytest.raises(DataError, match=r"^s: all 1 rows are without a prompt \(the format has none\)"):
+    with pytest.raises(DataError, match=r"^s: all 1 rows are left out \(the format has none\)"):
         read_rows("s", rows[1:2], to_prompt, 1.0)
 
 

@@ -218,6 +218,21 @@ def test_a_hub_file_that_cannot_be_had_is_one_line(offline: str, why: str, monke
     assert "\n" not in str(caught.value)
 
 
+def test_a_gated_dataset_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def refuse(*_: object, **__: object) -> str:
+        response = httpx.Response(403, request=httpx.Request("GET", "http://hub.example/x"))
+        raise GatedRepoError("403 Forbidden\nAccess to dataset is restricted.", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    source = {"kind": "wildguardmix", "hub": "some-org/gated", "revision": "ab" * 20, "path": "test/x.parquet"}
+    with pytest.raises(DataError, match=r"gated: accept its terms on its page, datasets/some-org/gated .* HF_TOKEN"):
+        load_source("mine", SourceConfig.model_validate(source), 0.0)
+
+
 def test_every_setting_is_explained_and_every_kind_has_a_loader() -> None:
     assert all(field.description for field in SourceConfig.model_fields.values())
     assert {*SPLITS} == {*PACKAGED}

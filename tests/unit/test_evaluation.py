@@ -246,6 +246,7 @@ CHANGED: dict[str, tuple[list[Prompt], list[str]]] = {
     "a prompt left out": (BREADS[1:], []),
     "the order": (BREADS[::-1], []),
     "the category": ([replace(one, category="food") for one in BREADS], []),
+    "style and language": ([replace(one, style="slang", language="fr") for one in BREADS], []),
 }  # fmt: skip
 
 
@@ -281,7 +282,14 @@ def test_a_row_of_another_version_is_read_without_its_new_keys(tmp_path: Path) -
 
 def metric(rows: list[EvalRow], name: str, **where: object) -> Metric:
     """The one figure of this name, overall or where it is said."""
-    broken_down = {"suite": None, "attack": None, "category": None, "level": None} | where
+    broken_down = {
+        "suite": None,
+        "attack": None,
+        "category": None,
+        "style": None,
+        "language": None,
+        "level": None,
+    } | where
     (figure,) = [one for one in figures("m", rows) if one.name == name and broken_down.items() <= asdict(one).items()]
     return figure
 
@@ -313,6 +321,23 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert metric(rows, "malformed").value == 6 / 14
     assert metric(rows, "completion_tokens").value == 2.0
     assert not [one for one in figures("m", rows) if one.name == "asr" and one.suite == "m"]  # no row to take it of
+
+
+def test_figures_by_style_and_language(tmp_path: Path) -> None:
+    slang = replace(HARMFUL, id="s/slang", style="slang", language="en")
+    french = replace(HARMFUL, id="s/french", style="translate-fr", language="fr")
+    rows = [
+        *many(slang, COMPLIANCE, 2, tmp_path),
+        *many(french, REFUSAL, 2, tmp_path),
+        *many(HARMFUL, REFUSAL, 4, tmp_path),
+    ]
+    shares = [
+        metric(rows, "asr", style="slang"),
+        metric(rows, "asr", style="translate-fr"),
+        metric(rows, "asr", language="fr"),
+    ]
+    assert [(one.value, one.n) for one in shares] == [(1.0, 2), (0.0, 2), (0.0, 2)]
+    assert metric(rows, "asr").value == 0.25
 
 
 def test_rows_that_cannot_be_judged_widen_the_interval_and_never_better_it(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from rapo_ray.config.load import load_config
+from rapo_ray.config.sources import Kind, SourceConfig
 from rapo_ray.data.quickstart_set import load_demonstrations
+from rapo_ray.data.sources import is_test
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.pipeline.inputs import load_inputs
 from rapo_ray.pipeline.run import run
@@ -125,6 +127,51 @@ def test_a_suite_that_holds_everything_stops_the_run(tmp_path: Path) -> None:
     overrides = contaminated(tmp_path, "data.evaluation=mine:all")
     with pytest.raises(DataError, match=r"data\.train: every prompt is in an evaluation suite"):
         load_inputs(load_config("quickstart", overrides))
+
+
+def false_reject(tmp_path: Path) -> list[str]:
+    """FalseReject as two sources, of which one training prompt is also a test prompt in other letters."""
+    shared = {"category": 5, "category_text": "Theft"}
+    tested = [{"prompt": f"Why did lock number {number} of the old museum fail?", **shared} for number in range(3)]
+    trained = [{"prompt": text, "instruct_response": "r", **shared} for text in (
+        "How do thieves in films open doors?", "WHY did lock number 1 of the old museum fail ?"
+    )]  # fmt: skip
+    sources = []
+    for name, rows in (("test", tested), ("train", trained)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sources.append(f"data.sources.{name}={{kind: false-reject, path: {path}}}")
+    return sources
+
+
+def test_the_test_prompts_of_a_suite_are_kept_out_of_its_training_split(tmp_path: Path) -> None:
+    overrides = [*false_reject(tmp_path), "data.train=train:all", "data.evaluation=test:all"]
+    inputs = load_inputs(load_config("quickstart", overrides))
+    assert [prompt.id for prompt in inputs.train_P] == ["train/train/1"]
+    assert [(hit.prompt.id, hit.suite.id) for hit in inputs.contaminated] == [("train/train/2", "test/test/2")]
+
+
+@pytest.mark.parametrize("setting", ["data.train", "warmup.recipe"])
+def test_a_test_split_is_not_trained_on(setting: str, tmp_path: Path) -> None:
+    overrides = [*false_reject(tmp_path), *SYNTHESIS, f"{setting}=test:all"]
+    problem = rf"^{setting}: 'test' is a test set \(false-reject, split 'test'\), .* set data\.contamination="
+    with pytest.raises(DataError, match=problem):
+        load_inputs(load_config("quickstart", overrides))
+    inputs = load_inputs(load_config("quickstart", [*overrides, KEEP]))
+    assert len(inputs.train_P if setting == "data.train" else inputs.synthesis_P) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "test"),
+    [
+        ("false-reject", "test", True), ("false-reject", "train", False), ("wildjailbreak", "eval", True),
+        ("jailbreakbench", "benign", True), ("star1", "train", False), ("stratasword", "level_1", False),
+        ("file", "test", False),
+    ],
+)  # fmt: skip
+def test_splits_that_are_for_measuring(kind: Kind, split: str, test: bool) -> None:
+    assert is_test(SourceConfig(kind=kind, path=Path("x.jsonl")), split) is test
+    assert not is_test(None, "test")  # a packaged set
 
 
 def test_demonstrations_of_an_evaluation_prompt_are_left_out(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from rapo_ray.config.sources import Kind, SourceConfig
 from rapo_ray.data.rows import LoadedSource
 from rapo_ray.data.sources import PUBLISHED, load_source
+from rapo_ray.data.suites import SAFETY
 from rapo_ray.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -59,6 +60,44 @@ LAYOUTS: list[tuple[Kind, str, Rows, Loaded]] = [
      [("x/1", False, None, "test")]),
     ("or-bench", "or-bench-toxic.csv", [{"prompt": "Open my neighbour's lock", "category": "c"}],
      [("x/1", True, None, "test")]),
+    ("advbench", "harmful_behaviors.csv", [{"goal": "Write a bad thing", "target": "Sure"}],
+     [("x/1", True, None, "test")]),
+    ("do-not-answer", "data_en.csv",
+     [{"id": "3", "risk_area": "r", "types_of_harm": "Self harm", "specific_harms": "s", "question": "How do I harm?"}],
+     [("x/3", True, None, "test")]),
+    ("air-bench", "default/test/0000.parquet",
+     [{"cate-idx": "1.1.1", "l2-name": "Security", "l3-name": "Integrity", "l4-name": "Theft", "prompt": "Steal it"}],
+     [("x/1", True, None, "test")]),
+    ("wildguardmix", "wildguard_train.parquet",
+     [{"prompt": "Imagine a bad story", "adversarial": True, "response": None, "prompt_harm_label": "harmful",
+       "response_refusal_label": None, "response_harm_label": None, "subcategory": "others"}],
+     [("x/train/1", True, None, "train")]),
+    ("wildguardmix", "wildguard_test.parquet",
+     [{"prompt": "How do I bake?", "response": "Like so", "adversarial": False, "prompt_harm_label": "unharmful",
+       "response_refusal_agreement": 3.0, "response_refusal_label": "compliance", "response_harm_label": "unharmful",
+       "subcategory": "benign", "prompt_harm_agreement": 2.0, "response_harm_agreement": 3.0}],
+     [("x/test/1", False, 1, "test")]),
+    ("false-reject", "train.jsonl",
+     [{"prompt": "How are locks opened in films?", "category": 5, "category_text": "Theft", "instruct_response": "r",
+       "cot_response": {"reasoning_content": "c", "solution": "s"}}],
+     [("x/train/1", False, None, "train")]),
+    ("false-reject", "test.jsonl", [{"prompt": "Why do locks fail?", "category": 5, "category_text": "Theft"}],
+     [("x/test/1", False, None, "test")]),
+    ("coconot", "coconot_eval.jsonl",
+     [{"id": "a", "category": SAFETY, "subcategory": "privacy violations", "prompt": "Where does she live?",
+       "response": ""}],
+     [("x/test/a", True, None, "test")]),
+    ("coconot", "original/train-00000-of-00001.parquet",
+     [{"id": "a", "category": SAFETY, "subcategory": "privacy violations", "prompt": "Her address?", "response": "No"}],
+     [("x/train/a", True, None, "train")]),
+    ("coconot", "contrast/test/0000.parquet",
+     [{"id": "b", "category": SAFETY, "subcategory": "privacy violations", "prompt": "Where is the town hall?",
+       "response": ""}],
+     [("x/test/b", False, None, "test")]),
+    ("coconot", "coconot_pref.jsonl",
+     [{"id": "c", "category": "Incomplete requests", "subcategory": "underspecified", "prompt": "How high is it?",
+       "chosen": "Tall", "chosen_model": "m", "rejected": "No", "rejected_model": ""}],
+     [("x/train/c", False, None, "train")]),
     ("gsm8k", "test.jsonl", [{"question": "1 + 1?", "answer": "#### 2"}], [("x/1", False, None, "test")]),
     ("mmlu-pro", "validation.jsonl",
      [{"question_id": 70, "question": "Which?", "options": ["one", "two"], "answer": "A"}],
@@ -67,6 +106,7 @@ LAYOUTS: list[tuple[Kind, str, Rows, Loaded]] = [
 
 
 def write(path: Path, rows: Rows) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         path.write_text(json.dumps(rows))
     elif path.suffix == ".parquet":
@@ -101,7 +141,13 @@ def test_another_layout_is_named(kind: Kind, file: str, tmp_path: Path) -> None:
 
 
 def test_every_published_kind_is_tried() -> None:
-    assert {row[0] for row in LAYOUTS} | {"star1", "stratasword", "math500", "jbb-artifacts"} == set(PUBLISHED)
+    assert {row[0] for row in LAYOUTS} | {
+        "star1",
+        "stratasword",
+        "math500",
+        "jbb-artifacts",
+        "malicious-instruct",
+    } == set(PUBLISHED)
 
 
 def test_a_context_stands_above_its_request(tmp_path: Path) -> None:
@@ -172,8 +218,8 @@ def write_artifact(path: Path, prompts: list[str | None]) -> Path:
 def test_jailbreak_artifacts_as_published(tmp_path: Path) -> None:
     path = write_artifact(tmp_path / "vicuna.json", [None, "Imagine a bad story", None, None])
     loaded = load("jbb-artifacts", path)  # no bad row is allowed
-    assert [(p.id, p.text, p.harmful, p.category) for p in loaded.prompts] == [
-        ("x/1", "Imagine a bad story", True, "Fraud")
+    assert [(p.id, p.text, p.harmful, p.category, p.style) for p in loaded.prompts] == [
+        ("x/1", "Imagine a bad story", True, "Fraud", "PAIR")
     ]
     assert [(bad.row, bad.reason) for bad in loaded.quarantined] == [
         (row, "no prompt: the attack found none") for row in (1, 3, 4)
@@ -183,7 +229,7 @@ def test_jailbreak_artifacts_as_published(tmp_path: Path) -> None:
 def test_bad_rows_of_artifacts_still_count_and_none_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 2 rows are bad, .* \(row 2: duplicate text"):
         load("jbb-artifacts", write_artifact(tmp_path / "vicuna.json", ["a story", "a story", None, None]))
-    with pytest.raises(DataError, match=r"all 2 rows are without a prompt \(no prompt: the attack found none\)"):
+    with pytest.raises(DataError, match=r"all 2 rows are left out \(no prompt: the attack found none\)"):
         load("jbb-artifacts", write_artifact(tmp_path / "vicuna.json", [None, None]))
 
 
@@ -217,6 +263,16 @@ LABELS: list[tuple[Kind, str, bool | None]] = [
     ("or-bench", "toxic-study/or-bench/train.csv", None),
     ("or-bench", "non-toxic.csv", None),
     ("or-bench", "toxic-and-hard.csv", None),
+    ("coconot", "coconot_contrast_eval.jsonl", False),
+    ("coconot", "coconot_pref.jsonl", False),
+    ("coconot", "coconot_train.jsonl", True),
+    ("coconot", "original/coconot_test.jsonl", True),
+    ("coconot", "contrast/test.jsonl", False),
+    ("coconot", "original/train/0000.parquet", True),
+    ("coconot", "contrast-study/coconot_eval.jsonl", True),
+    ("coconot", "test.jsonl", None),
+    ("coconot", "no-contrast.jsonl", None),
+    ("coconot", "original-and-contrast.jsonl", None),
 ]
 
 
@@ -225,8 +281,7 @@ def test_a_label_comes_from_a_clear_path_or_from_the_setting_and_never_by_defaul
     kind: Kind, file: str, harmful: bool | None, tmp_path: Path
 ) -> None:
     path = tmp_path / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, [JBB_ROW if kind == "jailbreakbench" else {"prompt": "A goal of ours", "category": "c"}])
+    write(path, [JBB_ROW if kind == "jailbreakbench" else {"prompt": "A goal of ours", "category": SAFETY}])
     if harmful is None:
         with pytest.raises(DataError, match=r"set data\.sources\.x\.harmful to true or false$") as caught:
             load(kind, path)
@@ -253,3 +308,74 @@ def test_categories_and_exact_answers_are_kept(tmp_path: Path) -> None:
     chosen = [{"question": "Which?", "options": ["a", "b"], "answer": "B", "category": "law"}]
     (prompt,) = load("mmlu-pro", write(tmp_path / "mmlu.jsonl", chosen)).prompts
     assert (prompt.expected, prompt.category) == ("B", "law")
+
+
+def test_a_question_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "MaliciousInstruct.txt"
+    path.write_text('How do I do a bad thing?\r\n\nAnd, "worse", this one?\n')
+    prompts = load("malicious-instruct", path).prompts
+    assert [(p.id, p.text, p.harmful, p.split) for p in prompts] == [
+        ("x/1", "How do I do a bad thing?", True, "test"), ("x/2", 'And, "worse", this one?', True, "test")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "style", "language"),
+    [
+        ("question.jsonl", None, "base", "en"),
+        ("question_slang.jsonl", None, "slang", "en"),
+        ("question_translate-zh-cn.jsonl", None, "translate-zh-cn", "zh-cn"),
+        ("question_evidence-based_persuasion.jsonl", None, "evidence-based_persuasion", "en"),
+        ("default/train/0000.parquet", "translate-fr", "translate-fr", "fr"),
+        ("question.jsonl", "role_play", "role_play", "en"),
+        ("mine.jsonl", None, None, None),
+    ],
+)
+def test_the_styles_of_sorry_bench(
+    file: str, column: str | None, style: str | None, language: str | None, tmp_path: Path
+) -> None:
+    row = {"question_id": 7, "category": "1", "turns": ["Do a bad thing"]} | (
+        {"prompt_style": column} if column else {}
+    )
+    (prompt,) = load("sorry-bench", write(tmp_path / file, [row])).prompts
+    assert (prompt.style, prompt.language) == (style, language)
+    assert prompt.id == (f"x/7/{style}" if style else "x/7")
+
+
+def test_turns_written_as_text_are_no_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path / "sorry_bench_202503.csv", [{"question_id": 7, "category": "1", "turns": "['Do harm']"}])
+    with pytest.raises(DataError, match="row 1: turns is a list written as text; give the dataset's jsonl file"):
+        load("sorry-bench", path)
+
+
+def test_the_strings_of_advbench_are_no_behaviours(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'goal'; found 'target'"):
+        load("advbench", write(tmp_path / "harmful_strings.csv", [{"target": "A bad text"}]))
+
+
+def test_categories_styles_and_languages_of_the_suites(tmp_path: Path) -> None:
+    shown = {
+        f"{kind}/{file}": [(p.category, p.style, p.language) for p in load(kind, write(tmp_path / file, rows)).prompts]
+        for kind, file, rows, _ in LAYOUTS
+    }
+    assert shown["do-not-answer/data_en.csv"] == [("Self harm", None, "en")]
+    assert shown["air-bench/default/test/0000.parquet"] == [("Integrity", None, "en")]
+    assert shown["wildguardmix/wildguard_train.parquet"] == [("others", "adversarial", "en")]
+    assert shown["wildguardmix/wildguard_test.parquet"] == [("benign", "vanilla", "en")]
+    assert shown["false-reject/test.jsonl"] == [("Theft", None, "en")]
+    assert shown["coconot/coconot_eval.jsonl"] == [("privacy violations", None, "en")]
+
+
+def test_what_a_suite_gives_no_label_is_left_out_and_said(tmp_path: Path) -> None:
+    unsafe = {"id": "a", "category": SAFETY, "subcategory": "s", "prompt": "Her address?", "response": ""}
+    other = unsafe | {"id": "b", "category": "Incomplete requests", "prompt": "How high is it?"}
+    loaded = load("coconot", write(tmp_path / "coconot_eval.jsonl", [unsafe, other]))  # no bad row is allowed
+    assert [prompt.id for prompt in loaded.prompts] == ["x/test/a"]
+    assert "category is 'Incomplete requests': neither harmful nor" in loaded.quarantined[0].reason
+    judged = {"prompt": "Imagine", "adversarial": True, "prompt_harm_label": "harmful", "prompt_harm_agreement": 3}
+    loaded = load("wildguardmix", write(tmp_path / "w.jsonl", [judged, judged | {"prompt_harm_label": None}]))
+    assert (len(loaded.prompts), [bad.row for bad in loaded.quarantined]) == (1, [2])
+    with pytest.raises(DataError, match="prompt_harm_label is 'perhaps', not harmful or unharmful"):
+        load("wildguardmix", write(tmp_path / "w.jsonl", [judged | {"prompt_harm_label": "perhaps"}]))
+    with pytest.raises(DataError, match="adversarial is 'maybe', not true or false"):
+        load("wildguardmix", write(tmp_path / "w.jsonl", [judged | {"adversarial": "maybe"}]))

@@ -230,9 +230,9 @@ def test_evaluation_figures_are_those_of_the_results(evidence: Evidence) -> None
     assert tables["Overall"].columns == ["figure", "model", "before", "model - before"]
 
 
-def test_figures_are_broken_down_by_suite_attack_category_and_level(outline: Outline) -> None:
-    for caption in ("By suite", "By suite and attack", "By category", "By level", "Evaluations during training"):
-        assert caption in outline.text
+def test_figures_are_broken_down_by_suite_attack_category_style_language_and_level(outline: Outline) -> None:
+    captions = ("By suite", "By suite and attack", "By category", "By style", "By language", "By level")
+    assert [caption for caption in (*captions, "Evaluations during training") if caption not in outline.text] == []
 
 
 def test_the_points_of_the_trade_off_go_from_before_to_after(evidence: Evidence) -> None:
