@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rapo_ray.attacks.chain import apply_chain, parse_chain
+from rapo_ray.attacks.chain import apply_chain, lead_turns, parse_chain
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
@@ -36,7 +36,9 @@ class Item:
     @property
     def prompt(self) -> Prompt:
         """The prompt as the model is sent it."""
-        return replace(self.plain, text=apply_chain(parse_chain(self.attack), self.plain.text, self.seed))
+        chain = parse_chain(self.attack)
+        text, turns = apply_chain(chain, self.plain.text, self.seed), lead_turns(chain, self.seed)
+        return replace(self.plain, text=text, turns=self.plain.turns + turns)
 
     @property
     def content(self) -> str:
