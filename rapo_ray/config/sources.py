@@ -11,7 +11,7 @@ Kind = Literal[
     "quickstart", "quickstart-validation", "quickstart-heldout", "file",
     "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
     "harmbench", "strongreject", "advbench", "malicious-instruct", "do-not-answer", "air-bench", "wildguardmix",
-    "xstest", "or-bench", "false-reject", "coconot", "math500", "gsm8k", "mmlu-pro",
+    "xstest", "or-bench", "false-reject", "coconot", "cosafe", "safemtdata", "mhj", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
 LABELLED: tuple[Kind, ...] = ("jailbreakbench", "or-bench", "coconot")  # whose rows do not say what the file's name may

@@ -73,7 +73,7 @@ def _turn(number: int, item: object) -> Turn:
     if names is None:
         raise RowError(f"turn {number} has no {' and '.join(DIALOGUE_FIELDS[0])}, only {', '.join(map(str, item))}")
     role, content = (item[name] for name in names)
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         hint = ": the system prompt is a setting, model.system_prompt" if role == "system" else ""
         raise RowError(f"turn {number} has the role {str(role)[:40]!r}, not user or assistant{hint}")
     text = _text(number, content)
