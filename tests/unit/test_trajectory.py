@@ -92,7 +92,7 @@ def reply(**values: object) -> Response:
         ({"Why?": f"{THOUGHT} "}, 1, "malformed", "turn 2 of 3: no answer", 2),
         ({"Who is she?": f"{THOUGHT} "}, 1, "malformed", "turn 1 of 3: no answer", 0),
         ({"Why?": reply(reply="filtered", detail="policy")}, 1, "filtered", "turn 2 of 3: policy", 2),
-        ({"Why?": reply(reply="failed", text="", detail="no completion")}, 1, "failed", "turn 2 of 3: no completion", 2),
+        ({"Why?": reply(reply="failed", text="", detail="none")}, 1, "failed", "turn 2 of 3: none", 2),
         ({}, 30, "failed", "turn 3 of 3: 121 prompt tokens, more than rollout.max_prompt_tokens=100", 4),
         ({"Why?": reply()}, 1, "complied", "", 4),  # a cut answer is what a user reads
     ],
