@@ -42,7 +42,7 @@ class RolloutActor:
 
     def prompt_lengths(self, prompts: list[Prompt]) -> list[int]:
         """Tokens of each rendered prompt."""
-        return [len(self._engine.encode_chat(self._system_prompt, prompt.text)) for prompt in prompts]
+        return [len(self._tokens_of(prompt)) for prompt in prompts]
 
     def capacity(self) -> int:
         """Sequences that it runs at once."""
@@ -100,7 +100,7 @@ class RolloutActor:
         """Whole completions of drafts, written greedily, in order; one without room to write comes back truncated."""
         begins = [_begin(draft, self._engine.chat) for draft in drafts]
         prompts = [
-            self._engine.encode_chat(draft.system, draft.user, begin)
+            self._engine.encode_chat(draft.system, draft.user, begin, draft.turns)
             for draft, begin in zip(drafts, begins, strict=True)
         ]
         rooms = [min(max_tokens, self._max_model_len - len(tokens)) for tokens in prompts]
@@ -131,13 +131,16 @@ class RolloutActor:
         )
 
     def _encode(self, prompt: Prompt) -> list[int]:
-        tokens = self._engine.encode_chat(self._system_prompt, prompt.text)
+        tokens = self._tokens_of(prompt)
         if len(tokens) > self._max_prompt_tokens:
             raise DataError(
                 f"prompt {prompt.id} has {len(tokens)} tokens, more than rollout.max_prompt_tokens="
                 f"{self._max_prompt_tokens}: raise the limit or drop the prompt"
             )
         return tokens
+
+    def _tokens_of(self, prompt: Prompt) -> list[int]:
+        return self._engine.encode_chat(self._system_prompt, prompt.text, earlier=prompt.turns)
 
     def sleep(self) -> None:
         """Leave the GPU to the policy until the next weights arrive."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": Command("rapo_ray.evaluate", "evaluate a model or an endpoint on suites and attacks, with a gate"),
     "intervene": Command("rapo_ray.intervene", "measure refusal against the depth of a forced safety trace"),
     "judge": Command("rapo_ray.judge", "judge a file of completions with a recipe's judge"),
+    "suite": Command("rapo_ray.data.suite", "add a conversation to a suite file, by hand"),
     "preferences": Command("rapo_ray.preferences", "export a run's preference pairs as a dataset"),
     "serve": Command("rapo_ray.serve", "serve a published model as an OpenAI-compatible endpoint"),
     "promote": Command("rapo_ray.promote", "move an endpoint to weights that passed their gate, or roll back"),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rapo_ray.types import Prompt
 
 DESCRIPTION = """Judge completions with the judge of a recipe. The input has a JSON object a line: `prompt`, `harmful`
-and `completion`, and where known `id` and `level`. A completion is `<think>` trace `</think>` answer, or has the marks
+and `completion`, and where known `id` and `level`. A prompt is a text, or a dialogue as a list of turns with role and
+content, of which the last is judged. A completion is `<think>` trace `</think>` answer, or has the marks
 in model.thinking.open and close. A verdict a line is appended to the output as it comes; the same command goes on where
 it stopped. Verdicts on a prompt or a completion that has changed since, or of another judge, are made anew. With
 --labelled the input has labels of people, as WildGuardTest and XSTest publish them, or in the columns `refused` and
@@ -124,8 +125,9 @@ def write_comparisons(comparisons: "Sequence[Comparison]", unlabelled: int, judg
 
 def read_completions(path: Path) -> list[tuple["Prompt", str]]:
     """Read the prompts and completions of the input; raises DataError that names the unusable rows."""
+    from rapo_ray.data.dialogue import request_of
     from rapo_ray.data.files import read_table
-    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of, text_of
+    from rapo_ray.data.rows import RowError, harmful_of, id_of, level_of
     from rapo_ray.errors import DataError, named
     from rapo_ray.types import Prompt
 
@@ -136,8 +138,10 @@ def read_completions(path: Path) -> list[tuple["Prompt", str]]:
             completion = row.get("completion")
             if not isinstance(completion, str):
                 raise RowError(f"completion is {type(completion).__name__}, not text")
-            identity = id_of(number, row)
-            prompt = Prompt(identity, text_of(row, "prompt"), harmful_of(row), level_of(row), path.stem, "judge")
+            identity, (turns, text) = id_of(number, row), request_of(row, "prompt")
+            prompt = Prompt(identity, text, harmful_of(row), level_of(row), path.stem, "judge", turns=turns)
+            if prompt.is_script:
+                raise RowError("prompt is a script, whose earlier turns have no answers")
             if identity in rows:
                 raise RowError(f"duplicate id {identity!r}")
         except RowError as error:
@@ -162,7 +166,9 @@ def keyed(
     marks = (config.model.thinking.open, config.model.thinking.close)
     return [
         Judged(
-            digest_of(judges, marks, prompt.text, prompt.harmful, prompt.level, completion, *some), prompt, completion
+            digest_of(judges, marks, *prompt.wording, prompt.harmful, prompt.level, completion, *some),
+            prompt,
+            completion,
         )
         for prompt, completion in rows
     ]

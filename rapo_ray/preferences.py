@@ -73,7 +73,7 @@ def _row(pair: "Pair", system_prompt: str | None, number: int) -> dict[str, Any]
 
     prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
     return {
-        "prompt": conversation(system_prompt, prompt.text),
+        "prompt": conversation(system_prompt, prompt.text, prompt.turns),
         "chosen": [{"role": "assistant", "content": chosen.rollout.text}],
         "rejected": [{"role": "assistant", "content": rejected.rollout.text}],
         "score_chosen": chosen.reward,

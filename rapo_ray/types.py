@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
@@ -54,9 +55,23 @@ class Attack(Message):
     number: int = 0  # of the try at this prompt
 
 
+Role = Literal["user", "assistant"]
+
+
+@message
+class Turn(Message):
+    """One turn of a dialogue before its last request; an assistant's holds the answer alone, without thinking."""
+
+    role: Role
+    content: str
+
+
 @message
 class Prompt(Message):
-    """One user request.
+    """One user request, or a dialogue that ends in one.
+
+    Earlier turns are a dialogue of user and assistant in alternation, or a script: user turns that the model has yet
+    to answer itself, one after the other.
 
     Example: ``Prompt("quickstart/train/7", "How do I kill a Python process?", False, 1, "quickstart", "train")``
     """
@@ -72,6 +87,28 @@ class Prompt(Message):
     attack: "Attack | None" = None  # that made it from another prompt, if one did
     style: str | None = None  # in which the source words it, where it has several
     language: str | None = None  # as in BCP 47, where the source says
+    turns: tuple[Turn, ...] = ()  # before the text
+
+    @property
+    def is_script(self) -> bool:
+        """True where a user's turn before the text has no answer yet."""
+        following = (*(turn.role for turn in self.turns), "user")
+        return any(pair == ("user", "user") for pair in pairwise(following))
+
+    @property
+    def user_text(self) -> str:
+        """All that the user wrote, a turn a paragraph; of a single request its text."""
+        return "\n\n".join((*(turn.content for turn in self.turns if turn.role == "user"), self.text))
+
+    @property
+    def whole_text(self) -> str:
+        """All turns, a turn a paragraph; of a single request its text."""
+        return "\n\n".join((*(turn.content for turn in self.turns), self.text))
+
+    @property
+    def wording(self) -> list[object]:
+        """JSON values of everything that the model is sent, for digests: the text, then the earlier turns, if any."""
+        return [self.text, *([[[turn.role, turn.content] for turn in self.turns]] if self.turns else [])]
 
     @property
     def plain(self) -> "Prompt":
@@ -120,6 +157,7 @@ class Draft:
     user: str
     thinking: str | None = None
     closed: bool = False  # that is all of its thinking
+    turns: tuple[Turn, ...] = ()  # before the user's
 
 
 @message
@@ -145,6 +183,7 @@ class Response(Message):
     token_count: int = 0  # of the completion, as far as it is known
     reply: EndpointReply | None = None  # of an endpoint; None of our engines
     detail: str = ""  # the endpoint's words, where it gave no answer
+    turns: tuple[Turn, ...] | None = None  # before the last, where the model answered a script itself
 
 
 @message

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from rapo_ray.attacks.library import FAMILIES
 from rapo_ray.errors import ConfigError
+from rapo_ray.types import Turn
 
 PLAIN = "none"  # the name of the empty chain
 LINK = "+"  # between the names of a chain's families, innermost first: `split+base64`
@@ -48,6 +49,13 @@ def apply_chain(chain: Chain, request: str, seed: int) -> str:
     for name in chain:
         request = FAMILIES[name].wrap(request, generator)
     return request
+
+
+def lead_turns(chain: Chain, seed: int) -> tuple[Turn, ...]:
+    """The user's turns that a chain puts before the request; none of a chain without a family that makes dialogues."""
+    generator = random.Random(f"{seed}/{chain_name(chain)}/lead")
+    leads = [lead for name in chain if (lead := FAMILIES[name].lead) is not None]
+    return tuple(Turn("user", text) for lead in leads for text in lead(generator))
 
 
 def undo_chain(chain: Chain, text: str) -> str | None:

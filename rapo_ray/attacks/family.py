@@ -8,6 +8,7 @@ from itertools import product
 
 REQUEST = "{request}"  # the slot of a template that the encoded request goes to
 
+Lead = Callable[[random.Random], tuple[str, ...]]  # the user's turns before the one with the request
 Frame = tuple[str, str]  # the text before and after the encoded request
 
 
@@ -26,6 +27,7 @@ class Mechanism(StrEnum):
     MANY_SHOT = "many_shot"
     DISTRACTION = "distraction"
     HIJACK = "hijack"  # a written thought in the user's turn
+    ESCALATION = "escalation"  # over the turns of a dialogue
 
 
 def same(text: str) -> str:
@@ -46,6 +48,7 @@ class Family:
     frames: tuple[Frame, ...]
     encode: Callable[[str], str] = same
     decode: Callable[[str], str] | None = same  # raises ValueError for what `encode` does not give
+    lead: Lead | None = None  # of a family that makes a dialogue, whose last turn the frames are
 
     def wrap(self, request: str, generator: random.Random) -> str:
         """The attack. One frame is drawn, from the generator alone: a benign twin gets the same one."""
@@ -74,11 +77,12 @@ def framed(
     values: Mapping[str, Sequence[str]] | None = None,
     encode: Callable[[str], str] = same,
     decode: Callable[[str], str] | None = same,
+    lead: Lead | None = None,
 ) -> Family:
     """A family of templates, each with `{request}` once; its frames are all of them under all values of their slots."""
     values = values or {}
     frames = tuple(frame for template in templates for frame in _frames(template, values))
-    return Family(name, mechanism, ("request", *values), frames, encode, decode)
+    return Family(name, mechanism, ("request", *values), frames, encode, decode, lead)
 
 
 def _frames(template: str, values: Mapping[str, Sequence[str]]) -> list[Frame]:

@@ -5,12 +5,14 @@ from rapo_ray.attacks.families import (
     fiction,
     homoglyphs,
     long_context,
+    long_escalation,
     many_shot,
     nested,
     past_tense,
     prefix_injection,
     refusal_suppression,
     role_play,
+    short_escalation,
     side_tasks,
     thought,
     translation,
@@ -22,9 +24,9 @@ from rapo_ray.attacks.families.formats import code_comment, json_task, numbered_
 from rapo_ray.attacks.family import Family
 
 _MODULES = (
-    authority, base64_text, code_comment, fiction, hex_text, homoglyphs, json_task, leet, long_context, many_shot,
-    morse, nested, numbered_words, past_tense, prefix_injection, refusal_suppression, reversed_text, role_play, rot13,
-    side_tasks, split, thought, translation, urgency, what_if,
+    authority, base64_text, code_comment, fiction, hex_text, homoglyphs, json_task, leet, long_context, long_escalation,
+    many_shot, morse, nested, numbered_words, past_tense, prefix_injection, refusal_suppression, reversed_text,
+    role_play, rot13, short_escalation, side_tasks, split, thought, translation, urgency, what_if,
 )  # fmt: skip
 
 FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}

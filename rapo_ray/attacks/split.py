@@ -14,7 +14,10 @@ HELD_OUT = (Mechanism.HYPOTHETICAL, Mechanism.HIJACK, Mechanism.LANGUAGE, Mechan
 
 @dataclass(frozen=True, slots=True)
 class FamilySplit:
-    """Names of all families, each on one side, in alphabetical order."""
+    """Names of all families of one turn, each on one side, in alphabetical order.
+
+    Families that make dialogues are on neither: they are evaluated by name, and chains are drawn of the others.
+    """
 
     trained: tuple[str, ...]
     held_out: tuple[str, ...]
@@ -30,9 +33,10 @@ def split_families(held_out: Sequence[str] = HELD_OUT) -> FamilySplit:
             f"held-out attacks name {', '.join(map(repr, unknown))}, no family and no mechanism: take families "
             f"({', '.join(sorted(FAMILIES))}) or mechanisms ({', '.join(sorted(Mechanism))})"
         )
-    out = {name for name, family in FAMILIES.items() if name in held_out or family.mechanism in held_out}
-    if not out or len(out) == len(FAMILIES):
+    families = {name: family for name, family in FAMILIES.items() if family.lead is None}
+    out = {name for name, family in families.items() if name in held_out or family.mechanism in held_out}
+    if not out or len(out) == len(families):
         side, remedy = ("held out", "name one") if not out else ("left to train on", "name fewer")
         raise ConfigError(f"held-out attacks {', '.join(held_out) or 'none'}: no family is {side}; {remedy}")
-    trained = tuple(sorted(set(FAMILIES) - out))
+    trained = tuple(sorted(set(families) - out))
     return FamilySplit(trained, tuple(sorted(out)))

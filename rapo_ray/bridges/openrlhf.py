@@ -24,6 +24,7 @@ from openrlhf.utils.agent import AgentInstanceBase, MultiTurnAgentExecutor
 from rapo_ray.bridges.prompts import training_prompts
 from rapo_ray.bridges.reward import Judged, RapoReward
 from rapo_ray.config import RunConfig
+from rapo_ray.data.dialogue import cell_of, request_of
 from rapo_ray.errors import DataError, JudgeError
 from rapo_ray.models.chat import COMMON_END, PLAIN
 from rapo_ray.models.chat_template import format_of_folder, load_tokenizer
@@ -99,7 +100,8 @@ def _judge(labels: Sequence[str], completions: Sequence[str], truncated: Sequenc
 def _prompt(label: str) -> Prompt:
     try:
         row = json.loads(label)
-        return Prompt("openrlhf", str(row["request"]), bool(row["harmful"]), row.get("level"), "openrlhf", "train")
+        turns, text = request_of(row, "request")
+        return Prompt("openrlhf", text, bool(row["harmful"]), row.get("level"), "openrlhf", "train", turns=turns)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(
             f"the label {label[:80]!r} is not what RAPO needs: write the data with rapo_ray.bridges.openrlhf"
@@ -122,7 +124,7 @@ def training_rows(config: RunConfig) -> list[dict[str, Any]]:
     return [
         {
             "input": turns,
-            "label": json.dumps({"request": prompt.text, "harmful": prompt.harmful, "level": prompt.level}),
+            "label": json.dumps({"request": cell_of(prompt), "harmful": prompt.harmful, "level": prompt.level}),
         }
         for turns, prompt in training_prompts(config)
     ]

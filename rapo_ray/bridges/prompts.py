@@ -7,7 +7,7 @@ from rapo_ray.types import Prompt
 
 
 def training_prompts(config: RunConfig) -> list[tuple[Conversation, Prompt]]:
-    """Every prompt of `data.train`; raises ConfigError or DataError."""
+    """Every prompt of `data.train`, a dialogue with its earlier turns; raises ConfigError or DataError."""
     data = config.data
     prompts = build_prompts(parse_recipe(data.train), data.sources, config.seed, data.max_bad_share).prompts
-    return [(conversation(config.model.system_prompt, prompt.text), prompt) for prompt in prompts]
+    return [(conversation(config.model.system_prompt, prompt.text, prompt.turns), prompt) for prompt in prompts]

@@ -13,6 +13,8 @@ from typing import Any
 from rapo_ray.bridges.prompts import training_prompts
 from rapo_ray.bridges.reward import RapoReward
 from rapo_ray.config import RunConfig
+from rapo_ray.data.dialogue import Request, dialogue_of
+from rapo_ray.data.rows import RowError
 from rapo_ray.engines.vllm_engine import text_of
 from rapo_ray.errors import DataError
 from rapo_ray.models.chat import PLAIN
@@ -54,11 +56,12 @@ class TrlReward:
             raise DataError("the training dataset has no column 'harmful': RAPO's reward depends on it; add it")
         levels = level if level is not None else [None] * len(prompts)
         requests = [
-            Prompt(str(index), _text(prompt, "user"), bool(label), risk_level, "trl", "train")
+            Prompt(str(index), text, bool(label), risk_level, "trl", "train", turns=turns)
             for index, (prompt, label, risk_level) in enumerate(zip(prompts, harmful, levels, strict=True))
+            for turns, text in [_request(index, prompt)]
         ]
         if self._tokenizer is None:
-            texts = [_text(completion, "assistant") for completion in completions]
+            texts = [_text(completion) for completion in completions]
         else:
             texts = [self._decoded(ids) for ids in completion_ids]
         truncated = [self._max_length is not None and len(ids) >= self._max_length for ids in completion_ids]
@@ -70,13 +73,23 @@ class TrlReward:
         return text_of([], list(shown), self._tokenizer, self._hidden)
 
 
-def _text(message: Any, role: str) -> str:
-    """The message itself if it is text, else the last turn of `role` in the conversation."""
-    if isinstance(message, str):
-        return message
-    turns = [turn["content"] for turn in message if turn["role"] == role]
+def _request(index: int, prompt: Any) -> Request:
+    """Earlier turns and the last request of a prompt, a text or a conversation behind its system turn."""
+    if isinstance(prompt, str):
+        return (), prompt
+    try:
+        return dialogue_of([turn for turn in prompt if turn["role"] != "system"])
+    except RowError as error:
+        raise DataError(f"prompt {index} of the batch: {error}") from None
+
+
+def _text(completion: Any) -> str:
+    """The completion itself if it is text, else the last turn of its conversation, which is the assistant's."""
+    if isinstance(completion, str):
+        return completion
+    turns = [turn["content"] for turn in completion if turn["role"] == "assistant"]
     if not turns:
-        raise DataError(f"a conversation has no turn of the role {role!r}")
+        raise DataError("a completion has no turn of the assistant")
     return str(turns[-1])
 
 

@@ -11,7 +11,7 @@ Kind = Literal[
     "quickstart", "quickstart-validation", "quickstart-heldout", "file",
     "star1", "star-benign", "stratasword", "wildjailbreak", "sorry-bench", "jailbreakbench", "jbb-artifacts",
     "harmbench", "strongreject", "advbench", "malicious-instruct", "do-not-answer", "air-bench", "wildguardmix",
-    "xstest", "or-bench", "false-reject", "coconot", "math500", "gsm8k", "mmlu-pro",
+    "xstest", "or-bench", "false-reject", "coconot", "cosafe", "safemtdata", "mhj", "math500", "gsm8k", "mmlu-pro",
 ]  # fmt: skip
 
 LABELLED: tuple[Kind, ...] = ("jailbreakbench", "or-bench", "coconot")  # whose rows do not say what the file's name may
@@ -35,7 +35,7 @@ class SourceConfig(Strict):
     """Full commit hash of the `hub` dataset, so that the run is reproducible."""
 
     text_column: str = "text"
-    """Column of the prompt texts; for kind `file` only."""
+    """Column of the prompts, for kind `file` only: texts or, as in `messages`, dialogues as lists of turns."""
 
     harmful: bool | None = None
     """Label of every row: for kind `file` without a `harmful` column, and for files of `jailbreakbench`, `or-bench` and

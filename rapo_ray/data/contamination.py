@@ -36,6 +36,9 @@ class Match(StrEnum):
     SIMILAR = "similar"
 
 
+STRICTEST = tuple(Match)
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A training prompt and the suite prompt that it matches."""
@@ -43,6 +46,17 @@ class Hit:
     prompt: Prompt
     suite: Prompt
     match: Match
+
+
+def texts_of(prompt: Prompt) -> list[str]:
+    """The texts that a prompt is compared by: its own or, of a dialogue, all that the user wrote, and each turn of it.
+
+    A turn of few words, such as a greeting or "Go on.", is no evidence by itself.
+    """
+    if not prompt.turns:
+        return [prompt.text]
+    turns = [*(turn.content for turn in prompt.turns if turn.role == "user"), prompt.text]
+    return [prompt.user_text, *(text for text in turns if _is_telling(words_of(text)))]
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -65,9 +79,10 @@ class Guard:
     """An index of evaluation prompts."""
 
     def __init__(self, suites: Iterable[Prompt]) -> None:
-        self._suites = list(suites)
-        words = [words_of(prompt.text) for prompt in self._suites]
-        self._exact = {prompt.text.strip(): prompt for prompt in reversed(self._suites)}
+        entries = [(text, prompt) for prompt in suites for text in texts_of(prompt)]
+        self._suites = [prompt for _, prompt in entries]
+        words = [words_of(text) for text, _ in entries]
+        self._exact = {text.strip(): prompt for text, prompt in reversed(entries)}
         self._words = dict(zip(reversed(words), reversed(self._suites), strict=True))
         self._runs: dict[tuple[str, ...], Prompt] = {}
         self._lengths: set[int] = set()
@@ -85,21 +100,28 @@ class Guard:
 
     def find(self, prompt: Prompt) -> Hit | None:
         """The first suite prompt that `prompt` matches, with the strictest kind of match, or None."""
-        words = words_of(prompt.text)
-        for match, suite in (
-            (Match.EXACT, self._exact.get(prompt.text.strip())),
-            (Match.NORMALISED, self._words.get(words)),
-            (Match.CONTAINED, self._contained(words)),
-            (Match.SIMILAR, self._similar(frozenset(words))),
-        ):
-            if suite is not None:
-                return Hit(prompt, suite, match)
-        return None
+        hits = [hit for text in texts_of(prompt) if (hit := self._match(text)) is not None]
+        if not hits:
+            return None
+        match, suite = min(hits, key=lambda hit: STRICTEST.index(hit[0]))
+        return Hit(prompt, suite, match)
 
     def split(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Hit]]:
         """The prompts without a match, in order, and the hits of the others."""
         hits = {index: hit for index, prompt in enumerate(prompts) if (hit := self.find(prompt)) is not None}
         return [prompt for index, prompt in enumerate(prompts) if index not in hits], list(hits.values())
+
+    def _match(self, text: str) -> tuple[Match, Prompt] | None:
+        words = words_of(text)
+        for match, suite in (
+            (Match.EXACT, self._exact.get(text.strip())),
+            (Match.NORMALISED, self._words.get(words)),
+            (Match.CONTAINED, self._contained(words)),
+            (Match.SIMILAR, self._similar(frozenset(words))),
+        ):
+            if suite is not None:
+                return match, suite
+        return None
 
     def _contained(self, words: tuple[str, ...]) -> Prompt | None:
         runs = (run for length in sorted(self._lengths) for run in _runs(words, length))
@@ -117,6 +139,10 @@ def _run_lengths(words: tuple[str, ...]) -> tuple[int, int]:
     """Words of a run, and the fewest that a whole prompt is searched for by."""
     unspaced = sum(bool(UNSPACED.match(word)) for word in words if not word.isascii())
     return (NGRAM_UNSPACED, MIN_CONTAINED_UNSPACED) if 2 * unspaced > len(words) else (NGRAM, MIN_CONTAINED)
+
+
+def _is_telling(words: tuple[str, ...]) -> bool:
+    return len(words) >= _run_lengths(words)[1]
 
 
 def _runs(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

@@ -21,6 +21,9 @@ CSV_CELL_LIMIT = 2**31 - 1
 # Shards as the hub names them: `test/0000.parquet`, `test-00000-of-00001.parquet`.
 SHARD = re.compile(r"[0-9]{4,5}|(?P<split>.+)-[0-9]{5}-of-[0-9]{5}")
 
+# The names of role and text in the turns of a dialogue: chat APIs', and ShareGPT's.
+DIALOGUE_FIELDS = (("role", "content"), ("from", "value"))
+
 RawRow = dict[str, object]
 
 
@@ -203,6 +206,9 @@ def _is_plain(field: Any) -> bool:
     kind = field.type.value_type if types.is_dictionary(field.type) else field.type
     if types.is_list(kind) or types.is_large_list(kind):
         kind = kind.value_type
+        if types.is_struct(kind):
+            names = {kind.field(index).name for index in range(kind.num_fields)}
+            return not _is_extension(field) and any(set(turn) <= names for turn in DIALOGUE_FIELDS)
     text = types.is_string(kind) or types.is_large_string(kind)
     return not _is_extension(field) and (
         text or types.is_primitive(kind) or types.is_null(kind) or types.is_decimal(kind)

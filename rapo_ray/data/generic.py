@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rapo_ray.data.dialogue import request_of
 from rapo_ray.data.files import read_table, split_of
 from rapo_ray.data.rows import (
     LoadedSource,
@@ -15,7 +16,6 @@ from rapo_ray.data.rows import (
     level_of,
     read_rows,
     require_columns,
-    text_of,
 )
 from rapo_ray.errors import DataError
 from rapo_ray.types import Prompt
@@ -25,8 +25,8 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
     """Read `text_column` and, where there are any, `harmful`, `level`, `id`, `category`, `expected` (the exact answer),
     `style` and `language`.
 
-    The split is the file's name without its kind. The argument `harmful` labels every row of a file without that
-    column; raises DataError where both are missing.
+    A cell of `text_column` is a text, or a dialogue as a list of turns. The split is the file's name without its kind.
+    The argument `harmful` labels every row of a file without that column; raises DataError where both are missing.
     """
     origin = f"{name} ({path})"
     rows, split = read_table(path), split_of(path)
@@ -36,12 +36,13 @@ def load_file(name: str, path: Path, text_column: str, harmful: bool | None, max
         raise DataError(f"{origin}: no column 'harmful'; add it, or set `harmful: true` or `false` for the source")
 
     def to_prompt(number: int, row: Row) -> Prompt:
-        text = text_of(row, text_column)
+        turns, text = request_of(row, text_column)
         label = harmful_of(row) if labelled else bool(harmful)
         category, expected = label_of(row, "category"), _expected_of(row)
         return Prompt(
             f"{name}/{id_of(number, row)}", text, label, level_of(row), name, split, category, expected,
             style=label_of(row, "style"), language=label_of(row, "language"),
+            turns=turns,
         )  # fmt: skip
 
     return read_rows(origin, rows, to_prompt, max_bad_share)

@@ -6,6 +6,7 @@ from pathlib import Path
 from rapo_ray.config.sources import Kind
 from rapo_ray.data.files import read_table, split_of
 from rapo_ray.data.labels import PATH_LABELS
+from rapo_ray.data.multi_turn import MULTI_TURN
 from rapo_ray.data.rows import (
     LoadedSource,
     Row,
@@ -194,4 +195,5 @@ TABLES: dict[Kind, tuple[Columns, ToPrompt]] = {
     "gsm8k": (["question"], _gsm8k),
     "mmlu-pro": (["question", "options"], _mmlu_pro),
     **SUITES,
+    **MULTI_TURN,
 }

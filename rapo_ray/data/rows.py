@@ -71,7 +71,7 @@ def read_rows(
             quarantined.append(BadRow(source_name, total, str(error), isinstance(error, EmptyRow)))
             continue
         ids.add(prompt.id)
-        seen[prompt.text.strip()] = f"row {total} of {source_name}"
+        seen[_wording(prompt)] = f"row {total} of {source_name}"
         prompts.append(prompt)
     _check_share(source_name, quarantined, total, max_bad_share)
     return LoadedSource(tuple(prompts), tuple(quarantined))
@@ -97,9 +97,14 @@ def _check_share(source_name: str, quarantined: Sequence[BadRow], total: int, ma
 def _refuse_repeat(prompt: Prompt, ids: set[str], seen: Mapping[str, str]) -> None:
     if prompt.id in ids:
         raise RowError(f"duplicate id {_short(prompt.id)}")
-    first = seen.get(prompt.text.strip())
+    first = seen.get(_wording(prompt))
     if first is not None:
         raise RowError(f"duplicate text of {first}")
+
+
+def _wording(prompt: Prompt) -> str:
+    """The text, and the turns before it, which make the same text another request."""
+    return "\x1e".join((*(f"{turn.role}:{turn.content.strip()}" for turn in prompt.turns), prompt.text.strip()))
 
 
 def require_columns(source_name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -89,7 +89,7 @@ def _content_hash(prompts: Sequence[Prompt]) -> str:
     # Text and labels too: where ids are row numbers, another file with as many rows has the same ids.
     digest = hashlib.sha256()
     for prompt in prompts:
-        digest.update(json.dumps([prompt.id, prompt.text, prompt.harmful, prompt.level]).encode() + b"\n")
+        digest.update(json.dumps([prompt.id, *prompt.wording, prompt.harmful, prompt.level]).encode() + b"\n")
     return digest.hexdigest()[:16]
 
 

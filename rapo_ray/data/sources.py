@@ -8,6 +8,7 @@ from rapo_ray.config.sources import LABELLED, Kind, SourceConfig
 from rapo_ray.data.generic import load_file
 from rapo_ray.data.hub import fetch
 from rapo_ray.data.jailbreak_artifacts import load_jailbreak_artifacts
+from rapo_ray.data.multi_turn import load_cosafe
 from rapo_ray.data.published import TABLES, load_table
 from rapo_ray.data.quickstart_set import Split, load_quickstart
 from rapo_ray.data.rows import LoadedSource
@@ -25,6 +26,7 @@ TESTS = frozenset(("test", "eval", "harmful", "benign"))
 PUBLISHED: dict[Kind, Callable[[str, Path, float], LoadedSource]] = {
     "stratasword": load_strata_sword,
     "jbb-artifacts": load_jailbreak_artifacts,
+    "cosafe": load_cosafe,
     **{kind: partial(load_table, kind) for kind in TABLES},
 }
 

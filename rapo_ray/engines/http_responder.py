@@ -144,7 +144,7 @@ class HttpResponder:
 
     def _body(self, group: int, prompt: Prompt) -> dict[str, Any]:
         settings = self._settings
-        messages = conversation(settings.system_prompt, prompt.text)
+        messages = conversation(settings.system_prompt, prompt.text, prompt.turns)
         body = request_body(settings.model, messages, settings.request, settings.max_tokens, settings.temperature)
         if settings.request.seed:
             body["seed"] = derive_seed(settings.seed, 0, group, prompt.id, 0) % 2**31
@@ -156,7 +156,7 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
     try:
         body = json.loads(content)
         if not body.get("choices") and is_filtered(content):
-            return Response(group, 0, prompt.id, "", False, 0, "filtered", endpoint_words(content, [prompt.text]))
+            return Response(group, 0, prompt.id, "", False, 0, "filtered", endpoint_words(content, _texts_of(prompt)))
         choice = body["choices"][0]
         reason = choice.get("finish_reason")
         message = choice.get("message") or {} if is_filter_reason(reason) else choice["message"]
@@ -167,7 +167,7 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
         if not isinstance(text or refusal, str) or not (thinking is None or isinstance(thinking, str)):
             raise TypeError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        words = endpoint_words(content, [prompt.text]) if b'"error"' in content else ""
+        words = endpoint_words(content, _texts_of(prompt)) if b'"error"' in content else ""
         raise EngineError(
             f"{without_secrets(settings.endpoint.url)}: the reply for {prompt.id} is no chat completion"
             + (f": {words}" if words else "")
@@ -181,6 +181,10 @@ def read_completion(content: bytes, settings: HttpModel, group: int, prompt: Pro
     if thinking:
         text = settings.chat.compose(settings.chat.inert(thinking), text)
     return Response(group, 0, prompt.id, text, reason == "length", tokens, reply)
+
+
+def _texts_of(prompt: Prompt) -> list[str]:
+    return [*(turn.content for turn in prompt.turns), prompt.text]
 
 
 def _parts_of(content: Any) -> tuple[Any, str]:

@@ -6,7 +6,7 @@ batches, and with them the last bits of the logits, do not depend on timing.
 
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from rapo_ray.errors import EngineError
 from rapo_ray.models.chat import PLAIN, ChatFormat, Conversation
 from rapo_ray.models.chat_template import load_tokenizer, special_ids
 from rapo_ray.models.source import ModelSource
-from rapo_ray.types import Sampling
+from rapo_ray.types import Sampling, Turn
 
 CUT = "\ufffd"  # what bytes that are no whole character decode to
 TAIL = 8  # tokens that decide whether a text ends within a character, which has four bytes at most
@@ -113,9 +113,9 @@ class VllmEngine:
             self._wakeup.notify_all()
         return [request.future for request in new]
 
-    def encode_chat(self, system: str | None, user: str, begin: str = "") -> list[int]:
-        """Tokenize one user turn, with the model's thinking on; the assistant's turn continues from `begin`."""
-        prompt = self.encode_text(self.render(self.chat.turns(system, user), self.chat.on))
+    def encode_chat(self, system: str | None, user: str, begin: str = "", earlier: Sequence[Turn] = ()) -> list[int]:
+        """Tokenize a user's turn behind earlier ones, with the model's thinking on; its turn continues from `begin`."""
+        prompt = self.encode_text(self.render(self.chat.turns(system, user, earlier), self.chat.on))
         return prompt + self.encode_text(begin) if begin else prompt
 
     def render(self, turns: Conversation, arguments: Mapping[str, Any] = MappingProxyType({})) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rapo_ray.atomic import write_text_atomically
 from rapo_ray.attacks.chain import parse_chain
 from rapo_ray.errors import EngineError
-from rapo_ray.evaluation.rows import EvalRow, Item, as_answer, from_dict, make_row
+from rapo_ray.evaluation.rows import EvalRow, Item, as_answer, as_answered, from_dict, make_row
 from rapo_ray.models.chat import PLAIN, ChatFormat, parse_completion
 from rapo_ray.roles import Judge, Responder, Responses
 from rapo_ray.seeds import derive_seed
@@ -151,13 +151,14 @@ def _rejudged(
     failed = [place for place, row in rows.items() if row.unscorable]
     if not failed:
         return {}
-    answered = [
-        (items[place], Response(group, 0, row.prompt_id, row.completion, row.truncated, row.tokens, row.reply))
-        for group, place in enumerate(failed)
-        for row in [rows[place]]
-    ]
+    answered = [(items[place], _response(group, row)) for group, place in enumerate(failed) for row in [rows[place]]]
     judged = judge_chunk(model, iter([answered]), judge, reads_thinking, chat)
     return {place: judged[group] for group, place in enumerate(failed)}
+
+
+def _response(group: int, row: EvalRow) -> Response:
+    turns = row.turns or None
+    return Response(group, 0, row.prompt_id, row.completion, row.truncated, row.tokens, row.reply, turns=turns)
 
 
 TRACE, ANSWER, WHOLE = "trace", "answer", "whole"
@@ -203,9 +204,9 @@ def _questions(
     completion = parse_completion(response.text, response.truncated, chat)
     answer = chat.answer_of(response.text)
     if completion.form is Form.OK:
-        yield TRACE, item.prompt, response
+        yield TRACE, as_answered(item.prompt, response), response
     judged = completion.form is Form.OK and item.attack == "none"
     if answer and not judged and response.reply != "refused":  # a field of its own needs no judge
-        yield ANSWER, item.plain, as_answer(response, answer, chat)
+        yield ANSWER, as_answered(item.plain, response), as_answer(response, answer, chat)
     if reads_thinking and item.kind == "harmful" and completion.thinking and completion.thinking not in answer:
-        yield WHOLE, item.plain, as_answer(response, response.text, chat)
+        yield WHOLE, as_answered(item.plain, response), as_answer(response, response.text, chat)

@@ -30,9 +30,9 @@ class ForcedResponder:
     def respond(self, prompts_P: list[Prompt]) -> Iterator[list[Response]]:
         """One greedy response a prompt, the forced words included."""
         drafts = [
-            Draft(self._system_prompt, prompt.text)
+            Draft(self._system_prompt, prompt.text, turns=prompt.turns)
             if thought is None
-            else Draft(self._system_prompt, prompt.text, thought.text, thought.closed)
+            else Draft(self._system_prompt, prompt.text, thought.text, thought.closed, prompt.turns)
             for prompt, thought in zip(prompts_P, self._thoughts(prompts_P), strict=True)
         ]
         for group, generated in enumerate(self._writer.write(drafts)):

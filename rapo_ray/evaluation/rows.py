@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rapo_ray.attacks.chain import apply_chain, chain_name, parse_chain
+from rapo_ray.attacks.chain import apply_chain, chain_name, lead_turns, parse_chain
 from rapo_ray.evaluation.answers import is_correct
 from rapo_ray.models.chat import ChatFormat, parse_completion
 from rapo_ray.seeds import digest_of
 from rapo_ray.text.refusals import is_refusal
-from rapo_ray.types import Attack, EndpointReply, Prompt, Response, Status, Verdict
+from rapo_ray.types import Attack, EndpointReply, Prompt, Response, Status, Turn, Verdict
 
 Kind = Literal["harmful", "benign", "utility"]
 Split = Literal["trained", "heldout"]  # of attacks: by families that training may use, or by those that it never does
@@ -22,6 +22,7 @@ KEYWORDS = (
 )  # fmt: skip
 
 
+TURNS = "turns"  # the key of a row's earlier turns
 NO_VERDICT = Verdict(Status.OK, "")  # on a text that is not there
 
 
@@ -40,14 +41,16 @@ class Item:
         """The prompt as the model is sent it."""
         if self.made is not None:
             return self.made
-        return replace(self.plain, text=apply_chain(parse_chain(self.attack), self.plain.text, self.seed))
+        chain = parse_chain(self.attack)
+        text, turns = apply_chain(chain, self.plain.text, self.seed), lead_turns(chain, self.seed)
+        return replace(self.plain, text=text, turns=self.plain.turns + turns)
 
     @property
     def content(self) -> str:
         """Digest of everything that its row depends on, whatever its id."""
         plain, made = self.plain, self.attempt
         by = (made.attacker, self.split, made.number) if made else ()
-        return digest_of(self.attack, self.prompt.text, plain.harmful, plain.level, plain.expected, *by)
+        return digest_of(self.attack, *self.prompt.wording, plain.harmful, plain.level, plain.expected, *by)
 
     @property
     def attempt(self) -> Attack | None:
@@ -112,13 +115,14 @@ class EvalRow:
     decision: str | None = None  # that the trace comes to
     consistent: bool | None = None
     content: str | None = None  # of its item
-    reply: EndpointReply | None = None  # of an endpoint
+    reply: EndpointReply | None = None  # of an endpoint, and failed for a script that the model's answers made too long
     style: str | None = None  # of its prompt, as its language
     language: str | None = None
     k: int = 0  # families in the attack's chain
     attacker: str | None = None  # whose try it is; None of a row that is no try
     number: int | None = None  # of the try, from 0
     split: Split | None = None  # of the try's families
+    turns: tuple[Turn, ...] = ()  # before the prompt, the model's own answers to a script among them
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -149,6 +153,11 @@ class EvalRow:
     def answer_refuses(self) -> bool | None:
         """`refused`, but by our rules on a benign prompt, of which a judge may only say that it was not helped."""
         return self.refused if self.harmful or self.refused is None else is_refusal(self.answer)
+
+
+def as_answered(prompt: Prompt, response: Response) -> Prompt:
+    """The prompt with the dialogue that the model answered; a script has none before."""
+    return prompt if response.turns is None or not prompt.turns else replace(prompt, turns=response.turns)
 
 
 def as_answer(response: Response, text: str, chat: ChatFormat) -> Response:
@@ -201,6 +210,7 @@ def make_row(
         content=item.content, reply=response.reply, style=plain.style, language=plain.language,
         k=item.complexity, attacker=made.attacker if made else None, number=made.number if made else None,
         split=item.split,
+        turns=as_answered(item.prompt, response).turns,
     )  # fmt: skip
 
 
@@ -242,4 +252,5 @@ def _outcome(item: Item, response: Response, verdict: Verdict | None, correct: b
 
 def from_dict(content: dict[str, Any]) -> EvalRow:
     """Row from its JSON object, unknown keys ignored; raises TypeError where a key is missing."""
-    return EvalRow(**{name: value for name, value in content.items() if name in EvalRow.__slots__})
+    row = EvalRow(**{name: value for name, value in content.items() if name in EvalRow.__slots__})
+    return replace(row, turns=tuple(Turn(**turn) for turn in content.get(TURNS, ())))

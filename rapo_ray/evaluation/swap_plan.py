@@ -56,7 +56,7 @@ def decided_rows(rows: Sequence[EvalRow], prompts: Sequence[Prompt], chat: ChatF
         for row in rows
         if row.attack == "none" and row.kind != "utility" and row.answer_refuses is not None
         for one in _decided(
-            by_id[row.prompt_id],
+            replace(by_id[row.prompt_id], turns=row.turns),
             NO_LEVEL if row.level is None else str(row.level),
             parse_completion(row.completion, row.truncated, chat),
             Decision(row.decision) if row.decision else None,
@@ -121,7 +121,7 @@ def before_decision(trace: str) -> str:
 
 def _row(one: Decided, kind: Kind, donor: Decided | None) -> SwapRow:
     row = SwapRow(
-        swap=kind, prompt_id=one.prompt.id, prompt=one.prompt.text, harmful=one.prompt.harmful, level=one.level,
+        swap=kind, prompt_id=one.prompt.id, prompt=one.prompt.whole_text, harmful=one.prompt.harmful, level=one.level,
         donor=None, trace="", closed=True, decision=one.decision, refused_before=one.refused, outcome="no_trace",
     )  # fmt: skip
     if donor is None:

@@ -13,7 +13,7 @@ from rapo_ray.judging.parts import PARTS, Part
 from rapo_ray.judging.questions import Answer, Field, make_question, read_reply
 from rapo_ray.judging.rules import RISK_REWARD, fit
 from rapo_ray.text.sentences import count_sentences
-from rapo_ray.types import Case, Completion, Decision, Prompt, Status, Verdict
+from rapo_ray.types import Case, Completion, Decision, Prompt, Status, Turn, Verdict
 
 CONTRADICTORY = "contradictory"  # a reply: the trace decides both ways, or against its own analysis
 LEVEL = Field("level", (1, 2, 3))
@@ -30,12 +30,12 @@ class LlmJudge:
     def __init__(self, ask: Ask, settings: JudgeSettings) -> None:
         self._ask = ask
         self._settings = settings
-        self._levels: dict[str, asyncio.Task[Answer]] = {}
+        self._levels: dict[tuple[tuple[Turn, ...], str], asyncio.Task[Answer]] = {}
 
     async def judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part] = PARTS) -> Verdict:
         """The verdict on a completion, or the given parts of it; a failed call makes it unscorable, raising nothing."""
         settings = self._settings
-        rubric = rubrics.rubric_hash(*_rubrics(parts, prompt.harmful, settings.mode), settings.style)
+        rubric = rubrics.rubric_hash(*_rubrics(parts, prompt, settings.mode), settings.style)
         return await judge_completion(completion, settings, rubric, lambda: self._judge(prompt, completion, parts))
 
     async def _judge(self, prompt: Prompt, completion: Completion, parts: Sequence[Part]) -> Verdict:
@@ -62,12 +62,12 @@ class LlmJudge:
     async def _reading(self, prompt: Prompt, completion: Completion, with_general: bool) -> Answer:
         """One call for all that code cannot decide: the trace's relevance and decision, and the answer's quality."""
         if not with_general:
-            return await self._answer(rubrics.TRACE, READING, request=prompt.text, trace=completion.trace)
+            return await self._answer(prompt, rubrics.TRACE, READING, trace=completion.trace)
         rubric, field = _general_question(prompt.harmful)
         return await self._answer(
+            prompt,
             f"{rubrics.TRACE}\n{rubric}",
             [*READING, field],
-            request=prompt.text,
             trace=completion.trace,
             answer=completion.answer,
         )
@@ -75,15 +75,15 @@ class LlmJudge:
     async def _general(self, prompt: Prompt, completion: Completion) -> Answer:
         """The answer's quality, against the plain request: an attack's words do not count for it."""
         rubric, field = _general_question(prompt.harmful)
-        return await self._answer(rubric, [field], request=prompt.plain.text, answer=completion.answer)
+        return await self._answer(prompt.plain, rubric, [field], answer=completion.answer)
 
     async def _paper_risk(self, prompt: Prompt, completion: Completion) -> Answer:
         return await self._answer(
+            prompt,
             rubrics.PAPER,
             [LEVEL, CASE],
-            request=prompt.text,
             trace=completion.trace,
-            request_sentences=count_sentences(prompt.text),
+            request_sentences=count_sentences(prompt.user_text),
             trace_sentences=count_sentences(completion.trace),
         )
 
@@ -91,29 +91,39 @@ class LlmJudge:
         """The source's level, or the judge's, requested once per prompt and charged to its first sample."""
         if prompt.level is not None:
             return Answer({"level": prompt.level}, 0, (), None)
-        is_first = prompt.text not in self._levels
+        key = (prompt.turns, prompt.text)
+        is_first = key not in self._levels
         if is_first:
-            self._levels[prompt.text] = asyncio.ensure_future(self._answer(rubrics.LEVEL, [LEVEL], request=prompt.text))
+            self._levels[key] = asyncio.ensure_future(self._answer(prompt, rubrics.LEVEL, [LEVEL]))
         try:
-            answer = await asyncio.shield(self._levels[prompt.text])
+            answer = await asyncio.shield(self._levels[key])
         except BaseException:
-            self._levels.pop(prompt.text, None)  # a failure is not remembered: the next sample asks again
+            self._levels.pop(key, None)  # a failure is not remembered: the next sample asks again
             raise
         return answer if is_first else replace(answer, tokens=0)
 
-    async def _answer(self, rubric: str, fields: Sequence[Field], **material: object) -> Answer:
-        question = make_question(rubric, fields, self._settings.style, **material)
+    async def _answer(self, prompt: Prompt, rubric: str, fields: Sequence[Field], **material: object) -> Answer:
+        shown: dict[str, object] = {"request": prompt.text, **material}
+        if prompt.turns:
+            rubric, shown = rubrics.DIALOGUE + rubric, {"dialogue": _numbered(prompt.turns), **shown}
+        question = make_question(rubric, fields, self._settings.style, **shown)
         return read_reply(question, await ask_in_time(self._ask, question, self._settings.timeout))
+
+
+def _numbered(turns: Sequence[Turn]) -> dict[str, str]:
+    """The turns by number and role: an object, since the fence of a question breaks up brackets."""
+    return {f"{number} {turn.role}": turn.content for number, turn in enumerate(turns, start=1)}
 
 
 def _general_question(harmful: bool) -> tuple[str, Field]:
     return (rubrics.REFUSES, Field("refuses", YES_NO)) if harmful else (rubrics.HELPS, Field("helps", YES_NO))
 
 
-def _rubrics(parts: Sequence[Part], harmful: bool, mode: Mode) -> list[str]:
+def _rubrics(parts: Sequence[Part], prompt: Prompt, mode: Mode) -> list[str]:
     risk = [rubrics.PAPER] if mode == "paper" else [rubrics.LEVEL, rubrics.TRACE]
-    general = [_general_question(harmful)[0]]
-    return [text for part in parts for text in (risk if part == "risk" else general)]
+    general = [_general_question(prompt.harmful)[0]]
+    used = [text for part in parts for text in (risk if part == "risk" else general)]
+    return [rubrics.DIALOGUE, *used] if prompt.turns else used
 
 
 def _with_risk(verdict: Verdict, level: Answer, reading: Answer, completion: Completion) -> Verdict:

@@ -171,4 +171,6 @@ def _bare(value: Any) -> str:
 
 
 def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _encodable(each) for name, each in value.items()}
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

@@ -1,11 +1,11 @@
 """The chat format of models: the turns before a completion, and a completion put together and taken apart (pure)."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from rapo_ray.types import Completion, Form
+from rapo_ray.types import Completion, Form, Turn
 
 _CHANNEL = re.compile(r"<\|channel\|>(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -59,11 +59,18 @@ class ChatFormat:
         text = self.skipping.strip()
         return "" if self.open_mark in text or self.close_mark in text else text
 
-    def turns(self, system: str | None, user: str) -> Conversation:
-        """The system turn, if any, and the user's turn, in the form that the template takes."""
-        if system is not None and not self.system:
-            system, user = None, f"{system}\n\n{user}"
-        return [self._turn(turn["role"], turn["content"]) for turn in conversation(system, user)]
+    def turns(self, system: str | None, user: str, earlier: Sequence[Turn] = ()) -> Conversation:
+        """The system turn, if any, the earlier turns and the user's turn, in the form that the template takes.
+
+        Marks of thinking in an earlier answer are taken out: templates cut or refuse an answer that quotes one.
+        """
+        answers = [self._inert_answer(turn) for turn in earlier]
+        if system is None or self.system:
+            turns = conversation(system, user, answers)
+        else:
+            (first, *others) = conversation(None, user, answers)
+            turns = [{**first, "content": f"{system}\n\n{first['content']}"}, *others]
+        return [self._turn(turn["role"], turn["content"]) for turn in turns]
 
     def without_thinking(self, system: str | None) -> str | None:
         """The system turn of a question that is to be answered at once."""
@@ -133,6 +140,9 @@ class ChatFormat:
         fields |= {name: tuple(fields[name]) for name in ("stops", "mark_ids") if name in fields}
         return cls(**fields)
 
+    def _inert_answer(self, turn: Turn) -> Turn:
+        return replace(turn, content=self.inert(turn.content)) if turn.role == "assistant" else turn
+
     def _turn(self, role: str, content: str) -> dict[str, Any]:
         return {"role": role, "content": [{"type": "text", "text": content}] if self.parts else content}
 
@@ -140,10 +150,11 @@ class ChatFormat:
 PLAIN = ChatFormat()
 
 
-def conversation(system_prompt: str | None, text: str) -> Conversation:
-    """The system turn, if any, and the user's turn."""
+def conversation(system_prompt: str | None, text: str, earlier: Sequence[Turn] = ()) -> Conversation:
+    """The system turn, if any, the earlier turns, and the user's turn."""
     system = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
-    return [*system, {"role": "user", "content": text}]
+    between = [{"role": turn.role, "content": turn.content} for turn in earlier]
+    return [*system, *between, {"role": "user", "content": text}]
 
 
 def parse_completion(text: str, truncated: bool, chat: ChatFormat = PLAIN) -> Completion:

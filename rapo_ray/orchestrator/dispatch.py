@@ -48,7 +48,7 @@ class Dispatch:
     """Deals groups over `engines`, each of which runs `capacity` sequences at once."""
 
     def __init__(self, groups: Iterable[Sequence[SampleRequest]], engines: int, capacity: int) -> None:
-        self._waiting = deque(sorted(groups, key=lambda group: -len(group[0].prompt.text)))
+        self._waiting = deque(sorted(groups, key=lambda group: -len(group[0].prompt.whole_text)))
         self._limit = OVERCOMMIT * capacity
         self._batches: list[list[Assigned]] = [[] for _ in range(engines)]
         self._again: dict[int, list[Assigned]] = {}

@@ -16,6 +16,7 @@ from rapo_ray.evaluation.collect import RowFile, collect_rows, make_items
 from rapo_ray.evaluation.results import Decoding, Evaluated, JudgeIdentity, Results, summarise
 from rapo_ray.evaluation.rows import Item
 from rapo_ray.evaluation.swap_plan import decided_rows
+from rapo_ray.evaluation.trajectory import TrajectoryResponder
 from rapo_ray.evaluation.tries import Effort, families_by_split, make_tries
 from rapo_ray.judging.http import check_judges, read_token
 from rapo_ray.judging.rules import RULES_JUDGE
@@ -112,6 +113,7 @@ def evaluate_live(
     Traces are swapped where a writer takes them; an endpoint has none.
     """
     items = items_of(config, prompts)
+    responder = TrajectoryResponder(responder, target.chat, config.rollout.max_prompt_tokens)
     dropped: dict[str, int] = {}
     lengths = responder.prompt_lengths([item.prompt for item in items])
     if lengths is not None:

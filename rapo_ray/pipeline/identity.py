@@ -13,7 +13,7 @@ from rapo_ray.seeds import digest_of
 from rapo_ray.types import Prompt
 
 SETTINGS = {"guard", "reply", "max_reply_tokens", "max_thinking_tokens", "template_kwargs", "thinking"}
-RUBRICS = (rubrics.LEVEL, rubrics.TRACE, rubrics.REFUSES, rubrics.HELPS, rubrics.PAPER)
+RUBRICS = (rubrics.LEVEL, rubrics.TRACE, rubrics.REFUSES, rubrics.HELPS, rubrics.PAPER, rubrics.DIALOGUE)
 
 
 def run_content(inputs: Inputs, base: Path, judges: Mapping[str, Path]) -> dict[str, str]:
@@ -29,7 +29,7 @@ def run_content(inputs: Inputs, base: Path, judges: Mapping[str, Path]) -> dict[
 
 
 def _prompt(prompt: Prompt) -> list[object]:
-    return [prompt.id, prompt.text, prompt.harmful, prompt.level, prompt.expected]
+    return [prompt.id, *prompt.wording, prompt.harmful, prompt.level, prompt.expected]
 
 
 def judge_identities(config: RunConfig, models: Mapping[str, Path]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The inputs of a run: all loaded and checked before anything starts, in a dry run too."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +51,10 @@ def load_inputs(config: RunConfig) -> Inputs:
         [],
         bad,
     )
+    for setting, prompts in (
+        ("data.train", inputs.train_P), ("data.heldout", inputs.heldout_P), ("warmup.recipe", inputs.synthesis_P)
+    ):  # fmt: skip
+        check_no_scripts(setting, prompts)
     refuse_tests(config, "data.train", inputs.train_P)
     refuse_tests(config, "warmup.recipe", inputs.synthesis_P)
     suites = inputs.heldout_P
@@ -114,6 +118,16 @@ def check_temperature(config: RunConfig) -> None:
     """Raise ConfigError where models on engines of ours are evaluated without a temperature."""
     if config.evaluation.temperature is None:
         raise ConfigError("evaluation.temperature=null is for endpoints alone, which have a default: set a number")
+
+
+def check_no_scripts(setting: str, prompts: Sequence[Prompt]) -> None:
+    """Raise DataError where a setting's prompts are answered in one turn and some of them are scripts."""
+    scripts = [prompt.id for prompt in prompts if prompt.is_script]
+    if scripts:
+        raise DataError(
+            f"{setting}: {len(scripts)} prompts are scripts, first {scripts[0]}, whose earlier turns the model has yet "
+            "to answer: they are for evaluation.suites; give the answers between them to use them as dialogues"
+        )
 
 
 def refuse_tests(config: RunConfig, setting: str, prompts: Iterable[Prompt]) -> None:

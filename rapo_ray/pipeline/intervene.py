@@ -16,7 +16,7 @@ from rapo_ray.evaluation.rows import EvalRow
 from rapo_ray.evaluation.swap_plan import decided_rows
 from rapo_ray.evaluation.swaps import swap_figures
 from rapo_ray.pipeline.evaluate import chunk_size, decoding, judge_of, same_evaluation, start_inference, suite_prompts
-from rapo_ray.pipeline.inputs import check_temperature
+from rapo_ray.pipeline.inputs import check_no_scripts, check_temperature
 from rapo_ray.pipeline.swaps import swap_traces
 from rapo_ray.pipeline.target import Target
 from rapo_ray.report import terminal
@@ -41,6 +41,7 @@ def intervene(config: RunConfig, target: Target, folder: Path) -> list[Cell]:
         raise ConfigError("an intervention needs the model itself: an endpoint takes no forced beginning of its answer")
     check_temperature(config)
     suite = [prompt for prompt in suite_prompts(config) if prompt.expected is None]
+    check_no_scripts("evaluation.suites", suite)
     prompts = [replace(prompt, level=prompt.level or 1) for prompt in suite if prompt.harmful]
     benign = [prompt for prompt in suite if not prompt.harmful] if config.evaluation.trace_swaps else []
     if not prompts:

@@ -141,7 +141,7 @@ def _shown(row: SampleRow | EvalRow, stage: str) -> dict[str, Any]:
         facts = [("sample", row.sample), *facts, ("reward", _signed(row.reward)), ("advantage", _signed(row.advantage))]
         facts += [("tokens", row.tokens), ("weights", version)]
     facts.append(("judge", row.judge))
-    texts = [("Prompt", row.prompt)]
+    texts = [*((f"Earlier, {turn.role}", turn.content) for turn in row.turns), ("Prompt", row.prompt)]
     texts += [("Trace", row.trace), ("Answer", row.answer)] if row.form == Form.OK else [("Completion", row.completion)]
     texts += [("The judge's note", note)] if note else []
     return {

@@ -14,6 +14,7 @@ from rapo_ray.errors import ConfigError, RapoError, ReportError
 from rapo_ray.evaluation.gate import Gate
 from rapo_ray.evaluation.intervention import InterventionResults
 from rapo_ray.evaluation.results import Results
+from rapo_ray.evaluation.rows import TURNS
 from rapo_ray.evaluation.swaps import SwapRow
 from rapo_ray.storage.json_records import from_json
 from rapo_ray.storage.layout import EvaluationLayout, RunLayout, Stage, round_of
@@ -21,7 +22,7 @@ from rapo_ray.storage.metrics import CanaryMetrics, RoundMetrics
 from rapo_ray.storage.records import AlarmChange, RunSummary, VerdictRow
 from rapo_ray.storage.rows import SampleRow, to_groups
 from rapo_ray.text.lines import split_lines, whole_lines
-from rapo_ray.types import Group
+from rapo_ray.types import Group, Turn
 
 T = TypeVar("T")
 
@@ -180,7 +181,11 @@ def read_rows(kind: type[T], path: Path, indexes: Sequence[int] | None = None) -
         present = set(pq.read_schema(path).names)
         table = pq.read_table(path, columns=[name for name in names if name in present])
         rows: list[dict[str, Any]] = (table if indexes is None else table.take(list(indexes))).to_pylist()
-        return [kind(**row) for row in rows]
+        return [kind(**(row | ({TURNS: _turns(row[TURNS])} if TURNS in row else {}))) for row in rows]
+
+
+def _turns(cells: list[dict[str, Any]] | None) -> tuple[Turn, ...]:
+    return tuple(Turn(**cell) for cell in cells or ())
 
 
 def read_groups(path: Path) -> list[Group]:

@@ -117,7 +117,7 @@ def contamination_row(hit: Hit) -> ContaminationRow:
     """Flatten a hit of the contamination guard."""
     return ContaminationRow(
         prompt_id=hit.prompt.id, source=hit.prompt.source, suite_id=hit.suite.id, suite=hit.suite.source,
-        match=hit.match.value, prompt=hit.prompt.text, suite_prompt=hit.suite.text,
+        match=hit.match.value, prompt=hit.prompt.user_text, suite_prompt=hit.suite.user_text,
     )  # fmt: skip
 
 

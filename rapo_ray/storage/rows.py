@@ -1,17 +1,30 @@
 """Completions as rows of parquet files: a column for each field of a dataclass, with the field's type."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from rapo_ray.atomic import write_atomically, write_json_atomically
 from rapo_ray.attacks.chain import PLAIN, chain_name, chain_of
 from rapo_ray.evaluation.results import Evaluated, Results
-from rapo_ray.evaluation.rows import EvalRow
+from rapo_ray.evaluation.rows import TURNS, EvalRow
 from rapo_ray.storage.json_records import to_json
 from rapo_ray.storage.layout import EvaluationLayout
-from rapo_ray.types import Attack, Case, Completion, Decision, Form, Group, Prompt, Rollout, Sample, Status, Verdict
+from rapo_ray.types import (
+    Attack,
+    Case,
+    Completion,
+    Decision,
+    Form,
+    Group,
+    Prompt,
+    Rollout,
+    Sample,
+    Status,
+    Turn,
+    Verdict,
+)  # fmt: skip
 
 ARROW_TYPES = {bool: "bool_", int: "int64", float: "float64"}  # of columns; every other one is text
 
@@ -68,6 +81,7 @@ class SampleRow:
     attacker: str | None = None
     attacker_version: int | None = None
     attack_number: int | None = None
+    turns: tuple[Turn, ...] = ()  # before the prompt
 
 
 def to_rows(groups_P: Iterable[Group]) -> list[SampleRow]:
@@ -90,8 +104,12 @@ def write_rows(kind: type, rows: Sequence[Any], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    turn = pa.struct([(one.name, pa.string()) for one in fields(Turn)])
     columns = {
-        name: pa.array([_encodable(getattr(row, name)) for row in rows], getattr(pa, _arrow_type(hint))())
+        name: pa.array(
+            [_encodable(getattr(row, name)) for row in rows],
+            pa.list_(turn) if name == TURNS else getattr(pa, _arrow_type(hint))(),
+        )
         for name, hint in get_type_hints(kind).items()
     }
     write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))
@@ -116,7 +134,9 @@ def _arrow_type(hint: Any) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    """Parquet text is UTF-8, and an endpoint may send lone surrogates."""
+    """A cell of parquet, whose text is UTF-8: an endpoint may send lone surrogates."""
+    if isinstance(value, tuple):
+        return [{name: _encodable(text) for name, text in asdict(turn).items()} for turn in value] or None
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
@@ -133,7 +153,7 @@ def _provenance(attack: Attack | None) -> dict[str, Any]:
 
 
 def _prompt(row: SampleRow) -> Prompt:
-    prompt = Prompt(row.prompt_id, row.prompt, row.harmful, row.prompt_level, row.source, row.split)
+    prompt = Prompt(row.prompt_id, row.prompt, row.harmful, row.prompt_level, row.source, row.split, turns=row.turns)
     if row.attack_seed is None:
         return prompt
     seed = replace(prompt, id=row.attack_seed_id or "", text=row.attack_seed, level=row.attack_seed_level)
@@ -161,6 +181,7 @@ def _row(prompt: Prompt, sample: Sample) -> SampleRow:
         reward=sample.reward, advantage=sample.advantage,
         decision=verdict.decision.value if verdict.decision else None, consistent=verdict.consistent,
         **_provenance(prompt.attack),
+        turns=prompt.turns,
     )  # fmt: skip
 
 

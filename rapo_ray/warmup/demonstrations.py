@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rapo_ray.atomic import write_text_atomically
+from rapo_ray.data.dialogue import cell_of, request_of
 from rapo_ray.data.files import read_table
 from rapo_ray.data.quickstart_set import Demonstration, load_demonstrations
 from rapo_ray.data.rows import Row, RowError, harmful_of, id_of, level_of, require_columns, text_of
@@ -35,9 +36,11 @@ def read_demonstrations(path: Path | None) -> list[Demonstration]:
 
 
 def _demonstration(path: Path, number: int, row: Row) -> Demonstration:
-    prompt = Prompt(
-        f"demonstration/{id_of(number, row)}", text_of(row, "text"), harmful_of(row), level_of(row), str(path), "sft"
-    )
+    turns, text = request_of(row, "text")
+    identity = f"demonstration/{id_of(number, row)}"
+    prompt = Prompt(identity, text, harmful_of(row), level_of(row), str(path), "sft", turns=turns)
+    if prompt.is_script:
+        raise RowError("text is a script, whose earlier turns have no answers")
     completion = text_of(row, "completion")
     form = parse_completion(completion, truncated=False).form
     if form is not Form.OK:
@@ -50,7 +53,7 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     lines = []
     for demonstration in demonstrations:
         prompt = demonstration.prompt
-        row = {"id": prompt.id, "text": prompt.text, "harmful": prompt.harmful, "level": prompt.level}
+        row = {"id": prompt.id, "text": cell_of(prompt), "harmful": prompt.harmful, "level": prompt.level}
         lines.append(json.dumps({**row, "completion": demonstration.completion}, ensure_ascii=False) + "\n")
     write_text_atomically(path, "".join(lines))
 
@@ -62,7 +65,7 @@ def tokenize(
     assert chat.end_id is not None, "only the plain format, which no tokenizer was read for, has no end"
     sequences = []
     for demonstration in demonstrations:
-        turns = chat.turns(system_prompt, demonstration.prompt.text)
+        turns = chat.turns(system_prompt, demonstration.prompt.text, demonstration.prompt.turns)
         prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False, **chat.on)
         plain = parse_completion(demonstration.completion, truncated=False)
         completion = tokenizer.encode(chat.compose(plain.thinking, plain.answer), add_special_tokens=False)

@@ -35,7 +35,10 @@ def synthesise(
     Raises DataError where no prompt gives a demonstration.
     """
     dropped = {"trace unfinished": 0, "trace truncated": 0, "trace short": 0, "completion malformed": 0}
-    drafts = [Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text) for prompt in prompts]
+    drafts = [
+        Draft(INSTRUCTION.format(length=LENGTH_BY_LEVEL[_level(prompt)]), prompt.text, turns=prompt.turns)
+        for prompt in prompts
+    ]
     traces: list[tuple[Prompt, str]] = []
     for prompt, generated in zip(prompts, write(drafts), strict=True):
         trace, reason = _trace(generated, min_chars, chat)
@@ -43,7 +46,9 @@ def synthesise(
             dropped[reason] += 1
         else:
             traces.append((prompt, trace))
-    completions = write([Draft(system_prompt, prompt.text, f"{OPENING}{trace}\n\n") for prompt, trace in traces])
+    completions = write(
+        [Draft(system_prompt, prompt.text, f"{OPENING}{trace}\n\n", turns=prompt.turns) for prompt, trace in traces]
+    )
     demonstrations = []
     for (prompt, _), generated in zip(traces, completions, strict=True):
         completion = parse_completion(generated.text, generated.truncated, chat)

@@ -8,7 +8,7 @@ import pytest
 from rapo_ray.attacks.attacker import Outcome
 from rapo_ray.orchestrator.dispatch import SampleRequest
 from rapo_ray.trainer.batch import MicroBatch, Step
-from rapo_ray.types import Attack, GeneratedText, Message, Packed, Sampling, Sequence
+from rapo_ray.types import Attack, GeneratedText, Message, Packed, Sampling, Sequence, Turn
 from tests.make import failed, make_completion, make_prompt, make_rollout, scored
 
 pytestmark = pytest.mark.unit
@@ -18,7 +18,8 @@ SEQUENCE = Sequence((1,), (2, 3), -0.5, (-0.1, -0.2))
 MICRO_BATCH = MicroBatch(((SEQUENCE,),), filler=True)
 ATTACK = Attack(make_prompt(harmful=True), ("base64",), "bandit", 3, 4)
 MESSAGES: list[Message] = [
-    make_prompt(harmful=True),
+    replace(make_prompt(harmful=True), turns=(Turn("user", "Hi."), Turn("assistant", "Hello."))),
+    Turn("user", "Hi."),
     ATTACK,
     Outcome(replace(make_prompt(), attack=ATTACK), None, "reply"),
     make_rollout(),

@@ -98,6 +98,14 @@ LAYOUTS: list[tuple[Kind, str, Rows, Loaded]] = [
      [{"id": "c", "category": "Incomplete requests", "subcategory": "underspecified", "prompt": "How high is it?",
        "chosen": "Tall", "chosen_model": "m", "rejected": "No", "rejected_model": ""}],
      [("x/train/c", False, None, "train")]),
+    ("safemtdata", "Attack_600.parquet",
+     [{"id": 3, "query_id": 0, "category": "c", "plain_query": "p", "multi_turn_queries": ["Who?", "How?"]}],
+     [("x/3", True, None, "test")]),
+    ("mhj", "harmbench_behaviors.csv",
+     [{"Source": "s", "tactic": "t", "message_0": '{"role": "system", "body": "Be kind."}',
+       "message_1": '{"role": "user", "body": "Who?"}', "message_2": '{"role": "user", "body": "How?"}',
+       "message_3": ""}],
+     [("x/1", True, None, "test")]),
     ("gsm8k", "test.jsonl", [{"question": "1 + 1?", "answer": "#### 2"}], [("x/1", False, None, "test")]),
     ("mmlu-pro", "validation.jsonl",
      [{"question_id": 70, "question": "Which?", "options": ["one", "two"], "answer": "A"}],
@@ -147,6 +155,7 @@ def test_every_published_kind_is_tried() -> None:
         "math500",
         "jbb-artifacts",
         "malicious-instruct",
+        "cosafe",
     } == set(PUBLISHED)
 
 
