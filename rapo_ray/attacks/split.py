@@ -11,6 +11,10 @@ from rapo_ray.errors import ConfigError
 # words around the request, two that change the request's own.
 HELD_OUT = (Mechanism.HYPOTHETICAL, Mechanism.HIJACK, Mechanism.LANGUAGE, Mechanism.FORMAT)
 
+ONE_TURN = tuple(
+    sorted(name for name, family in FAMILIES.items() if family.lead is None)
+)  # those that make no dialogue
+
 
 @dataclass(frozen=True, slots=True)
 class FamilySplit:
@@ -33,10 +37,9 @@ def split_families(held_out: Sequence[str] = HELD_OUT) -> FamilySplit:
             f"held-out attacks name {', '.join(map(repr, unknown))}, no family and no mechanism: take families "
             f"({', '.join(sorted(FAMILIES))}) or mechanisms ({', '.join(sorted(Mechanism))})"
         )
-    families = {name: family for name, family in FAMILIES.items() if family.lead is None}
-    out = {name for name, family in families.items() if name in held_out or family.mechanism in held_out}
-    if not out or len(out) == len(families):
+    out = {name for name in ONE_TURN if name in held_out or FAMILIES[name].mechanism in held_out}
+    if not out or len(out) == len(ONE_TURN):
         side, remedy = ("held out", "name one") if not out else ("left to train on", "name fewer")
         raise ConfigError(f"held-out attacks {', '.join(held_out) or 'none'}: no family is {side}; {remedy}")
-    trained = tuple(sorted(set(families) - out))
+    trained = tuple(sorted(set(ONE_TURN) - out))
     return FamilySplit(trained, tuple(sorted(out)))

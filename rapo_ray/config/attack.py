@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from rapo_ray.attacks.library import FAMILIES
+from rapo_ray.attacks.split import ONE_TURN
 from rapo_ray.config.base import Strict
 
 
@@ -30,10 +30,10 @@ class AttackConfig(Strict):
             return self
         if not names:
             raise ValueError("data.attack.families=[] leaves no family to attack with: name some, or leave it out")
-        if unknown := [name for name in names if name not in FAMILIES]:
+        if unknown := [name for name in names if name not in ONE_TURN]:
             raise ValueError(
-                f"data.attack.families has {unknown[0]!r}, which is no family: take some of "
-                f"{', '.join(sorted(FAMILIES))}"
+                f"data.attack.families has {unknown[0]!r}, which is no family of one turn: take some of "
+                f"{', '.join(ONE_TURN)}"
             )
         if len(set(names)) < len(names):
             raise ValueError(f"data.attack.families={list(names)} names a family twice: name it once")

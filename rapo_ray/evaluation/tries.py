@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rapo_ray.attacks.chain import Chain, apply_chain, draw_chain
-from rapo_ray.attacks.library import FAMILIES
-from rapo_ray.attacks.split import split_families
+from rapo_ray.attacks.split import ONE_TURN, split_families
 from rapo_ray.evaluation.rows import Item, Split, try_item
 from rapo_ray.seeds import derive_seed
 from rapo_ray.types import Attack, Prompt
@@ -30,7 +29,7 @@ class Effort:
 def families_by_split(heldout: Sequence[str]) -> Families:
     """All families by split, where some families or mechanisms are held out."""
     if not heldout:
-        return {"trained": tuple(sorted(FAMILIES))}
+        return {"trained": ONE_TURN}
     split = split_families(heldout)
     return {"trained": split.trained, "heldout": split.held_out}
 
