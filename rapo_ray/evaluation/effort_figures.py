@@ -180,7 +180,7 @@ def _places(
     yield everything, list(rows)
     for family in families[split]:
         yield replace(everything, family=family), [row for row in rows if family in row.attack.split(LINK)]
-    for k in sorted({row.k for row in rows}):
+    for k in sorted({row.k for row in rows if row.k is not None}):
         yield replace(everything, k=k), [row for row in rows if row.k == k]
     for attacker in sorted({row.attacker for row in rows if row.attacker is not None}):
         yield replace(everything, attacker=attacker), [row for row in rows if row.attacker == attacker]

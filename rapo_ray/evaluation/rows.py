@@ -118,7 +118,7 @@ class EvalRow:
     reply: EndpointReply | None = None  # of an endpoint, and failed for a script that the model's answers made too long
     style: str | None = None  # of its prompt, as its language
     language: str | None = None
-    k: int = 0  # families in the attack's chain
+    k: int | None = None  # families in the attack's chain; None of a row that an earlier version wrote
     attacker: str | None = None  # whose try it is; None of a row that is no try
     number: int | None = None  # of the try, from 0
     split: Split | None = None  # of the try's families

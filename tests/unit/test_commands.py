@@ -15,7 +15,19 @@ from tests.unit.test_layers import COMMANDS as COMMAND_MODULES
 
 pytestmark = pytest.mark.unit
 
-VERBS = ("train", "judge", "evaluate", "intervene", "preferences", "serve", "promote", "simulate", "status", "report")
+VERBS = (
+    "train",
+    "judge",
+    "evaluate",
+    "intervene",
+    "preferences",
+    "serve",
+    "promote",
+    "simulate",
+    "status",
+    "report",
+    "suite",
+)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +35,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_has_a_verb() -> None:
-    assert set(COMMANDS) == set(VERBS) == COMMAND_MODULES - {"__main__"} | {"report"}
+    assert set(COMMANDS) == set(VERBS) == COMMAND_MODULES - {"__main__"} | {"report", "suite"}
 
 
 def test_help_lists_each_verb_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,7 @@ def test_objects_of_0_1_0_come_out_as_they_went_in(kind: type, path: Path) -> No
 
 def test_the_identity_and_the_best_weights_of_0_1_0_come_out_as_they_went_in() -> None:
     text = EvaluationLayout(RUN.intervention).identity.read_text(encoding="utf-8")
-    later = {"request": {}, "chats": {}, "consistency": False}
+    later = {"request": {}, "chats": {}, "consistency": False, "effort": {}}
     assert to_json(from_json(Identity, text)) == {**json.loads(text), **later}
     gate = json.loads(RUN.evaluation("round-000002").gate.read_text(encoding="utf-8"))
     text = json.dumps({"round": 2, "asr": 0.5, "gate": gate})
