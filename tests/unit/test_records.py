@@ -116,7 +116,12 @@ def test_parquet_of_0_1_0_comes_out_as_it_went_in(kind: type, path: Path, tmp_pa
     then, now = pq.read_table(path), pq.read_table(tmp_path / "again.parquet")
     assert now.select(then.column_names).equals(then)
     later = [name for name in now.column_names if name not in then.column_names]
-    assert later == ["decision", "consistent", *(["content", "reply"] if kind is EvalRow else []), "turns"]
+    assert later == [
+        "decision",
+        "consistent",
+        *(["content", "reply", "style", "language"] if kind is EvalRow else []),
+        "turns",
+    ]
     assert all(now[name].null_count == len(rows) for name in later)
 
 
