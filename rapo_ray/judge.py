@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rapo_ray.errors import run_command
 
@@ -72,7 +72,8 @@ def _judge(options: argparse.Namespace) -> int:
     completions = as_completions(labelled.rows, chat) if labelled else read_completions(options.input)
     identities = judge_identities(config, judge_models(config))
     rows = keyed(config, completions, identities, parts)
-    before = list(read_verdicts(output).values())
+    reward: Literal["total", "general"] = "general" if labelled else "total"
+    before = list(read_verdicts(output, reward).values())
     usable = still_right(rows, before)
     judged = {row.id for row in usable}
     left = [row for row in rows if row.prompt.id not in judged]
@@ -83,7 +84,7 @@ def _judge(options: argparse.Namespace) -> int:
     write_verdicts(usable, output)
     if left:
         asyncio.run(_judge_all(local_judge(config, parts), left, chat, output))
-    verdicts = read_verdicts(output)
+    verdicts = read_verdicts(output, reward)
     console.show(terminal.verdict_table(list(verdicts.values())))
     console.say(f"verdicts: {output}")
     if labelled:

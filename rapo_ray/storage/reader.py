@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rapo_ray.config import RunConfig
 from rapo_ray.config.load import load_recorded
@@ -160,13 +160,13 @@ def read_lines(kind: type[T], path: Path) -> list[T]:
     return records
 
 
-def read_verdicts(path: Path) -> dict[str, VerdictRow]:
-    """The judge command's verdicts on answers by id, without lines that a kill has torn; raises ReportError."""
+def read_verdicts(path: Path, part: Literal["total", "general"] = "total") -> dict[str, VerdictRow]:
+    """Verdicts of the judge command that have this reward, by id, without torn lines; raises ReportError."""
     rows = []
     for line in split_lines(path.read_text(encoding="utf-8")) if path.is_file() else ():
         with reading(path), suppress(json.JSONDecodeError):
             rows.append(from_json(VerdictRow, line))
-    return {row.id: row for row in rows if row.general is not None}
+    return {row.id: row for row in rows if getattr(row, part) is not None}
 
 
 def read_rows(kind: type[T], path: Path, indexes: Sequence[int] | None = None) -> list[T]:

@@ -444,7 +444,7 @@ def test_a_model_is_held_against_people_by_its_verdict_on_the_answer_alone(tmp_p
 
     with judge_server(probed(reply)) as server:
         judge = ["backend=http", "model=m", f"url={server.url}", "allow_private=true", "retries=0"]
-        settings = [f"judge.general.{one}" for one in judge]
+        settings = [f"out={tmp_path / 'runs'}", *(f"judge.general.{one}" for one in judge)]  # with a cache of its own
         assert main(["--labelled", "--input", str(path), *settings]) == 0
         assert len([body for body in server.requests if not is_probe(body)]) == 4  # no call about a trace
         assert main(["--labelled", "--input", str(path), *settings]) == 0

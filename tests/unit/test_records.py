@@ -64,6 +64,8 @@ CHUNKS = [
 
 def earlier(written: object, read: object) -> object:
     """Record as written, without the keys of later versions, which are null or empty where it was read without."""
+    if isinstance(written, list) and isinstance(read, list):
+        return [earlier(*pair) for pair in zip(written, read, strict=True)]
     if not isinstance(written, dict) or not isinstance(read, dict):
         return written
     later = {name: value for name, value in written.items() if name not in read}
@@ -116,12 +118,8 @@ def test_parquet_of_0_1_0_comes_out_as_it_went_in(kind: type, path: Path, tmp_pa
     then, now = pq.read_table(path), pq.read_table(tmp_path / "again.parquet")
     assert now.select(then.column_names).equals(then)
     later = [name for name in now.column_names if name not in then.column_names]
-    assert later == [
-        "decision",
-        "consistent",
-        *(["content", "reply", "style", "language"] if kind is EvalRow else []),
-        "turns",
-    ]
+    of_evaluation = ["content", "reply", "style", "language"] if kind is EvalRow else []
+    assert later == ["decision", "consistent", *of_evaluation, "turns"]
     assert all(now[name].null_count == len(rows) for name in later)
 
 
@@ -247,6 +245,7 @@ def test_verdicts_that_failed_or_were_torn_are_left_out(tmp_path: Path) -> None:
     failed = first.replace('"id": "bread"', '"id": "oven"').replace('"risk": 1.0', '"risk": null')
     path.write_text(f"{first}\n{failed}\n{second[:50]}\n{second[:30]}}}", encoding="utf-8")
     assert list(read_verdicts(path)) == ["bread"]
+    assert list(read_verdicts(path, "general")) == ["bread", "oven"]  # of answers alone
     path.write_text('{"id": "bread"}\n', encoding="utf-8")
     with pytest.raises(ReportError, match=r"verdicts.jsonl: cannot be read \(harmful: Field required\)"):
         read_verdicts(path)
