@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rapo_ray.attacks.library import FAMILIES
-from rapo_ray.attacks.split import split_families
+from rapo_ray.attacks.split import ONE_TURN, split_families
 from rapo_ray.config.load import load_config
 from rapo_ray.errors import ConfigError, DataError
 from rapo_ray.pipeline.inputs import load_inputs
@@ -23,7 +22,11 @@ pytestmark = pytest.mark.unit
         (["data.attack.share=1", "prompts_per_round=1", "policy.steps_per_round=1"], "needs prompts_per_round=2"),
         (["data.attack={share: 0.5, attacker: oracle}"], "`data.attack.attacker` = 'oracle'"),
         (["data.attack={share: 0.5, families: []}"], "leaves no family to attack with"),
-        (["data.attack={share: 0.5, families: [charm]}"], "'charm', which is no family: take some of authority"),
+        (["data.attack={share: 0.5, families: [charm]}"], "'charm', which is no family of one turn: take"),
+        (
+            ["data.attack={share: 0.5, families: [short_escalation]}"],
+            "'short_escalation', which is no family of one turn",
+        ),
         (["data.attack={share: 0.5, families: [leet, leet]}"], "names a family twice"),
         (["data.attack={share: 0.5, families: [thought]}"], "'thought', which data.heldout_families holds out"),
         (["data.attack={share: 0.5, families: [leet], max_k: 2}"], "max_k=2 is more than the 1 families"),
@@ -61,7 +64,7 @@ def test_families_are_all_that_are_not_held_out_unless_they_are_named() -> None:
     attacked = load_config("quickstart", ["data.attack.share=0.5"])
     assert attacked.data.trained_families == split_families().trained
     everything = load_config("quickstart", ["data.attack.share=0.5", "data.heldout_families=[]"])
-    assert set(everything.data.trained_families) == set(FAMILIES)
+    assert set(everything.data.trained_families) == set(ONE_TURN)
     named = load_config("quickstart", ["data.attack={share: 0.5, families: [leet, morse]}"])
     assert named.data.trained_families == ("leet", "morse")
 
