@@ -56,7 +56,7 @@ def test_a_verb_and_its_module_show_the_same_help(verb: str, capsys: pytest.Capt
         import_module(COMMANDS[verb].module).main(["--help"])
     by_module = capsys.readouterr().out
     assert by_verb.startswith(f"usage: rapo {verb} ")
-    assert by_module.startswith(f"usage: python -m {COMMANDS[verb].module} ")
+    assert by_module.startswith(f"usage: python -m {COMMANDS[verb].module.removesuffix('.__main__')} ")
     assert by_verb.split("\n\n", 1)[1] == by_module.split("\n\n", 1)[1]  # all but the usage
 
 
