@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rapo_ray.config.learning import PolicyConfig
+from rapo_ray.trainer.kernels import load_cpu_kernels
 from rapo_ray.trainer.lora import merged, named_weights, parts
 from rapo_ray.trainer.memory import BUCKET
 from rapo_ray.trainer.model import ActionLogProbs, load_for_training
@@ -26,6 +27,7 @@ def join_process_group(rank: int, num_ranks: int, address: str, port: int, devic
     )
     import deepspeed
 
+    load_cpu_kernels()
     deepspeed.init_distributed(dist_backend="gloo" if device == "cpu" else "nccl", verbose=False)
 
 
@@ -124,6 +126,8 @@ def make_engine(
         for weight in module.head.weights:
             if weight is not None:
                 deepspeed.zero.register_external_parameter(module.head, weight)
+    if not deepspeed.comm.is_initialized():  # of Ray Train's workers: it takes over torch's process group
+        load_cpu_kernels()
     engine, *_ = deepspeed.initialize(
         model=module,
         model_parameters=[parameter for parameter in module.parameters() if parameter.requires_grad],
