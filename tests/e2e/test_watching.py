@@ -115,16 +115,14 @@ def watched(
     prometheus: Prometheus,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
-    """Run a training with everything that has a panel: canaries, a second judge, swaps, attacks, TensorBoard."""
+    """Run a training with everything that has a panel: canaries, a second judge, traces to swap, TensorBoard."""
     out = tmp_path_factory.mktemp("watched")
     loose = {"min_true_positive_rate": 0, "max_false_positive_rate": 1, "max_flip_rate": 1}
     judge = {"risk": {"backend": "rules"}, "second": {"backend": "rules"}, "second_share": 1.0,
              "canaries": {"every": 1, **loose}}  # fmt: skip
-    attack = {"share": 1, "max_k": 2, "families": ["urgency", "role_play", "authority"]}
     recipe = tiny_recipe(
-        tiny, out, rounds=ROUNDS, judge=judge, sinks={"tensorboard": True}, rollout={"max_prompt_tokens": 1024},
-        data={"heldout_samples": 16, "attack": attack}, credit={"over_refusal_bound": 0.1}, **warmed,
-    )  # fmt: skip
+        tiny, out, rounds=ROUNDS, judge=judge, sinks={"tensorboard": True}, data={"heldout_samples": 16}, **warmed
+    )
     env = environment(**cluster.env)
     endpoint = subprocess.Popen([sys.executable, "-c", ENDPOINT], env=env, cwd=REPOSITORY)
     log = (out / "log").open("w+")
