@@ -38,11 +38,6 @@ def chain_name(chain: Chain) -> str:
     return LINK.join(chain) or PLAIN
 
 
-def complexity(chain: Chain) -> int:
-    """Number of transformations k between the request and the attack; 0 for the plain request."""
-    return len(chain)
-
-
 def apply_chain(chain: Chain, request: str, seed: int) -> str:
     """The request under the chain; the same for the same three arguments, on every machine."""
     generator = random.Random(f"{seed}/{chain_name(chain)}")
